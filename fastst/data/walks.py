@@ -1,0 +1,48 @@
+"""The one form in which every reader hands over recorded walks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastst.layouts import Layout
+
+
+class DataError(ValueError):
+    """Data that can't be used. The message says where (file and line), what was wrong and what to do; commands print it and exit."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A walk, a person or a part of a file that is not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class WalkSet:
+    """Recorded walks of one layout.
+
+    Args:
+        layout: the skeleton of every pose.
+        names: a name for every walk, unique, for example `012-nm-01-090`.
+        subjects: who walks, for every walk. Splits are by subject.
+        poses: for every walk its joint positions `[T, J, D]`, float32, D = 2 (pixels) or 3 (metres); NaN where a joint was not seen.
+            A list, or any sequence that makes the poses when asked.
+        attributes: what can be predicted: column name -> one value for every walk, or None where it is not known.
+            `label` is the default target.
+        left_out: what the reader left out, to be shown to the user.
+    """
+
+    layout: Layout
+    names: list[str]
+    subjects: list[str]
+    poses: Sequence[np.ndarray]
+    attributes: dict[str, list[str | None]] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)

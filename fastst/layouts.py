@@ -1,0 +1,264 @@
+"""Skeletons: what the joints of a pose are called, which bones join them, which of them mirror each other.
+
+A layout is everything that `fastst` knows about a body. Seven common ones are built in (`LAYOUTS`); any other is made from joint names and
+bones with `Layout.custom` or `Layout.from_dict`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One skeleton.
+
+    Args:
+        name: how the layout is called in messages and in saved files.
+        joints: a name for every joint; their order is the order of the joints in the data.
+        bones: pairs of joint numbers. They make the graph; their direction carries no meaning.
+        mirrored: pairs of joint numbers that change places when a walk is mirrored left to right.
+        root: joint numbers whose mean is the centre of the body (usually the hips).
+
+    Raises:
+        ValueError: a name twice, a bone, pair or root that names no joint, a bone from a joint to itself.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    mirrored: tuple[tuple[int, int], ...]
+    root: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        where = f"layout {self.name!r}"
+        if not self.joints:
+            raise ValueError(f"{where} has no joints; a layout needs at least one joint name")
+        twice = [name for name, count in Counter(self.joints).items() if count > 1]
+        if twice:
+            raise ValueError(f"{where}: the joint names {twice} appear more than once; every joint needs a name of its own")
+        if not self.root:
+            raise ValueError(f"{where} has no root joints; name at least one")
+        for what, numbers in (("bone", self.bones), ("mirrored pair", self.mirrored), ("root", (self.root,))):
+            for group in numbers:
+                outside = [j for j in group if not 0 <= j < len(self.joints)]
+                if outside:
+                    raise ValueError(f"{where}: {what} {group} names joint {outside[0]}, but its joints are 0 to {len(self.joints) - 1}")
+                if what != "root" and (len(group) != 2 or group[0] == group[1]):
+                    raise ValueError(f"{where}: {what} {group} must join two different joints")
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        """The number of the joint called `joint`; ValueError lists the names that exist."""
+        if joint not in self.joints:
+            raise ValueError(f"layout {self.name!r} has no joint {joint!r}; it has {', '.join(self.joints)}")
+        return self.joints.index(joint)
+
+    def mirror_order(self) -> np.ndarray:
+        """`order` with `poses[:, order]` the same poses with left and right joints exchanged.  # [J]"""
+        order = np.arange(self.num_joints)
+        for left, right in self.mirrored:
+            order[left], order[right] = right, left
+        return order
+
+    def joint_distance(self) -> np.ndarray:
+        """Number of bones on the shortest path between any two joints; `num_joints` where no path exists.  # [J, J] int64"""
+        distance = np.full((self.num_joints, self.num_joints), self.num_joints, dtype=np.int64)
+        np.fill_diagonal(distance, 0)
+        for a, b in self.bones:
+            distance[a, b] = distance[b, a] = 1
+        for via in range(self.num_joints):  # Floyd-Warshall
+            distance = np.minimum(distance, distance[:, via, None] + distance[None, via])
+        return np.minimum(distance, self.num_joints)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings, ready for JSON; `Layout.from_dict` reads them back."""
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "bones": [list(bone) for bone in self.bones],
+            "mirrored": [list(pair) for pair in self.mirrored],
+            "root": list(self.root),
+        }
+
+    @staticmethod
+    def custom(
+        joints: Sequence[str],
+        bones: Iterable[Sequence[int | str]],
+        name: str = "custom",
+        mirrored: Iterable[Sequence[int | str]] | None = None,
+        root: Iterable[int | str] | None = None,
+    ) -> Layout:
+        """A layout from joint names and bones. Joints may be named or numbered in `bones`, `mirrored` and `root`.
+
+        Left out, `mirrored` pairs the names that differ only in left/right (`left_knee` and `right_knee`, `LKnee` and `RKnee`), and `root`
+        is the joint or joints called hip(s) or pelvis, or else all joints.
+        """
+        names = tuple(str(joint) for joint in joints)
+
+        def number(joint: int | str) -> int:
+            if isinstance(joint, str):
+                if joint not in names:
+                    raise ValueError(f"layout {name!r} has no joint {joint!r}; it has {', '.join(names)}")
+                return names.index(joint)
+            return int(joint)
+
+        def pairs(groups: Iterable[Sequence[int | str]], what: str) -> tuple[tuple[int, int], ...]:
+            found = []
+            for group in groups:
+                if len(group) != 2:
+                    raise ValueError(f"layout {name!r}: {what} {group!r} must be a pair of joints")
+                found.append((number(group[0]), number(group[1])))
+            return tuple(found)
+
+        return Layout(
+            name=name,
+            joints=names,
+            bones=pairs(bones, "bone"),
+            mirrored=_mirrored_names(names) if mirrored is None else pairs(mirrored, "mirrored pair"),
+            root=_root_names(names) if root is None else tuple(number(joint) for joint in root),
+        )
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Layout:
+        """`Layout.custom` with the keys of a mapping: `joints` and `bones`, and if wanted `name`, `mirrored`, `root`."""
+        known = {"name", "joints", "bones", "mirrored", "root"}
+        if unknown := set(fields) - known:
+            raise ValueError(f"a layout has the keys {sorted(known)}; {sorted(unknown)} are unknown")
+        if missing := {"joints", "bones"} - set(fields):
+            raise ValueError(f"a layout needs {sorted(missing)}")
+        return Layout.custom(**fields)
+
+
+def _mirrored_names(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Pairs of names that become one another when left is exchanged for right."""
+    swaps = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+    pairs = []
+    for i, name in enumerate(names):
+        twins = [name.replace(left, right) for left, right in swaps if left in name]
+        if name[:1] == "L" and name[1:2].isupper() or name[:2] in ("l_", "L_"):
+            twins.append({"L": "R", "l": "r"}[name[0]] + name[1:])
+        for twin in twins:
+            if twin in names:
+                pairs.append((i, names.index(twin)))
+                break
+    return tuple(pairs)
+
+
+def _root_names(names: tuple[str, ...]) -> tuple[int, ...]:
+    plain = [name.lower().replace("_", "").replace(" ", "") for name in names]
+    for wanted in (
+        {"pelvis", "hips", "hip", "midhip", "hipcenter", "root"},
+        {"lefthip", "righthip", "lhip", "rhip", "hipleft", "hipright"},
+    ):
+        found = tuple(i for i, name in enumerate(plain) if name in wanted)
+        if found:
+            return found
+    return tuple(range(len(names)))
+
+
+def _sides(text: str) -> list[str]:
+    """'nose eye* ankle*' -> nose, left_eye, right_eye, left_ankle, right_ankle."""
+    return [side + word.rstrip("*") for word in text.split() for side in (("left_", "right_") if word.endswith("*") else ("",))]
+
+
+_COCO17 = _sides("nose eye* ear* shoulder* elbow* wrist* hip* knee* ankle*")
+_LIMBS = [(5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)]
+_OPENPOSE = "right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist".split()
+
+# Bones as their makers draw them: COCO's annotation format (coco17), OpenPose's COCO and BODY_25 models, the NTU RGB+D bones of ST-GCN, Human3.6M's
+# 17 joints as in VideoPose3D, the Kinect v1 SDK. coco18 is the paper's skeleton: COCO-17 plus mid-shoulder.
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout.custom(
+            _COCO17, [(0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), *_LIMBS], "coco17", root=["left_hip", "right_hip"]
+        ),
+        Layout.custom(
+            [*_COCO17, "mid_shoulder"],
+            [(0, 1), (0, 2), (1, 3), (2, 4), (0, 17), (17, 5), (17, 6), *_LIMBS],
+            "coco18",
+            root=["left_hip", "right_hip"],
+        ),
+        Layout.custom(
+            ["nose", "neck", *_OPENPOSE, *"right_hip right_knee right_ankle left_hip left_knee left_ankle".split()]
+            + "right_eye left_eye right_ear left_ear".split(),
+            [(1, 0), (1, 2), (2, 3), (3, 4), (1, 5), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)]
+            + [(0, 14), (14, 16), (0, 15), (15, 17)],
+            "openpose18",
+            root=["left_hip", "right_hip"],
+        ),
+        Layout.custom(
+            ["nose", "neck", *_OPENPOSE, *"mid_hip right_hip right_knee right_ankle left_hip left_knee left_ankle".split()]
+            + "right_eye left_eye right_ear left_ear left_big_toe left_small_toe left_heel".split()
+            + "right_big_toe right_small_toe right_heel".split(),
+            [(1, 8), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (8, 12), (12, 13), (13, 14), (1, 0)]
+            + [(0, 15), (15, 17), (0, 16), (16, 18), (14, 19), (19, 20), (14, 21), (11, 22), (22, 23), (11, 24)],
+            "openpose25",
+            root=["mid_hip"],
+        ),
+        Layout.custom(
+            "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow right_wrist".split()
+            + "right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot spine_shoulder".split()
+            + "left_hand_tip left_thumb right_hand_tip right_thumb".split(),
+            [(0, 1), (1, 20), (2, 20), (3, 2), (4, 20), (5, 4), (6, 5), (7, 6), (8, 20), (9, 8), (10, 9), (11, 10), (12, 0), (13, 12)]
+            + [(14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18), (21, 22), (22, 7), (23, 24), (24, 11)],
+            "ntu25",
+            root=["spine_base"],
+        ),
+        Layout.custom(
+            "pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax neck head left_shoulder left_elbow".split()
+            + "left_wrist right_shoulder right_elbow right_wrist".split(),
+            [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10), (8, 11), (11, 12), (12, 13), (8, 14)]
+            + [(14, 15), (15, 16)],
+            "h36m17",
+            root=["pelvis"],
+        ),
+        Layout.custom(
+            "hip_center spine shoulder_center head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow".split()
+            + "right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot".split(),
+            [(0, 1), (1, 2), (2, 3), (2, 4), (4, 5), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10), (10, 11), (0, 12), (12, 13), (13, 14)]
+            + [(14, 15), (0, 16), (16, 17), (17, 18), (18, 19)],
+            "kinect20",
+            root=["hip_center"],
+        ),
+    )
+}
+
+
+def get_layout(layout: str | Layout | Mapping[str, Any]) -> Layout:
+    """The layout called `layout`, made from that mapping, read from that `.json` file, or the layout itself.
+
+    Raises:
+        ValueError: a name that is not built in, or a file or mapping that is not a layout.
+    """
+    if isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, Mapping):
+        return Layout.from_dict(layout)
+    if layout in LAYOUTS:
+        return LAYOUTS[layout]
+    if str(layout).endswith(".json"):
+        try:
+            fields = json.loads(Path(layout).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"layout file {layout} can't be read: {error.strerror}") from None
+        except ValueError as error:
+            raise ValueError(f"layout file {layout} is not JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise ValueError(f"layout file {layout} must hold an object with the keys joints and bones")
+        try:
+            return Layout.from_dict({"name": Path(layout).stem, **fields})
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"layout file {layout}: {error}") from None
+    raise ValueError(f"unknown layout {layout!r}; the built-in ones are {', '.join(LAYOUTS)}, or give a .json file with joints and bones")
