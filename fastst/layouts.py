@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+UNREACHABLE = 1 << 30  # more than any number of hops
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -72,14 +74,14 @@ class Layout:
         return order
 
     def joint_distance(self) -> np.ndarray:
-        """Number of bones on the shortest path between any two joints; `num_joints` where no path exists.  # [J, J] int64"""
-        distance = np.full((self.num_joints, self.num_joints), self.num_joints, dtype=np.int64)
+        """Number of bones on the shortest path between any two joints; `UNREACHABLE` where no path exists.  # [J, J] int64"""
+        distance = np.full((self.num_joints, self.num_joints), UNREACHABLE, dtype=np.int64)
         np.fill_diagonal(distance, 0)
         for a, b in self.bones:
             distance[a, b] = distance[b, a] = 1
         for via in range(self.num_joints):  # Floyd-Warshall
             distance = np.minimum(distance, distance[:, via, None] + distance[None, via])
-        return np.minimum(distance, self.num_joints)
+        return np.minimum(distance, UNREACHABLE)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, ready for JSON; `Layout.from_dict` reads them back."""
@@ -141,7 +143,8 @@ class Layout:
 
 
 def _mirrored_names(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Pairs of names that become one another when left is exchanged for right."""
+    """Pairs of names that become one another when left is exchanged for right; a number at the end does not matter (leftarm1, rightarm)."""
+    stems = [name.rstrip("0123456789") for name in names]
     swaps = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
     pairs = []
     for i, name in enumerate(names):
@@ -149,10 +152,15 @@ def _mirrored_names(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
         if name[:1] == "L" and name[1:2].isupper() or name[:2] in ("l_", "L_"):
             twins.append({"L": "R", "l": "r"}[name[0]] + name[1:])
         for twin in twins:
-            if twin in names:
-                pairs.append((i, names.index(twin)))
+            found = names.index(twin) if twin in names else _only(stems, twin.rstrip("0123456789"))
+            if found is not None:
+                pairs.append((i, found))
                 break
     return tuple(pairs)
+
+
+def _only(names: list[str], name: str) -> int | None:
+    return names.index(name) if names.count(name) == 1 else None
 
 
 def _root_names(names: tuple[str, ...]) -> tuple[int, ...]:

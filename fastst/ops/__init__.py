@@ -1,0 +1,21 @@
+"""The operations on spatio-temporal graphs, for `SkeletonGraph` and `EdgeList` alike."""
+
+from fastst.ops.attend import attend
+from fastst.ops.backends import use_backend
+from fastst.ops.edge_logits import edge_logits
+from fastst.ops.gcn_norm import gcn_norm
+from fastst.ops.keep_probability import keep_probability
+from fastst.ops.mean_average_distance import mean_average_distance
+from fastst.ops.propagate import propagate
+from fastst.ops.sample_edges import sample_edges
+
+__all__ = [
+    "attend",
+    "edge_logits",
+    "gcn_norm",
+    "keep_probability",
+    "mean_average_distance",
+    "propagate",
+    "sample_edges",
+    "use_backend",
+]

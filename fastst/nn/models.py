@@ -1,0 +1,181 @@
+"""The paper's two models, and their composition: learn which edges to keep, classify on what remains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from fastst.graph import SkeletonGraph
+from fastst.layouts import Layout
+from fastst.nn.layers import ATTENTIONS, EncoderLayer, GraphAttention, GraphConvolution
+from fastst.ops import edge_logits, gcn_norm, keep_probability, sample_edges
+
+GRAPH_MODES = ("fixed", "random", "learned")
+EVALUATIONS = ("sample", "threshold")
+
+
+class Classification(NamedTuple):
+    logits: Tensor  # [B, classes]
+    kept: Tensor  # [B, P, T], 0 or 1
+    embedding: Tensor  # [B, T, J, C], after the last graph convolution
+
+
+class Upstream(nn.Module):
+    """g_ω of the paper: poses `[B, T, J, D]` -> edge priors γ `[B, P, T]`.
+
+    Projection, joint embedding and a learned position for every frame (interpolated beyond the trained length `frames`), GATv2 on the initial
+    graph for local structure, a transformer encoder for global information; γ is query · key of an edge's two ends / √C plus a learned bias
+    for every slot.
+    """
+
+    def __init__(
+        self, graph: SkeletonGraph, in_channels: int, hidden: int, frames: int, heads: int, encoder_layers: int, attention: str
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.input = nn.Linear(in_channels, hidden)
+        self.joint = nn.Parameter(torch.randn(graph.num_joints, hidden) * 0.02)
+        self.position = nn.Parameter(torch.randn(frames, hidden) * 0.02)
+        self.graph_attention = GraphAttention(hidden, heads)
+        self.encoder = nn.ModuleList(EncoderLayer(hidden, heads, attention) for _ in range(encoder_layers))
+        self.norm = nn.LayerNorm(hidden)
+        self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.slot_bias = nn.Parameter(torch.zeros(graph.num_slots))
+
+    def forward(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        T = poses.shape[1]
+        h = self.input(poses) + self.joint + self._positions(T)[:, None]
+        h = h + self.graph_attention(h, self.graph, lengths)
+        visible = None
+        if lengths is not None:
+            # The first frame is always visible: a softmax over nothing would be NaN, and a walk of length 0 has no edge that could tell.
+            visible = torch.arange(T, device=poses.device) < lengths.clamp(min=1)[:, None]
+        for layer in self.encoder:
+            h = layer(h, visible)
+        h = self.norm(h)
+        return edge_logits(self.query(h) / math.sqrt(h.shape[-1]), self.key(h), self.graph, self.slot_bias, lengths)
+
+    def _positions(self, T: int) -> Tensor:
+        if len(self.position) >= T:
+            return self.position[:T]
+        return interpolate(self.position.T[None], size=T, mode="linear", align_corners=True)[0].T
+
+
+class Downstream(nn.Module):
+    """f_θ of the paper: poses and kept edges -> class logits, by graph convolutions with ReLU and no residuals, a mean over all nodes, and a
+    linear classifier."""
+
+    def __init__(self, graph: SkeletonGraph, in_channels: int, hidden: int, layers: int, num_classes: int) -> None:
+        super().__init__()
+        self.graph = graph
+        widths = [in_channels] + [hidden] * layers
+        self.convolutions = nn.ModuleList(GraphConvolution(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.classifier = nn.Linear(hidden, num_classes)
+
+    def forward(self, poses: Tensor, kept: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Class logits `[B, classes]` and the last node embedding `[B, T, J, C]`."""
+        weight, self_weight = gcn_norm(kept, self.graph, lengths)
+        h = poses
+        for convolution in self.convolutions:
+            h = convolution(h, self.graph, weight, self_weight, lengths).relu()
+        return self.classifier(_mean_over_nodes(h, lengths)), h
+
+
+class GraphClassifier(nn.Module):
+    """y = f_θ(x, g_ω(G, x)): classifies walks on a graph that is fixed, randomly thinned, or learned for every walk.
+
+    Args:
+        layout: skeleton of the walks.
+        num_classes, in_channels: classes, and coordinates of a joint (2 or 3).
+        graph: `fixed` keeps the whole initial graph; `random` removes every edge with probability `drop`, anew for every sample; `learned`
+            samples it from the upstream model's priors.
+        hops: k of the initial graph. layers, hidden: of the downstream model (hidden of both). heads, encoder_layers, attention: of the upstream.
+        frames: frames of a training window: as many positions are learned.
+        noise, estimator, beta, tau: see `fastst.ops.sample_edges`.
+
+    Raises:
+        ValueError: a size or a name that does not exist.
+    """
+
+    def __init__(
+        self,
+        layout: Layout | str | Mapping[str, Any],
+        num_classes: int,
+        in_channels: int = 2,
+        graph: str = "learned",
+        hops: int = 1,
+        layers: int = 4,
+        hidden: int = 64,
+        frames: int = 60,
+        attention: str = "factorized",
+        heads: int = 4,
+        encoder_layers: int = 1,
+        drop: float = 0.5,
+        noise: str = "gumbel",
+        estimator: str = "identity",
+        beta: float = 2.0,
+        tau: float = 2.0,
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (("graph", graph, GRAPH_MODES), ("attention", attention, ATTENTIONS)):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        if hidden % heads:
+            raise ValueError(f"heads must divide hidden = {hidden}, got {heads}")
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop is the share of edges to remove, at least 0 and below 1; got {drop}")
+        self.graph_mode, self.drop = graph, drop
+        self.sampling = {"beta": beta, "tau": tau, "noise": noise, "estimator": estimator}
+        self.graph = SkeletonGraph(layout, hops)
+        self.downstream = Downstream(self.graph, in_channels, hidden, layers, num_classes)
+        self.upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention) if graph == "learned" else None
+
+    def forward(
+        self,
+        poses: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        seed: int = 0,
+        sample_ids: Tensor | None = None,
+        evaluation: str = "sample",
+    ) -> Classification:
+        """Poses `[B, T, J, D]`, lengths `[B]` frames (None: all T), seed and sample_ids as in `sample_edges`.
+
+        `evaluation="threshold"` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).
+        """
+        kept = self._kept(poses, lengths, seed, sample_ids, evaluation)
+        logits, embedding = self.downstream(poses, kept, lengths)
+        return Classification(logits, kept, embedding)
+
+    def _kept(self, poses: Tensor, lengths: Tensor | None, seed: int, sample_ids: Tensor | None, evaluation: str) -> Tensor:
+        B, T = poses.shape[:2]
+        exists = self._existing_edges(B, T, lengths, poses.device)
+        if self.graph_mode == "fixed":
+            return exists
+        if self.graph_mode == "random":
+            logits = exists * math.log((1 - self.drop) / max(self.drop, 1e-30))
+            return sample_edges(logits, self.graph, seed=seed, noise="logistic", sample_ids=sample_ids, lengths=lengths)
+        assert self.upstream is not None
+        logits = self.upstream(poses, lengths)
+        if evaluation == "threshold":
+            likely = keep_probability(logits, beta=self.sampling["beta"], noise=self.sampling["noise"]) > 0.5
+            return likely.to(logits.dtype) * exists
+        return sample_edges(logits, self.graph, seed=seed, sample_ids=sample_ids, lengths=lengths, **self.sampling)
+
+    def _existing_edges(self, B: int, T: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+        mask = self.graph.edge_mask(T, lengths)
+        return mask.to(device, torch.float32).expand(B, self.graph.num_slots, T)
+
+
+def _mean_over_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:
+    """Over the frames within the lengths; 0 for a walk without frames.  # [B, T, J, C] -> [B, C]"""
+    if lengths is None:
+        return h.mean((1, 2))
+    inside = torch.arange(h.shape[1], device=h.device) < lengths[:, None]  # [B, T]
+    count = (lengths.clamp(1, h.shape[1]) * h.shape[2])[:, None]
+    return torch.where(inside[:, :, None, None], h, 0).sum((1, 2)) / count

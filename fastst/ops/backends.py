@@ -1,0 +1,63 @@
+"""Which implementation of an operation runs: `use_backend`, `FASTST_BACKEND`, and why one can't run here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+BACKENDS = {
+    "reference": "dense matrices that read like the mathematics; any dtype, small graphs only",
+    "torch": "torch operations only, no dense matrix; any device",
+    "cpu": "compiled kernels for the CPU",
+    "triton": "Triton kernels for GPUs",
+}
+_NOT_BUILT = "not part of this version of fastst yet"
+
+
+class _Chosen(threading.local):  # torch.compile traces a thread-local, not a ContextVar
+    name: str | None = None
+
+
+_chosen = _Chosen()
+
+
+def why_not(name: str) -> str | None:
+    """Why the backend `name` can't run here, or None if it can. ValueError for a name that is no backend."""
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
+    return _NOT_BUILT if name in ("cpu", "triton") else None
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run the operations called inside the `with` block on the backend `name`, whatever `FASTST_BACKEND` says.
+
+    Raises:
+        ValueError: an unknown backend.
+        RuntimeError: one that can't run here, with the reason.
+    """
+    _require(name, "use_backend")
+    before, _chosen.name = _chosen.name, name
+    try:
+        yield
+    finally:
+        _chosen.name = before
+
+
+def current_backend() -> str:
+    """The backend of the next call: that of `use_backend`, else `FASTST_BACKEND`, else `torch`."""
+    if _chosen.name is not None:
+        return _chosen.name
+    name = os.environ.get("FASTST_BACKEND", "")
+    if not name:
+        return "torch"
+    _require(name, "FASTST_BACKEND")
+    return name
+
+
+def _require(name: str, asked_by: str) -> None:
+    reason = why_not(name)
+    if reason is not None:
+        raise RuntimeError(f"{asked_by} asks for the backend {name!r}, which can't run: {reason}")

@@ -1,0 +1,98 @@
+"""Checks of arguments, made once where a call enters the library: what came, what was expected, in the caller's own shapes.
+
+An `EdgeList` is lifted here to a graph of one frame (`[B, N, C]` to `[B, 1, N, C]`, `[B, E]` to `[B, E, 1]`), so that nothing behind this door
+tells the two kinds of graph apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastst.graph import EdgeList, Graph, SkeletonGraph
+
+
+def check_graph(graph: Graph) -> None:
+    if not isinstance(graph, (SkeletonGraph, EdgeList)):
+        raise TypeError(f"graph must be a SkeletonGraph or an EdgeList, got {type(graph).__name__}")
+
+
+def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | None = None) -> Tensor:
+    """Node features, lifted to `[B, T, J, C]`. `like`: name and value of an argument that has to agree in shape, dtype and device."""
+    check_graph(graph)
+    _check_float(name, x)
+    if isinstance(graph, EdgeList):
+        if x.ndim != 3 or x.shape[1] != graph.num_joints:
+            raise ValueError(f"{name} must be [B, N, C] with N = {graph.num_joints} as in {graph}, got {list(x.shape)}")
+    elif x.ndim != 4 or x.shape[2] != graph.num_joints:
+        raise ValueError(f"{name} must be [B, T, J, C] with J = {graph.num_joints} as in {graph}, got {list(x.shape)}")
+    if like is not None and x.shape != like[1].shape:
+        raise ValueError(f"{name} must have the shape of {like[0]}, {list(like[1].shape)}, got {list(x.shape)}")
+    if like is not None and x.dtype != like[1].dtype:
+        raise TypeError(f"{name} must have the dtype of {like[0]}, {like[1].dtype}, got {x.dtype}")
+    if like is not None:
+        check_device(name, x, like[0], like[1])
+    return x.unsqueeze(1) if isinstance(graph, EdgeList) else x
+
+
+def check_edges(name: str, values: Tensor, graph: Graph, B: int | None = None, T: int | None = None) -> Tensor:
+    """Edge values, lifted to `[B, P, T]`."""
+    check_graph(graph)
+    _check_float(name, values)
+    if isinstance(graph, EdgeList):
+        if values.ndim != 2 or values.shape[1] != graph.num_slots or (B is not None and values.shape[0] != B):
+            raise ValueError(f"{name} must be [B, E] with {_size('B', B)}E = {graph.num_slots} as in {graph}, got {list(values.shape)}")
+        return values.unsqueeze(-1)
+    if values.ndim != 3 or values.shape[1] != graph.num_slots or (B is not None and (values.shape[0], values.shape[2]) != (B, T)):
+        expected = f"[B, P, T] with {_size('B', B)}P = {graph.num_slots} as in {graph}{f', T = {T}' if T is not None else ''}"
+        raise ValueError(f"{name} must be {expected}, got {list(values.shape)}")
+    return values
+
+
+def check_per_node(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
+    """One value a node, lifted to `[B, T, J]`."""
+    _check_float(name, values)
+    expected = [B, graph.num_joints] if isinstance(graph, EdgeList) else [B, T, graph.num_joints]
+    if list(values.shape) != expected:
+        raise ValueError(f"{name} must be {expected}, one value for every node, got {list(values.shape)}")
+    return values.unsqueeze(1) if isinstance(graph, EdgeList) else values
+
+
+def check_lengths(lengths: Tensor | None, graph: Graph | None, B: int, like: tuple[str, Tensor]) -> Tensor | None:
+    """Frames of every walk, `[B]`."""
+    if lengths is None:
+        return None
+    if isinstance(graph, EdgeList):
+        raise ValueError("lengths counts frames, which an EdgeList does not have; leave it out")
+    return check_per_walk("lengths", lengths, B, like)
+
+
+def check_per_walk(name: str, values: Tensor, B: int, like: tuple[str, Tensor]) -> Tensor:
+    """A whole number for every walk of the batch, `[B]`."""
+    if not isinstance(values, Tensor) or values.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name} must be a tensor of int32 or int64, got {getattr(values, 'dtype', type(values).__name__)}")
+    if list(values.shape) != [B]:
+        raise ValueError(f"{name} must be [B] with B = {B}, got {list(values.shape)}")
+    check_device(name, values, *like)
+    return values
+
+
+def check_device(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    if value.device != like.device:
+        raise ValueError(f"{name} is on {value.device}, but {like_name} is on {like.device}; move one of them")
+
+
+def lower(graph: Graph, values: Tensor, dim: int) -> Tensor:
+    """Takes the frame dimension `dim` of a result away again where the graph has none."""
+    return values.squeeze(dim) if isinstance(graph, EdgeList) else values
+
+
+def _check_float(name: str, value: Tensor) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {value.dtype}")
+
+
+def _size(letter: str, size: int | None) -> str:
+    return "" if size is None else f"{letter} = {size}, "

@@ -1,0 +1,102 @@
+"""A logit for every edge from the embeddings of its two ends."""
+
+import torch
+from torch import Tensor
+
+from fastst.graph import Graph, GraphIndex
+from fastst.ops import sparse
+from fastst.ops.backends import current_backend
+from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
+from fastst.ops.registration import operation
+
+
+def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+    """logits[p, t] = q[t, dst[p]] · k[t + offset[p], src[p]] + bias[p], the unnormalised edge priors γ of the paper (section III).
+
+    No 1/√D: scale q for it.
+
+    Args:
+        q, k: `[B, T, J, D]`, or `[B, N, D]` for an `EdgeList`; the embeddings of the nodes as receivers and as senders.
+        bias: `[P]`, or `[E]`.
+        lengths: `[B]` frames of every walk.
+
+    Returns:
+        `[B, P, T]`, or `[B, E]`; 0 where no edge exists. In q's dtype, but float32 for half precision: what is sampled should not hang on rounding.
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+    """
+    receivers = check_nodes("q", q, graph)
+    senders = check_nodes("k", k, graph, like=("q", q))
+    if bias is not None:
+        if list(bias.shape) != [graph.num_slots]:
+            raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
+        check_device("bias", bias, "q", q)
+    lengths = check_lengths(lengths, graph, len(q), ("q", q))
+    if current_backend() == "reference":
+        return lower(graph, reference(receivers, senders, graph, bias, lengths), -1)
+    logits = torch.ops.fastst.edge_logits(receivers, senders, bias, lengths, list(graph.index(q.device)), graph.hops)
+    return lower(graph, logits, -1)
+
+
+def reference(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> Tensor:
+    """The edges' entries of the dense q kᵀ."""
+    B, T, J, _ = q.shape
+    index, dtype = graph.index(q.device), _logits_dtype(q)
+    q, k = (sparse.mask_frames(x, lengths).to(dtype).flatten(1, 2) for x in (q, k))
+    scores = (q @ k.transpose(1, 2)).view(B, T, J, T, J)
+    frame = torch.arange(T, device=q.device)
+    source = (frame + index.offset[:, None].long()).clamp(0, T - 1)  # [P, T]
+    logits = scores[:, frame, index.dst.long()[:, None], source, index.src.long()[:, None]]
+    if bias is not None:
+        logits = logits + bias.to(dtype)[:, None]
+    return sparse.mask_edges(logits, index.offset, lengths)
+
+
+def _logits_dtype(q: Tensor) -> torch.dtype:
+    return torch.promote_types(q.dtype, torch.float32)
+
+
+@operation("edge_logits")
+def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int) -> Tensor:
+    graph = GraphIndex(*index)
+    logits = sparse.edge_dot(sparse.mask_frames(q, lengths), sparse.mask_frames(k, lengths), graph, hops)
+    if bias is not None:
+        logits += bias[:, None]
+    return sparse.mask_edges(logits, graph.offset, lengths)
+
+
+@_forward.register_fake
+def _(q, k, bias, lengths, index, hops):
+    return q.new_empty(q.shape[0], index[0].shape[0], q.shape[1], dtype=_logits_dtype(q))
+
+
+@operation("edge_logits_backward")
+def _backward(
+    dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    graph = GraphIndex(*index)
+    dlogits = sparse.mask_edges(dlogits, graph.offset, lengths)
+    dq = sparse.gather_sum(sparse.mask_frames(k, lengths), dlogits, graph, hops)
+    dk = sparse.scatter_sum(sparse.mask_frames(q, lengths), dlogits, graph, hops)
+    return dq, dk, q.new_empty(0) if bias is None else dlogits.sum((0, 2)).to(bias.dtype)
+
+
+@_backward.register_fake
+def _(dlogits, q, k, bias, lengths, index, hops):
+    return q.new_empty(q.shape), k.new_empty(k.shape), q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
+
+
+def _setup_context(ctx, inputs, output):
+    q, k, bias, lengths, index, hops = inputs
+    ctx.save_for_backward(q, k, bias, lengths, *index)
+    ctx.hops = hops
+
+
+def _autograd(ctx, dlogits):
+    q, k, bias, lengths, *index = ctx.saved_tensors
+    dq, dk, dbias = torch.ops.fastst.edge_logits_backward(dlogits, q, k, bias, lengths, index, ctx.hops)
+    return dq, dk, None if bias is None else dbias, None, [None] * len(index), None
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)

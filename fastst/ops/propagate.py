@@ -1,0 +1,113 @@
+"""Message passing along the edges: the sparse matrix product at the heart of a graph convolution."""
+
+import torch
+from torch import Tensor
+
+from fastst.graph import EdgeList, Graph, GraphIndex
+from fastst.ops import sparse
+from fastst.ops.backends import current_backend
+from fastst.ops.checks import check_device, check_edges, check_lengths, check_nodes, check_per_node, lower
+from fastst.ops.registration import operation
+
+
+def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+    """y[t, dst] = self_weight[t, dst] x[t, dst] + Σ over edges (p, t) into dst of weight[p, t] x[t + offset[p], src[p]].
+
+    With the weights of `gcn_norm` this is D^-½ (A + I) D^-½ x, the graph convolution of Kipf & Welling (2017) without its linear layer; for a
+    fixed graph it equals `torch_geometric.nn.GCNConv`. Sums are accumulated in float32 or better.
+
+    Args:
+        x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`.
+        weight: `[B, P, T]`, or `[B, E]`. Values at edges that don't exist are ignored.
+        self_weight: `[B, T, J]`, or `[B, N]`; None for no self-loops.
+        lengths: `[B]` frames of every walk. Frames beyond are neither read nor written (their result is 0).
+
+    Returns:
+        The shape and dtype of x. Gradients flow to x, weight (every existing edge, of weight 0 too) and self_weight.
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+    """
+    nodes = check_nodes("x", x, graph)
+    B, T = nodes.shape[:2]
+    edges = check_edges("weight", weight, graph, B, T)
+    check_device("weight", weight, "x", x)
+    if self_weight is not None:
+        check_device("self_weight", self_weight, "x", x)
+        self_weight = check_per_node("self_weight", self_weight, graph, B, T)
+    lengths = check_lengths(lengths, graph, B, ("x", x))
+    if current_backend() == "reference":
+        return lower(graph, reference(nodes, edges, graph, self_weight, lengths), 1)
+    y = torch.ops.fastst.propagate(nodes, edges, self_weight, lengths, list(graph.index(x.device)), graph.hops)
+    return lower(graph, y, 1)
+
+
+def reference(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None, lengths: Tensor | None) -> Tensor:
+    """(A + diag(self_weight)) x with the dense A."""
+    B, T, J, C = x.shape
+    x = sparse.mask_frames(x, lengths)
+    A = dense_adjacency(weight.to(x.dtype), graph, lengths)
+    if self_weight is not None:
+        A = A + torch.diag_embed(sparse.mask_frames(self_weight, lengths).to(x.dtype).flatten(1))
+    return (A @ x.reshape(B, T * J, C)).view(x.shape)
+
+
+def dense_adjacency(values: Tensor, graph: Graph, lengths: Tensor | None) -> Tensor:
+    """The dense matrix of lifted edge values `[B, P, T]`, differentiable.  # [B, T*J, T*J]"""
+    if isinstance(graph, EdgeList):
+        return graph.dense(values.squeeze(-1))
+    return graph.dense(values.shape[2], values, lengths)  # type: ignore[attr-defined]
+
+
+@operation("propagate")
+def _forward(x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int) -> Tensor:
+    x, weight, self_weight = _masked(x, weight, self_weight, lengths, index)
+    return sparse.gather_sum(x, weight, GraphIndex(*index), hops, self_weight)
+
+
+@_forward.register_fake
+def _(x, weight, self_weight, lengths, index, hops):
+    return x.new_empty(x.shape)
+
+
+@operation("propagate_backward")
+def _backward(
+    dy: Tensor, x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    graph = GraphIndex(*index)
+    dy = sparse.mask_frames(dy, lengths)
+    x, weight, self_weight = _masked(x, weight, self_weight, lengths, index)
+    dx = sparse.scatter_sum(dy, weight, graph, hops, self_weight)
+    dweight = sparse.mask_edges(sparse.edge_dot(dy, x, graph, hops), graph.offset, lengths).to(weight.dtype)
+    if self_weight is None:
+        return dx, dweight, x.new_empty(0)
+    return dx, dweight, (dy * x).sum(-1, dtype=dweight.dtype).to(self_weight.dtype)
+
+
+@_backward.register_fake
+def _(dy, x, weight, self_weight, lengths, index, hops):
+    return (
+        x.new_empty(x.shape),
+        weight.new_empty(weight.shape),
+        x.new_empty(0) if self_weight is None else self_weight.new_empty(self_weight.shape),
+    )
+
+
+def _masked(x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor]):
+    self_weight = None if self_weight is None else sparse.mask_frames(self_weight, lengths)
+    return sparse.mask_frames(x, lengths), sparse.mask_edges(weight, GraphIndex(*index).offset, lengths), self_weight
+
+
+def _setup_context(ctx, inputs, output):
+    x, weight, self_weight, lengths, index, hops = inputs
+    ctx.save_for_backward(x, weight, self_weight, lengths, *index)
+    ctx.hops = hops
+
+
+def _autograd(ctx, dy):
+    x, weight, self_weight, lengths, *index = ctx.saved_tensors
+    dx, dweight, dself = torch.ops.fastst.propagate_backward(dy, x, weight, self_weight, lengths, index, ctx.hops)
+    return dx, dweight, None if self_weight is None else dself, None, [None] * len(index), None
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -1,0 +1,28 @@
+"""What the registered operations have in common."""
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch.library import CustomOpDef
+
+
+def operation(name: str) -> Callable[[Callable], CustomOpDef]:
+    """Registers a function as the operation `fastst::name`.
+
+    Its inside runs with autocast off: it takes features in the dtype in which they come. Its outputs are contiguous, as the fake kernels say.
+    (The function's annotations must be types, not strings: torch reads the schema from them.)
+    """
+
+    def register(function: Callable) -> CustomOpDef:
+        @functools.wraps(function)
+        def run(*args):
+            device = args[0].device.type
+            with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+                result = function(*args)
+            return tuple(y.contiguous() for y in result) if isinstance(result, tuple) else result.contiguous()
+
+        return torch.library.custom_op(f"fastst::{name}", run, mutates_args=())
+
+    return register

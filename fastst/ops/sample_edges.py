@@ -1,0 +1,181 @@
+"""Which edges stay: the straight-through Gumbel sampling of the paper (Eq. 2 and 3)."""
+
+import torch
+from torch import Tensor
+
+from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.ops import sparse
+from fastst.ops.backends import current_backend
+from fastst.ops.checks import check_edges, check_lengths, check_per_walk, lower
+from fastst.ops.random import edge_uniform
+from fastst.ops.registration import operation
+
+NOISES = ("gumbel", "logistic")
+ESTIMATORS = ("identity", "sigmoid")
+
+
+def sample_edges(
+    logits: Tensor,
+    graph: Graph,
+    *,
+    seed: int,
+    beta: float = 2.0,
+    tau: float = 2.0,
+    eps: float = 1e-10,
+    noise: str = "gumbel",
+    estimator: str = "identity",
+    sample_ids: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """kept = round(sigmoid(z)), z = (γ − log(−β log(u + ε) + ε)) / τ, u ~ Uniform(0, 1): Eq. 2 and 3 of the paper.
+
+    kept is 1 exactly where z > 0, so τ only scales gradients. With `noise="gumbel"`, the formula as printed, an edge stays with probability
+    1 − exp(−e^γ / β), and not sigmoid(γ) as the paper's Eq. 1 says; `noise="logistic"`, z = (γ + log(u + ε) − log(1 − u + ε)) / τ, gives
+    sigmoid(γ) (β is not used). `keep_probability` knows both.
+
+    The gradient is straight-through: `estimator="identity"` is the paper's ∂kept/∂γ = ∂z/∂γ = 1/τ, `"sigmoid"` is σ'(z)/τ, with the noise made
+    again instead of stored. Removed edges have it too: that is how an edge returns.
+
+    Args:
+        logits: γ, `[B, P, T]`, or `[B, E]` for an `EdgeList`.
+        seed: any whole number, used modulo 2⁶⁴. The same seed keeps the same edges, on every backend and device.
+        sample_ids: `[B]` whole numbers that stand for the walks in the random numbers, a dataset index say; without them the position in the
+            batch. With them a walk's graph does not depend on the batch or on padding.
+        lengths: `[B]` frames of every walk.
+
+    Returns:
+        0 or 1 for every edge in the shape and dtype of the logits; 0 where no edge exists.
+
+    Raises:
+        ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+    """
+    edges = check_edges("logits", logits, graph)
+    B = len(edges)
+    lengths = check_lengths(lengths, graph, B, ("logits", logits))
+    _check_options(beta, tau, eps, noise, estimator)
+    if sample_ids is None:
+        sample_ids = torch.arange(B, device=logits.device)
+    else:
+        check_per_walk("sample_ids", sample_ids, B, ("logits", logits))
+    options = (float(beta), float(tau), float(eps), noise, estimator)
+    if current_backend() == "reference":
+        return lower(graph, reference(edges, graph, seed, sample_ids, lengths, *options), -1)
+    signed_seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)  # what an int64 of the same bits says
+    index = graph.index(logits.device)
+    kept = torch.ops.fastst.sample_edges(edges, sample_ids, lengths, index.offset, signed_seed, graph.hops, *options)
+    return lower(graph, kept, -1)
+
+
+def reference(
+    logits: Tensor,
+    graph: Graph,
+    seed: int,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    beta: float,
+    tau: float,
+    eps: float,
+    noise: str,
+    estimator: str,
+) -> Tensor:
+    """Eq. 2 and 3 as printed; the straight-through gradient by adding what is 0 in value."""
+    _, P, T = logits.shape
+    gamma = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    u = edge_uniform(seed, sample_ids, P, T, isinstance(graph, EdgeList)).to(gamma.dtype)
+    if noise == "gumbel":
+        z = (gamma - torch.log(-beta * torch.log(u + eps) + eps)) / tau
+    else:
+        z = (gamma + torch.log(u + eps) - torch.log(1 - u + eps)) / tau
+    soft = z if estimator == "identity" else torch.sigmoid(z)
+    kept = torch.round(torch.sigmoid(z)).detach() + (soft - soft.detach())
+    return sparse.mask_edges(kept, graph.index(logits.device).offset, lengths).to(logits.dtype)
+
+
+def _check_options(beta: float, tau: float, eps: float, noise: str, estimator: str) -> None:
+    for name, value in (("beta", beta), ("tau", tau), ("eps", eps)):
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    check_choice("noise", noise, NOISES)
+    check_choice("estimator", estimator, ESTIMATORS)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _scores(logits: Tensor, sample_ids: Tensor, seed: int, hops: int, beta: float, eps: float, noise: str) -> Tensor:
+    """τ z, at least in float32.  # [B, P, T]"""
+    _, P, T = logits.shape
+    u = edge_uniform(seed, sample_ids, P, T, hops == 0)
+    if logits.dtype == torch.float64:
+        u = u.double()
+    if noise == "gumbel":
+        return logits - u.add_(eps).log_().mul_(-beta).add_(eps).log_()
+    return logits + torch.log(u + eps) - torch.log(1 - u + eps)
+
+
+@operation("sample_edges")
+def _forward(
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    offset: Tensor,
+    seed: int,
+    hops: int,
+    beta: float,
+    tau: float,
+    eps: float,
+    noise: str,
+    estimator: str,
+) -> Tensor:
+    kept = (_scores(logits, sample_ids, seed, hops, beta, eps, noise) > 0) & edge_exists(offset, logits.shape[2], lengths)
+    return kept.to(logits.dtype)
+
+
+@_forward.register_fake
+def _(logits, sample_ids, lengths, offset, seed, hops, beta, tau, eps, noise, estimator):
+    return logits.new_empty(logits.shape)
+
+
+@operation("sample_edges_backward")
+def _backward(
+    dkept: Tensor,
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    offset: Tensor,
+    seed: int,
+    hops: int,
+    beta: float,
+    tau: float,
+    eps: float,
+    noise: str,
+    estimator: str,
+) -> Tensor:
+    slope = 1 / tau
+    if estimator == "sigmoid":
+        soft = torch.sigmoid(_scores(logits, sample_ids, seed, hops, beta, eps, noise) / tau)
+        dkept = dkept * (soft * (1 - soft))
+    return sparse.mask_edges(dkept * slope, offset, lengths).to(logits.dtype)
+
+
+@_backward.register_fake
+def _(dkept, logits, *_):
+    return logits.new_empty(logits.shape)
+
+
+def _setup_context(ctx, inputs, output):
+    logits, sample_ids, lengths, offset, *ctx.options = inputs
+    ctx.save_for_backward(logits if ctx.options[-1] == "sigmoid" else None, sample_ids, lengths, offset)
+
+
+def _autograd(ctx, dkept):
+    logits, sample_ids, lengths, offset = ctx.saved_tensors
+    if logits is None:  # the identity's gradient reads no more of the logits than their shape and dtype
+        logits = dkept
+    dlogits = torch.ops.fastst.sample_edges_backward(dkept, logits, sample_ids, lengths, offset, *ctx.options)
+    return dlogits, *[None] * (3 + len(ctx.options))
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -1,0 +1,50 @@
+import threading
+
+import pytest
+
+from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
+
+
+def test_default_is_torch(monkeypatch):
+    monkeypatch.delenv("FASTST_BACKEND", raising=False)
+    assert current_backend() == "torch"
+
+
+def test_environment_chooses_and_use_backend_wins(monkeypatch):
+    monkeypatch.setenv("FASTST_BACKEND", "reference")
+    assert current_backend() == "reference"
+    with use_backend("torch"):
+        assert current_backend() == "torch"
+        with use_backend("reference"):
+            assert current_backend() == "reference"
+        assert current_backend() == "torch"
+    assert current_backend() == "reference"
+
+
+def test_an_exception_leaves_the_block_clean():
+    before = current_backend()
+    with pytest.raises(KeyError), use_backend("reference"):
+        raise KeyError
+    assert current_backend() == before
+
+
+def test_a_choice_is_of_one_thread():
+    seen = []
+    with use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(current_backend()))
+        thread.start()
+        thread.join()
+    assert seen == ["torch"]
+
+
+def test_asking_for_what_cannot_run_says_why(monkeypatch):
+    unable = [name for name in BACKENDS if why_not(name)]
+    for name in unable:
+        with pytest.raises(RuntimeError, match=f"'{name}', which can't run: "), use_backend(name):
+            pass
+        monkeypatch.setenv("FASTST_BACKEND", name)
+        with pytest.raises(RuntimeError, match=f"FASTST_BACKEND asks for the backend '{name}', which can't run: "):
+            current_backend()
+    monkeypatch.setenv("FASTST_BACKEND", "cuda")
+    with pytest.raises(ValueError, match="unknown backend 'cuda'; the backends are reference, torch, cpu, triton"):
+        current_backend()

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph
+from fastst.layouts import get_layout
+
+
+def brute_force(layout: Layout, T: int, hops: int) -> np.ndarray:
+    """The pattern of (A + I)^hops - I, A the bones within a frame and every joint joined to itself in the next frame."""
+    J = layout.num_joints
+    A = np.eye(T * J, dtype=np.int64)
+    for t in range(T):
+        for a, b in layout.bones:
+            A[t * J + a, t * J + b] = A[t * J + b, t * J + a] = 1
+        if t:
+            for j in range(J):
+                A[t * J + j, (t - 1) * J + j] = A[(t - 1) * J + j, t * J + j] = 1
+    return (np.linalg.matrix_power(A, hops) > 0) & ~np.eye(T * J, dtype=bool)
+
+
+@st.composite
+def layouts(draw) -> Layout:
+    J = draw(st.integers(1, 7))
+    pairs = [(a, b) for a in range(J) for b in range(a)]
+    bones = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
+    return Layout.custom([f"joint{j}" for j in range(J)], bones)
+
+
+@pytest.mark.parametrize(("hops", "slots"), [(1, 72), (2, 228), (3, 494)])
+def test_slots_of_the_papers_skeleton(hops: int, slots: int):
+    graph = SkeletonGraph("coco18", hops)
+    assert graph.num_slots == slots
+    keys = list(zip(graph.dst.tolist(), graph.offset.tolist(), graph.src.tolist(), strict=True))
+    assert keys == sorted(set(keys))
+    assert graph.src.dtype == graph.dst.dtype == graph.offset.dtype == torch.int32
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_built_in_layouts_are_powers_of_the_adjacency(name: str, hops: int):
+    graph, T = SkeletonGraph(name, hops), 5
+    assert np.array_equal(graph.dense(T).numpy() > 0, brute_force(graph.layout, T, hops))
+
+
+@given(layouts(), st.integers(1, 4), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_any_skeleton_dense_and_edge_index(layout: Layout, hops: int, T: int):
+    graph, expected = SkeletonGraph(layout, hops), brute_force(layout, T, hops)
+    dense, edges = graph.dense(T).numpy(), graph.edge_index(T).numpy()
+    assert np.array_equal(dense > 0, expected)
+    assert dense.max(initial=0) <= 1
+    from_edges = np.zeros_like(expected)
+    from_edges[edges[1], edges[0]] = True
+    assert edges.shape[1] == expected.sum()  # no edge twice
+    assert np.array_equal(from_edges, expected)
+
+
+def test_lengths_cut_every_walk_of_a_batch():
+    graph, lengths, T, J = SkeletonGraph("coco17", 2), torch.tensor([4, 0, 2]), 4, 17
+    dense, edges = graph.dense(T, lengths=lengths), graph.edge_index(T, lengths)
+    for walk, length in enumerate(lengths.tolist()):
+        expected = np.zeros((T * J, T * J), bool)
+        expected[: length * J, : length * J] = brute_force(graph.layout, length, 2) if length else False
+        assert np.array_equal(dense[walk].numpy() > 0, expected)
+        inside = edges[:, (edges[0] // (T * J)) == walk] - walk * T * J
+        assert inside.shape[1] == expected.sum()
+        assert expected[inside[1], inside[0]].all()
+
+
+def test_edge_values_keep_their_order_in_edge_index_and_dense():
+    graph, T, lengths = SkeletonGraph("coco18", 1), 3, torch.tensor([3, 2])
+    values = torch.randn(2, 72, T)
+    edges, flat = graph.edge_index(T, lengths), values[graph.edge_mask(T, lengths)]
+    dense = graph.dense(T, values, lengths)
+    walk = edges[0] // (T * 18)
+    assert torch.equal(dense[walk, edges[1] - walk * T * 18, edges[0] - walk * T * 18], flat)
+    assert dense.count_nonzero() == len(flat)
+
+
+def test_edge_list_keeps_order_and_direction():
+    edge_index = torch.tensor([[2, 0, 1], [0, 1, 1]])
+    graph = EdgeList(edge_index, 3)
+    assert torch.equal(graph.edge_index(), edge_index)
+    assert graph.dense(torch.tensor([[5.0, 6.0, 7.0]])).tolist() == [[[0, 0, 5], [6, 7, 0], [0, 0, 0]]]
+
+
+def test_index_walks_the_edges_of_every_node():
+    graph = SkeletonGraph("coco18", 2)
+    index = graph.index()
+    for j in range(18):
+        into = index.dst_order[index.dst_ptr[j] : index.dst_ptr[j + 1]]
+        out = index.src_order[index.src_ptr[j] : index.src_ptr[j + 1]]
+        assert sorted(into.tolist()) == (graph.dst == j).nonzero().squeeze(1).tolist()
+        assert sorted(out.tolist()) == (graph.src == j).nonzero().squeeze(1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("edge_index", "num_nodes", "message"),
+    [
+        (torch.tensor([[0, 3], [1, 0]]), 3, "edge 1 goes from node 3 to node 0, but the nodes are 0 to 2"),
+        (torch.tensor([[0, -1], [1, 0]]), 3, "edge 1 goes from node -1"),
+        (torch.tensor([[0, 1, 0], [1, 0, 1]]), 3, "the edge from node 0 to node 1 appears more than once"),
+        (torch.zeros(3, 2, dtype=torch.int64), 3, r"edge_index must be \[2, E\] whole numbers, got \[3, 2\]"),
+        (torch.zeros(2, 2), 3, "edge_index must be"),
+        (torch.zeros(2, 0, dtype=torch.int64), 0, "num_nodes must be at least 1, got 0"),
+    ],
+)
+def test_bad_edge_lists(edge_index, num_nodes, message):
+    with pytest.raises(ValueError, match=message):
+        EdgeList(edge_index, num_nodes)
+
+
+@pytest.mark.parametrize("hops", [0, -1, 1.5])
+def test_bad_hops(hops):
+    with pytest.raises(ValueError, match="hops must be a whole number of at least 1"):
+        SkeletonGraph("coco18", hops)
+
+
+def test_unknown_layout_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown layout 'coco19'; the built-in ones are coco17, coco18"):
+        get_layout("coco19")

@@ -1,0 +1,34 @@
+import pytest
+import torch
+from graphs import BACKENDS, assert_matches_reference
+
+from fastst.ops import keep_probability
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+def test_matches_reference(noise: str, backend: str):
+    logits = torch.linspace(-6, 6, 41, dtype=torch.float64)
+    assert_matches_reference(lambda logits: keep_probability(logits, noise=noise, beta=1.3), [logits], backend)
+
+
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+def test_opcheck_and_gradcheck(noise: str):
+    logits = torch.randn(3, 4, dtype=torch.float64).T.requires_grad_()
+    torch.library.opcheck(torch.ops.fastst.keep_probability.default, (logits, 2.0, noise))
+    assert torch.autograd.gradcheck(lambda logits: keep_probability(logits, noise=noise), (logits,))
+
+
+def test_extreme_logits_have_finite_gradients():
+    logits = torch.tensor([-1000.0, -50.0, 50.0, 1000.0], requires_grad=True)
+    probability = keep_probability(logits)
+    probability.sum().backward()
+    assert probability.tolist() == pytest.approx([0, 0, 1, 1], abs=1e-20)
+    assert logits.grad.isfinite().all()
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="beta must be above 0"):
+        keep_probability(torch.zeros(1), beta=0)
+    with pytest.raises(ValueError, match="noise must be one of"):
+        keep_probability(torch.zeros(1), noise="x")

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
+
+from fastst import EdgeList, SkeletonGraph
+from fastst.ops import gcn_norm, propagate
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("with_self", [True, False])
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_matches_reference(case: Case, with_self: bool, backend: str):
+    lengths = case.length_tensor()
+
+    def run(x, weight, self_weight=None):
+        return propagate(x, weight, case.graph, self_weight, lengths)
+
+    inputs = [case.nodes(), case.edges()] + ([case.per_node()] if with_self else [])
+    assert_matches_reference(run, inputs, backend)
+
+
+def test_one_edge_by_hand():
+    graph = SkeletonGraph("coco18", 1)
+    slot = next(p for p in range(72) if (graph.dst[p], graph.src[p], graph.offset[p]) == (15, 15, -1))
+    x, weight = torch.zeros(1, 3, 18, 2), torch.zeros(1, 72, 3)
+    x[0, 0, 15] = torch.tensor([3.0, 5.0])
+    weight[0, slot, 1] = 2.0
+    y = propagate(x, weight, graph)
+    assert y[0, 1, 15].tolist() == [6.0, 10.0]
+    assert y.count_nonzero() == 2
+
+
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_opcheck(case: Case):
+    x, self_weight, weight = lifted(case, [case.nodes(), case.per_node()], [case.edges()])
+    args = (x, weight, self_weight, case.length_tensor(), list(case.graph.index()), case.graph.hops)
+    torch.library.opcheck(torch.ops.fastst.propagate.default, args)
+
+
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_gradcheck(case: Case):
+    inputs = [x.detach().requires_grad_() for x in (case.nodes(), case.edges(), case.per_node())]
+
+    def run(x, weight, self_weight):
+        return propagate(x, weight, case.graph, self_weight, case.length_tensor())
+
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+
+
+def test_padding_is_never_read():
+    graph = SkeletonGraph("coco17", 2)
+    lengths = torch.tensor([3])
+    x, weight = torch.randn(1, 6, 17, 4), torch.randn(1, graph.num_slots, 6)
+    alone = propagate(x[:, :3], weight[..., :3], graph)
+    x[:, 3:], weight[..., 3:] = float("nan"), float("nan")
+    padded = propagate(x, weight, graph, lengths=lengths)
+    torch.testing.assert_close(padded[:, :3], alone)
+    assert (padded[:, 3:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("graph", [SkeletonGraph("coco18", 2), EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)], ids=str)
+def test_half_precision_features_with_float32_weights(graph, dtype):
+    case = Case("", graph, 2, 5, 16)
+    x, weight = case.nodes(dtype=torch.float32), case.edges(dtype=torch.float32)
+    exact = propagate(x, weight, graph)
+    half_x, leaf = x.to(dtype).requires_grad_(), weight.clone().requires_grad_()
+    half = propagate(half_x, leaf, graph)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), exact, atol=0.1, rtol=0.02)
+    half.sum().backward()
+    assert (half_x.grad.dtype, leaf.grad.dtype) == (dtype, torch.float32)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_equals_gcnconv_of_pytorch_geometric(hops: int):
+    geometric = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is not installed (extra `peers`)")
+    graph, T, lengths = SkeletonGraph("coco18", hops), 6, torch.tensor([6, 4])
+    conv = geometric.GCNConv(5, 7)
+    x = torch.randn(2, T, 18, 5)
+    kept = graph.edge_mask(T, lengths).float()
+    weight, self_weight = gcn_norm(kept, graph, lengths)
+    ours = propagate(x @ conv.lin.weight.T, weight, graph, self_weight, lengths) + conv.bias
+    theirs = conv(x.reshape(-1, 5), graph.edge_index(T, lengths)).view(2, T, 18, 7)
+    for walk, length in enumerate(lengths):
+        torch.testing.assert_close(ours[walk, :length], theirs[walk, :length], atol=1e-5, rtol=1e-5)
+
+
+def test_compiles_with_a_changing_number_of_frames():
+    graph = SkeletonGraph("coco18", 2)
+    compiled = torch.compile(lambda x, w: propagate(x * 2, w, graph).relu(), fullgraph=True, dynamic=True)
+    for T in (5, 9, 12):
+        x, weight = torch.randn(2, T, 18, 4, requires_grad=True), torch.randn(2, graph.num_slots, T)
+        y = compiled(x, weight)
+        torch.testing.assert_close(y, propagate(x * 2, weight, graph).relu())
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": torch.zeros(2, 5, 17, 4)}, ValueError, r"x must be \[B, T, J, C\] with J = 18 .*got \[2, 5, 17, 4\]"),
+        ({"x": torch.zeros(2, 5, 18, 4, dtype=torch.int64)}, TypeError, "x must be a floating-point tensor, got torch.int64"),
+        ({"weight": torch.zeros(2, 71, 5)}, ValueError, r"weight must be \[B, P, T\] with B = 2, P = 72 .*T = 5, got \[2, 71, 5\]"),
+        ({"weight": torch.zeros(2, 72, 5, device="meta")}, ValueError, "weight is on meta, but x is on cpu"),
+        ({"self_weight": torch.zeros(2, 5)}, ValueError, r"self_weight must be \[2, 5, 18\]"),
+        ({"lengths": torch.zeros(3, dtype=torch.int64)}, ValueError, r"lengths must be \[B\] with B = 2, got \[3\]"),
+        ({"lengths": [5, 5]}, TypeError, "lengths must be a tensor of int32 or int64, got list"),
+        ({"graph": "coco18"}, TypeError, "graph must be a SkeletonGraph or an EdgeList, got str"),
+    ],
+)
+def test_errors_name_the_argument(change, error, message):
+    arguments = {"x": torch.zeros(2, 5, 18, 4), "weight": torch.zeros(2, 72, 5), "graph": SkeletonGraph("coco18", 1)}
+    with pytest.raises(error, match=message):
+        propagate(**{**arguments, **change})
+
+
+def test_an_edge_list_has_no_lengths():
+    graph = EdgeList(torch.tensor([[0], [1]]), 2)
+    with pytest.raises(ValueError, match="lengths counts frames, which an EdgeList does not have"):
+        propagate(torch.zeros(1, 2, 3), torch.zeros(1, 1), graph, lengths=torch.ones(1, dtype=torch.int64))
