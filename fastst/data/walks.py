@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastst.errors import UserError
 from fastst.layouts import Layout
 
 
-class DataError(ValueError):
-    """Data that can't be used. The message says where (file and line), what was wrong and what to do; commands print it and exit."""
+class DataError(UserError):
+    """Data that can't be used. The message says where (file and line), what was wrong and what to do."""
 
 
 @dataclass(frozen=True)

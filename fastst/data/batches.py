@@ -1,0 +1,77 @@
+"""Windows of equal length, cut from walks of any length, and the batches that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastst.data.prepare import mirror
+from fastst.layouts import Layout
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where windows are cut: walk numbers, first frames, and a number of its own for every window, which its random edges depend on."""
+
+    walk: np.ndarray  # [W]
+    start: np.ndarray  # [W]
+    sample_id: np.ndarray  # [W]
+
+    def __len__(self) -> int:
+        return len(self.walk)
+
+
+@dataclass(frozen=True)
+class Batch:
+    poses: Tensor  # [B, frames, J, D]
+    lengths: Tensor | None  # [B]; None where every window is full
+    classes: Tensor  # [B]
+    walk: np.ndarray  # [B]
+    sample_ids: Tensor  # [B]
+
+
+def even_windows(lengths: Sequence[int], walks: Sequence[int], frames: int) -> Windows:
+    """As few windows as cover every walk, spread evenly over it. `lengths` are the frames of all walks, `walks` the numbers of those wanted."""
+    walk, start = [], []
+    for i in walks:
+        count = max(1, -(-lengths[i] // frames))
+        walk += [i] * count
+        start += np.linspace(0, max(lengths[i] - frames, 0), count).round().astype(int).tolist()
+    return Windows(np.array(walk, np.int64), np.array(start, np.int64), np.arange(len(walk)))
+
+
+def moved_windows(windows: Windows, lengths: Sequence[int], frames: int, rng: np.random.Generator) -> Windows:
+    """The same number of windows of every walk, each at a random place."""
+    room = np.maximum(np.asarray(lengths)[windows.walk] - frames, 0)
+    return Windows(windows.walk, rng.integers(0, room + 1), windows.sample_id)
+
+
+def make_batch(
+    poses: Sequence[np.ndarray], classes: np.ndarray, windows: Windows, chosen: np.ndarray, frames: int, mirrored: np.ndarray, layout: Layout
+) -> Batch:
+    """The windows numbered `chosen`, those with a true entry in `mirrored` with left and right exchanged."""
+    walks, starts = windows.walk[chosen], windows.start[chosen]
+    J, D = poses[0].shape[1:]
+    batch = np.zeros((len(chosen), frames, J, D), np.float32)
+    lengths = np.empty(len(chosen), np.int64)
+    for row, (walk, start, swap) in enumerate(zip(walks, starts, mirrored, strict=True)):
+        piece = poses[walk][start : start + frames]
+        batch[row, : len(piece)] = mirror(piece, layout) if swap else piece
+        lengths[row] = len(piece)
+    return Batch(
+        torch.from_numpy(batch),
+        None if (lengths == frames).all() else torch.from_numpy(lengths),
+        torch.from_numpy(classes[walks]),
+        walks,
+        torch.from_numpy(windows.sample_id[chosen]),
+    )
+
+
+def in_order(windows: Windows, batch_size: int) -> Iterator[np.ndarray]:
+    """Numbers of the windows of every batch, first to last."""
+    for first in range(0, len(windows), batch_size):
+        yield np.arange(first, min(first + batch_size, len(windows)))

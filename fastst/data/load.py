@@ -1,0 +1,107 @@
+"""From the options of a command to walks that a model can be trained or tested on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastst.config import TrainConfig
+from fastst.data.labels import apply_labels, map_labels, read_labels
+from fastst.data.prepare import Filled, choose_layout, prepare
+from fastst.data.read import read_walks
+from fastst.data.synthetic import synthetic_walks
+from fastst.data.walks import DataError, LeftOut, WalkSet
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prepared walks with a class for each.
+
+    Args:
+        walks: what could be used; `walks.left_out` says what could not.
+        classes: the number of every walk's class.  # [walks]
+        class_names: names of the classes, in alphabetical order.
+        filled: how many joint positions had to be filled in.
+        splits: train or test for every subject, where the labels say so.
+    """
+
+    walks: WalkSet
+    classes: np.ndarray
+    class_names: list[str]
+    filled: Filled
+    splits: dict[str, str] | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(poses) for poses in self.walks.poses]
+
+    def description(self) -> str:
+        people = Counter(self.class_names[c] for c in {(s, c): c for s, c in zip(self.walks.subjects, self.classes, strict=True)}.values())
+        classes = ", ".join(f"{name} ({people[name]} people)" for name in self.class_names)
+        return (
+            f"{len(self.walks)} walks of {len(set(self.walks.subjects))} people, {self.walks.layout.num_joints} joints "
+            f"({self.walks.layout.name}), {sum(self.lengths)} frames; classes: {classes}; "
+            f"{self.filled.share:.1%} of the joint positions were missing and filled in"
+        )
+
+
+def load_task(config: TrainConfig, progress: bool = True) -> Task:
+    """Reads the data, gives every walk its class, and prepares the poses.
+
+    Raises:
+        DataError: nothing can be used, or there is one class only.
+    """
+    walks = _read(config, progress)
+    splits = None
+    if config.labels is not None:
+        labels = read_labels(config.labels)
+        walks, splits = apply_labels(walks, labels), labels.splits
+    walks, values = _with_classes(walks, config)
+    prepared, filled = prepare(walks, choose_layout(config.layout, walks.layout), config.hops + 1)
+    value_of = dict(zip(walks.names, values, strict=True))
+    names = sorted({value_of[name] for name in prepared.names})
+    if len(names) < 2:
+        raise DataError(f"all walks are of one class, {names[0]!r}; to tell classes apart it takes two: see --target and --label-map")
+    classes = np.array([names.index(value_of[name]) for name in prepared.names])
+    return Task(prepared, classes, names, filled, splits)
+
+
+def _read(config: TrainConfig, progress: bool) -> WalkSet:
+    if config.data != "synthetic":
+        return read_walks(config.data, progress)
+    try:
+        return synthetic_walks(config.people, config.walks_per_person, config.seed, list(config.planted) or None)
+    except ValueError as error:
+        raise DataError(f"--data synthetic: {error}") from None
+
+
+def _with_classes(walks: WalkSet, config: TrainConfig) -> tuple[WalkSet, list[str]]:
+    """The walks that have a class, and its name for each."""
+    if config.target not in walks.attributes:
+        known = ", ".join(sorted(walks.attributes)) or "nothing"
+        raise DataError(
+            f"--target {config.target}: the data says {known} of a walk; name one of these, or give a file with "
+            f"--labels (columns subject,{config.target})"
+        )
+    values = walks.attributes[config.target]
+    mapped = map_labels(values, config.label_map)
+    kept = [i for i, value in enumerate(mapped) if value is not None]
+    without = Counter(value for value, label in zip(values, mapped, strict=True) if label is None)
+    if not kept:
+        raise DataError(f"--label-map {config.label_map!r} has no class for any walk; the values of {config.target!r} are {sorted(map(str, without))}")
+    left_out = [
+        LeftOut(f"{config.target} {value!r}", f"{count} walk(s): the label map has no class for it" if value is not None else f"{count} walk(s)")
+        for value, count in without.items()
+    ]
+    poses = walks.poses if len(kept) == len(walks) else [walks.poses[i] for i in kept]
+    labelled = WalkSet(
+        walks.layout,
+        [walks.names[i] for i in kept],
+        [walks.subjects[i] for i in kept],
+        poses,
+        {column: [column_values[i] for i in kept] for column, column_values in walks.attributes.items()},
+        [*walks.left_out, *left_out],
+    )
+    return labelled, [label for label in mapped if label is not None]

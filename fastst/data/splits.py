@@ -1,0 +1,90 @@
+"""Who is trained on and who is tested on. Always by person: nobody is on both sides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastst.data.walks import DataError
+
+PAPER_TEST_SHARE = 32 / 124  # CASIA-B: 92 people to train on, 32 to test on
+
+
+@dataclass(frozen=True)
+class Split:
+    """People to train on and people to test on."""
+
+    train: frozenset[str]
+    test: frozenset[str]
+
+
+def class_of_people(subjects: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """The most frequent class of every person's walks; the first in the alphabet of several."""
+    counts: dict[str, Counter[str]] = {}
+    for subject, label in zip(subjects, classes, strict=True):
+        counts.setdefault(subject, Counter())[label] += 1
+    return {subject: min(count, key=lambda label: (-count[label], label)) for subject, count in sorted(counts.items())}
+
+
+def balanced_split(people: dict[str, str], seed: int) -> Split:
+    """The paper's: about 32 of 124 people to test on, equally many of every class (16 men and 16 women), the others to train on.
+
+    Raises:
+        DataError: a class with a single person.
+    """
+    names = sorted(set(people.values()))
+    smallest, members = _smallest_class(people)
+    if members < 2:
+        raise DataError(f"class {smallest!r} has {members} person; to train and to test on different people every class needs 2")
+    per_class = max(1, min(round(len(people) * PAPER_TEST_SHARE / len(names)), members // 2))
+    test = {person for name in names for person in _shuffled(people, name, seed)[:per_class]}
+    return Split(frozenset(set(people) - test), frozenset(test))
+
+
+def folds(people: dict[str, str], count: int, seed: int) -> list[Split]:
+    """`count` splits in which everybody is tested on once; every class is spread evenly over the folds.
+
+    Raises:
+        DataError: fewer people in a class than folds.
+    """
+    smallest, members = _smallest_class(people)
+    if members < count:
+        raise DataError(f"class {smallest!r} has {members} person(s), too few for {count} folds; use at most {members}")
+    fold_of: dict[str, int] = {}
+    for name in sorted(set(people.values())):
+        for person in _shuffled(people, name, seed):
+            fold_of[person] = len(fold_of) % count
+    return [
+        Split(frozenset(p for p in people if fold_of[p] != fold), frozenset(p for p in people if fold_of[p] == fold)) for fold in range(count)
+    ]
+
+
+def split_from_labels(people: dict[str, str], splits: dict[str, str] | None) -> Split:
+    """The column `split` of a labels file: `train` or `test` for every person.
+
+    Raises:
+        DataError: there is no such column, another word in it, or a side without people.
+    """
+    if splits is None:
+        raise DataError("--split labels needs a labels file with a column `split` that says train or test for every subject")
+    unknown = {person: splits.get(person) for person in people if splits.get(person) not in ("train", "test")}
+    if unknown:
+        person, word = next(iter(unknown.items()))
+        raise DataError(f"the split of subject {person!r} is {word!r}; it must be train or test ({len(unknown)} subject(s) like this)")
+    split = Split(*(frozenset(p for p in people if splits[p] == side) for side in ("train", "test")))
+    for side, members in (("train", split.train), ("test", split.test)):
+        if not members:
+            raise DataError(f"the labels file puts nobody into the split `{side}`; it needs people of both")
+    return split
+
+
+def _smallest_class(people: dict[str, str]) -> tuple[str, int]:
+    return min(Counter(people.values()).items(), key=lambda item: (item[1], item[0]))
+
+
+def _shuffled(people: dict[str, str], name: str, seed: int) -> list[str]:
+    members = sorted(person for person, label in people.items() if label == name)
+    return [members[i] for i in np.random.default_rng([seed, len(members)]).permutation(len(members))]

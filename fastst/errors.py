@@ -1,0 +1,22 @@
+"""Errors that a user can mend, and how a command ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """The message says what was wrong, what was expected and what to do; commands print it without a traceback."""
+
+
+def run_command(main: Callable[[], None], resume_hint: str = "") -> None:
+    """Runs a command: a mendable error is printed and ends with status 2, Ctrl-C with 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted{resume_hint}", file=sys.stderr)
+        sys.exit(130)
