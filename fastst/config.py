@@ -32,7 +32,7 @@ class TrainConfig:
     """Skeleton to train on; auto: the data's own, and for COCO-17 data coco18 (with mid-shoulder). A .json file for your own bones."""
     people: int = 124
     """Made-up walkers: how many people."""
-    walks_per_person: int = 110
+    walks_per_person: int = 10
     """Made-up walkers: how many walks of each person (1 to 110)."""
     planted: tuple[str, ...] = ()
     """Made-up walkers: put the difference between the classes into these joints only."""
@@ -48,7 +48,7 @@ class TrainConfig:
     hidden: int = 64
     """Channels of all hidden layers."""
     frames: int = 60
-    """Frames of a window; longer walks are cut into several."""
+    """Frames of a window. In a test the windows cover a longer walk, and their predictions are averaged."""
     attention: Literal["factorized", "full"] = "factorized"
     """How the edge model looks at the whole walk: full is the paper's (every node at every node), factorized is linear in joints."""
     heads: int = 4
@@ -69,7 +69,7 @@ class TrainConfig:
     """Sampled graphs of every window at evaluation, whose predictions are averaged."""
 
     epochs: int = 50
-    """Passes over the training walks."""
+    """Passes over the training walks; each pass shows one window of every walk, at a random place."""
     batch_size: int = 32
     """Windows in a batch, over all processes."""
     learning_rate: float = 1e-3

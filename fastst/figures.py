@@ -83,7 +83,8 @@ def walk_with_kept_edges(poses: np.ndarray, graph: SkeletonGraph, kept: np.ndarr
         return upright[t, joint] + (place[t], 0)
 
     bones = [(at(t, a), at(t, b)) for t in place for a, b in graph.layout.bones]
-    within, between = [], []
+    within: list[tuple[np.ndarray, np.ndarray]] = []
+    between: list[tuple[np.ndarray, np.ndarray]] = []
     for p, (src, dst, offset) in enumerate(zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True)):
         for t in place:
             if kept[p, t] and t + offset in place:
@@ -96,7 +97,7 @@ def walk_with_kept_edges(poses: np.ndarray, graph: SkeletonGraph, kept: np.ndarr
         axes.add_collection(LineCollection(lines, colors=color, linewidths=width, label=label))
     points = np.concatenate([upright[t] + (place[t], 0) for t in place])
     axes.plot(points[:, 0], points[:, 1], ".", color="black", markersize=4)
-    axes.set_xticks([x for x in place.values()], [f"frame {t}" for t in place])
+    axes.set_xticks(list(place.values()), [f"frame {t}" for t in place])
     axes.set_yticks([])
     axes.set_aspect("equal")
     axes.set_title(f"{title}: {kept.sum() / max(graph.edge_mask(T).sum().item(), 1):.0%} of the edges kept")

@@ -6,6 +6,7 @@ bones with `Layout.custom` or `Layout.from_dict`.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -149,7 +150,7 @@ def _mirrored_names(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     pairs = []
     for i, name in enumerate(names):
         twins = [name.replace(left, right) for left, right in swaps if left in name]
-        if name[:1] == "L" and name[1:2].isupper() or name[:2] in ("l_", "L_"):
+        if (name[:1] == "L" and name[1:2].isupper()) or name[:2] in ("l_", "L_"):
             twins.append({"L": "R", "l": "r"}[name[0]] + name[1:])
         for twin in twins:
             found = names.index(twin) if twin in names else _only(stems, twin.rstrip("0123456789"))
@@ -176,72 +177,63 @@ def _root_names(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _sides(text: str) -> list[str]:
-    """'nose eye* ankle*' -> nose, left_eye, right_eye, left_ankle, right_ankle."""
+    """'nose eye*' -> nose, left_eye, right_eye."""
     return [side + word.rstrip("*") for word in text.split() for side in (("left_", "right_") if word.endswith("*") else ("",))]
 
 
-_COCO17 = _sides("nose eye* ear* shoulder* elbow* wrist* hip* knee* ankle*")
-_LIMBS = [(5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)]
-_OPENPOSE = "right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist".split()
+def _chains(text: str) -> list[tuple[int, int]]:
+    """'0-1-2 0-3' -> (0, 1), (1, 2), (0, 3)."""
+    chains = [[int(joint) for joint in chain.split("-")] for chain in text.split()]
+    return [bone for chain in chains for bone in itertools.pairwise(chain)]
 
-# Bones as their makers draw them: COCO's annotation format (coco17), OpenPose's COCO and BODY_25 models, the NTU RGB+D bones of ST-GCN, Human3.6M's
-# 17 joints as in VideoPose3D, the Kinect v1 SDK. coco18 is the paper's skeleton: COCO-17 plus mid-shoulder.
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (
-        Layout.custom(
-            _COCO17, [(0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), *_LIMBS], "coco17", root=["left_hip", "right_hip"]
-        ),
-        Layout.custom(
-            [*_COCO17, "mid_shoulder"],
-            [(0, 1), (0, 2), (1, 3), (2, 4), (0, 17), (17, 5), (17, 6), *_LIMBS],
-            "coco18",
-            root=["left_hip", "right_hip"],
-        ),
-        Layout.custom(
-            ["nose", "neck", *_OPENPOSE, *"right_hip right_knee right_ankle left_hip left_knee left_ankle".split()]
-            + "right_eye left_eye right_ear left_ear".split(),
-            [(1, 0), (1, 2), (2, 3), (3, 4), (1, 5), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)]
-            + [(0, 14), (14, 16), (0, 15), (15, 17)],
-            "openpose18",
-            root=["left_hip", "right_hip"],
-        ),
-        Layout.custom(
-            ["nose", "neck", *_OPENPOSE, *"mid_hip right_hip right_knee right_ankle left_hip left_knee left_ankle".split()]
-            + "right_eye left_eye right_ear left_ear left_big_toe left_small_toe left_heel".split()
-            + "right_big_toe right_small_toe right_heel".split(),
-            [(1, 8), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (8, 12), (12, 13), (13, 14), (1, 0)]
-            + [(0, 15), (15, 17), (0, 16), (16, 18), (14, 19), (19, 20), (14, 21), (11, 22), (22, 23), (11, 24)],
-            "openpose25",
-            root=["mid_hip"],
-        ),
-        Layout.custom(
-            "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow right_wrist".split()
-            + "right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot spine_shoulder".split()
-            + "left_hand_tip left_thumb right_hand_tip right_thumb".split(),
-            [(0, 1), (1, 20), (2, 20), (3, 2), (4, 20), (5, 4), (6, 5), (7, 6), (8, 20), (9, 8), (10, 9), (11, 10), (12, 0), (13, 12)]
-            + [(14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18), (21, 22), (22, 7), (23, 24), (24, 11)],
-            "ntu25",
-            root=["spine_base"],
-        ),
-        Layout.custom(
-            "pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax neck head left_shoulder left_elbow".split()
-            + "left_wrist right_shoulder right_elbow right_wrist".split(),
-            [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10), (8, 11), (11, 12), (12, 13), (8, 14)]
-            + [(14, 15), (15, 16)],
-            "h36m17",
-            root=["pelvis"],
-        ),
-        Layout.custom(
-            "hip_center spine shoulder_center head left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow".split()
-            + "right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot".split(),
-            [(0, 1), (1, 2), (2, 3), (2, 4), (4, 5), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10), (10, 11), (0, 12), (12, 13), (13, 14)]
-            + [(14, 15), (0, 16), (16, 17), (17, 18), (18, 19)],
-            "kinect20",
-            root=["hip_center"],
-        ),
-    )
-}
+
+_COCO17 = _sides("nose eye* ear* shoulder* elbow* wrist* hip* knee* ankle*")
+_COCO_LIMBS = "5-7-9 6-8-10 5-11-13-15 6-12-14-16 11-12"
+_OPENPOSE_ARMS = "right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist"
+_OPENPOSE_LEGS = "right_hip right_knee right_ankle left_hip left_knee left_ankle"
+_OPENPOSE_FEET = "left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"
+_NTU_ARMS = "left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow right_wrist right_hand"
+_NTU_LEGS = "left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot"
+_H36M_LEGS = "right_hip right_knee right_ankle left_hip left_knee left_ankle"
+_H36M_ARMS = "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist"
+
+# Bones as their makers draw them: COCO's annotation format (coco17), OpenPose's COCO and BODY_25 models, the NTU RGB+D bones of ST-GCN,
+# Human3.6M's 17 joints as in VideoPose3D, the Kinect v1 SDK. coco18 is the paper's skeleton: COCO-17 plus mid-shoulder.
+_BUILT_IN = (
+    ("coco17", _COCO17, f"0-1 0-2 1-2 1-3-5 2-4-6 5-6 {_COCO_LIMBS}", ["left_hip", "right_hip"]),
+    ("coco18", [*_COCO17, "mid_shoulder"], f"0-1-3 0-2-4 0-17-5 17-6 {_COCO_LIMBS}", ["left_hip", "right_hip"]),
+    (
+        "openpose18",
+        f"nose neck {_OPENPOSE_ARMS} {_OPENPOSE_LEGS} right_eye left_eye right_ear left_ear".split(),
+        "1-0 1-2-3-4 1-5-6-7 1-8-9-10 1-11-12-13 0-14-16 0-15-17",
+        ["left_hip", "right_hip"],
+    ),
+    (
+        "openpose25",
+        f"nose neck {_OPENPOSE_ARMS} mid_hip {_OPENPOSE_LEGS} right_eye left_eye right_ear left_ear {_OPENPOSE_FEET}".split(),
+        "1-0 1-8 1-2-3-4 1-5-6-7 8-9-10-11-22-23 8-12-13-14-19-20 0-15-17 0-16-18 14-21 11-24",
+        ["mid_hip"],
+    ),
+    (
+        "ntu25",
+        f"spine_base spine_mid neck head {_NTU_ARMS} {_NTU_LEGS} spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb".split(),
+        "0-1-20-2-3 20-4-5-6-7-22-21 20-8-9-10-11-24-23 0-12-13-14-15 0-16-17-18-19",
+        ["spine_base"],
+    ),
+    (
+        "h36m17",
+        f"pelvis {_H36M_LEGS} spine thorax neck head {_H36M_ARMS}".split(),
+        "0-1-2-3 0-4-5-6 0-7-8-9-10 8-11-12-13 8-14-15-16",
+        ["pelvis"],
+    ),
+    (
+        "kinect20",
+        f"hip_center spine shoulder_center head {_NTU_ARMS} {_NTU_LEGS}".split(),
+        "0-1-2-3 2-4-5-6-7 2-8-9-10-11 0-12-13-14-15 0-16-17-18-19",
+        ["hip_center"],
+    ),
+)
+LAYOUTS: dict[str, Layout] = {name: Layout.custom(joints, _chains(bones), name, root=root) for name, joints, bones, root in _BUILT_IN}
 
 
 def get_layout(layout: str | Layout | Mapping[str, Any]) -> Layout:

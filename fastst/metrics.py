@@ -65,9 +65,7 @@ class KeptEdges:
         touches[slots, index.src.long()] = touches[slots, index.dst.long()] = 1
         kept, existing = self.kept @ touches, self.existing @ touches
         joints = self.graph.layout.joints
-        return {
-            name: {joint: _share(kept[c, j], existing[c, j]) for j, joint in enumerate(joints)} for c, name in enumerate(self.class_names)
-        }
+        return {name: {joint: _share(kept[c, j], existing[c, j]) for j, joint in enumerate(joints)} for c, name in enumerate(self.class_names)}
 
     def summary(self) -> dict[str, Any]:
         return {

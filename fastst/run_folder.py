@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 
@@ -41,7 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))  # type: ignore[arg-type, return-value]
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))  # type: ignore[arg-type]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -68,6 +69,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rows
+
+
+def read_run_config(folder: Path) -> TrainConfig:
+    """The options that the run in `folder` was begun with.
+
+    Raises:
+        UserError: there is no run, or its config.json is not one.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no run of fastst.train (no config.json)")
+    try:
+        return TrainConfig.from_json(path.read_text(encoding="utf-8"), folder)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not the configuration of a run: {error}") from None
 
 
 def save_model(path: Path, model: GraphClassifier, arguments: dict[str, Any], classes: list[str]) -> None:

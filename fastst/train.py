@@ -27,13 +27,13 @@ from torch.nn.parallel import DistributedDataParallel
 import fastst
 from fastst import figures
 from fastst.config import TrainConfig, differences
-from fastst.data.batches import Windows, even_windows, make_batch, moved_windows
+from fastst.data.batches import Windows, in_order, make_batch, random_windows
 from fastst.data.load import Task, load_task
 from fastst.data.splits import Split, balanced_split, class_of_people, folds, split_from_labels
 from fastst.errors import UserError, run_command
 from fastst.evaluate import measure, predict_walks
 from fastst.nn import GraphClassifier
-from fastst.run_folder import append_line, load_checkpoint, read_lines, save_checkpoint, save_model, write_json, write_text
+from fastst.run_folder import append_line, load_checkpoint, read_lines, read_run_config, save_checkpoint, save_model, write_json, write_text
 
 _MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
 
@@ -77,13 +77,7 @@ def read_config(arguments: list[str]) -> TrainConfig:
     config = tyro.cli(TrainConfig, args=arguments)
     if not config.resume:
         return config
-    path = config.out / "config.json"
-    if not path.is_file():
-        raise UserError(f"--resume: {config.out} holds no run (no config.json); leave --resume out to begin one")
-    try:
-        saved = TrainConfig.from_json(path.read_text(encoding="utf-8"), config.out)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is not the configuration of a run: {error}") from None
+    saved = read_run_config(config.out)
     differing = differences(saved, tyro.cli(TrainConfig, args=arguments, default=saved))
     if differing:
         raise UserError(f"--resume goes on with the run in {config.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
@@ -117,6 +111,8 @@ def train(config: TrainConfig, processes: Processes = Processes(0, 1)) -> dict[s
 def train_fold(config: TrainConfig, task: Task, fold: Fold, processes: Processes, console: Console) -> dict[str, Any]:
     """Trains on one split, from its checkpoint if there is one, and tests the last epoch's model. Returns the fold's summary (rank 0)."""
     trainer = Trainer(config, task, fold, processes)
+    for name in trainer.untested_classes():
+        console.print(f"{fold.name}: nobody of class {name!r} is tested on; the metrics say nothing about it", highlight=False)
     if processes.leads:
         fold.folder.mkdir(parents=True, exist_ok=True)
     trainer.resume()
@@ -139,12 +135,13 @@ class Trainer:
         self.device = _device(config)
         self.train_walks, self.test_walks = ([i for i, who in enumerate(task.walks.subjects) if who in people] for people in _sides(fold.split))
         _check_sides(task, fold, self.train_walks, self.test_walks)
-        self.windows = even_windows(task.lengths, self.train_walks, config.frames)
-        counts = np.bincount(task.classes[self.windows.walk], minlength=len(task.class_names))
-        self.class_weight = torch.tensor(len(self.windows) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32, device=self.device)
+        counts = np.bincount(task.classes[self.train_walks], minlength=len(task.class_names))
+        self.class_weight = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32, device=self.device)
         self.arguments = model_arguments(config, task)
         torch.manual_seed(fold.seed)
-        self.model = GraphClassifier(**self.arguments).to(self.device)
+        self.model = GraphClassifier(**self.arguments)
+        self.model.standardize(torch.from_numpy(task.walks.poses[i]) for i in self.train_walks)
+        self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
@@ -172,17 +169,14 @@ class Trainer:
             write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
     def train_epoch(self) -> dict[str, Any]:
-        """One pass over the training windows; leaves a row of metrics and a checkpoint. Returns the row."""
+        """Shows the model one window of every training walk; leaves a row of metrics and a checkpoint. Returns the row."""
         started, config = time.perf_counter(), self.config
         rng = np.random.default_rng([self.fold.seed, self.epoch])
-        windows = moved_windows(self.windows, self.task.lengths, config.frames, rng)
-        order = rng.permutation(len(windows))
+        windows = random_windows(self.task.lengths, self.train_walks, config.frames, rng)
         mirrored = rng.random(len(windows)) < 0.5 * config.mirror
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
-        steps = math.ceil(len(windows) / config.batch_size)
-        for step in range(steps):
-            self._set_learning_rate((self.epoch + step / steps) / config.epochs)
-            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
+        for chosen in in_order(windows, config.batch_size):
+            self._set_learning_rate((self.epoch + chosen[0] / len(windows)) / config.epochs)
             total += self._train_step(windows, chosen, mirrored)
         if self.processes.count > 1:
             dist.all_reduce(total)
@@ -201,6 +195,10 @@ class Trainer:
             progress = {"epoch": self.epoch, "seconds": self.seconds, "scaler": self.scaler.state_dict()}
             save_checkpoint(self.checkpoint, self.model, self.optimizer, progress)
         return row
+
+    def untested_classes(self) -> list[str]:
+        tested = set(self.task.classes[self.test_walks].tolist())
+        return [name for number, name in enumerate(self.task.class_names) if number not in tested]
 
     def test(self) -> dict[str, Any]:
         return measure(self.task, self._predict())
@@ -232,14 +230,10 @@ class Trainer:
         everyone = self.class_weight[torch.from_numpy(self.task.classes[windows.walk[chosen]]).to(self.device)].sum()
         idle = len(mine) == 0  # the last batch may have fewer windows than there are processes; DDP still needs a backward of everybody
         mine = chosen[:1] if idle else mine
-        batch = make_batch(
-            self.task.walks.poses, self.task.classes, windows, mine, self.config.frames, mirrored[mine], self.task.walks.layout
-        )
+        batch = make_batch(self.task.walks.poses, self.task.classes, windows, mine, self.config.frames, mirrored[mine], self.task.walks.layout)
         lengths = None if batch.lengths is None else batch.lengths.to(self.device)
         with self._autocast():
-            output = self.parallel(
-                batch.poses.to(self.device), lengths, seed=self._graph_seed(), sample_ids=batch.sample_ids.to(self.device)
-            )
+            output = self.parallel(batch.poses.to(self.device), lengths, seed=self._graph_seed(), sample_ids=batch.sample_ids.to(self.device))
         classes = batch.classes.to(self.device)
         weight = self.class_weight[classes] * (0.0 if idle else 1.0)
         loss = (weight * cross_entropy(output.logits.float(), classes, reduction="none")).sum()
@@ -293,7 +287,7 @@ class Trainer:
 
 def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The arguments of `GraphClassifier` that the options and the data ask for."""
-    names = "graph hops layers hidden frames attention heads encoder_layers drop noise estimator beta tau".split()
+    names = ["graph", "hops", "layers", "hidden", "frames", "attention", "heads", "encoder_layers", "drop", "noise", "estimator", "beta", "tau"]
     return {
         "layout": task.walks.layout.to_dict(),
         "num_classes": len(task.class_names),
@@ -335,9 +329,9 @@ def _check_sides(task: Task, fold: Fold, train_walks: list[int], test_walks: lis
     for side, walks in (("train", train_walks), ("test", test_walks)):
         if not walks:
             raise UserError(f"{fold.name}: nobody is left to {side} on")
-    missing = set(range(len(task.class_names))) - set(task.classes[train_walks].tolist())
-    if missing:
-        raise UserError(f"{fold.name}: class {task.class_names[min(missing)]!r} has nobody to train on; it needs people on both sides of the split")
+    for number, name in enumerate(task.class_names):
+        if number not in task.classes[train_walks]:
+            raise UserError(f"{fold.name}: class {name!r} has nobody to train on; it needs people on both sides of the split")
 
 
 def _finished(fold: Fold) -> dict[str, Any] | None:
@@ -394,9 +388,7 @@ def _device(config: TrainConfig) -> torch.device:
 
 
 def _progress_bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
-    )
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console)
 
 
 if __name__ == "__main__":

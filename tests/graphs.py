@@ -39,9 +39,7 @@ class Case:
     def edges(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Random edge values, edges that don't exist included, not contiguous in memory."""
         frames = () if self.is_edge_list else (self.T,)
-        return torch.randn(*frames, self.graph.num_slots, self.B, dtype=dtype, generator=generator()).permute(
-            *range(len(frames) + 1, -1, -1)
-        )
+        return torch.randn(*frames, self.graph.num_slots, self.B, dtype=dtype, generator=generator()).permute(*range(len(frames) + 1, -1, -1))
 
     def length_tensor(self) -> Tensor | None:
         return None if self.lengths is None else torch.tensor(self.lengths)
@@ -76,9 +74,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def assert_matches_reference(
-    function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: list[Tensor], backend: str, atol: float = 1e-9
-) -> None:
+def assert_matches_reference(function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: list[Tensor], backend: str, atol: float = 1e-9) -> None:
     """Every output and the gradient of every floating input, for random output gradients, against the reference backend."""
     expected, actual = (_run(function, inputs, name) for name in ("reference", backend))
     assert len(expected) == len(actual)

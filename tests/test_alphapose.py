@@ -201,9 +201,7 @@ def test_a_folder_without_a_usable_file_is_an_error(tmp_path: Path) -> None:
         read_alphapose(tmp_path)
     write(tmp_path, "a.json", [])
     (tmp_path / "b.json").write_bytes(b"\xff\xff\xff")
-    with pytest.raises(
-        DataError, match=r"no usable AlphaPose result in 2 \.json file\(s\): .*a\.json has no detection.*b\.json is not JSON"
-    ):
+    with pytest.raises(DataError, match=r"no usable AlphaPose result in 2 \.json file\(s\): .*a\.json has no detection.*b\.json is not JSON"):
         read_alphapose(tmp_path)
 
 

@@ -38,9 +38,7 @@ def test_counts_and_names_are_those_of_casia_b():
     assert sum(label == "female" for label in sex.values()) == 32
     conditions = walks.attributes["condition"]
     assert [conditions.count(c) for c in ("nm", "bg", "cl")] == [124 * 11 * n for n in (6, 2, 2)]
-    for name, subject, condition, view in zip(
-        walks.names, walks.subjects, walks.attributes["condition"], walks.attributes["view"], strict=True
-    ):
+    for name, subject, condition, view in zip(walks.names, walks.subjects, walks.attributes["condition"], walks.attributes["view"], strict=True):
         assert name.split("-")[0] == subject
         assert name.split("-")[1] == condition
         assert name.split("-")[3] == view

@@ -71,9 +71,7 @@ def read_alphapose(folder: str | Path, progress: bool = True) -> WalkSet:
             walks.left_out.append(LeftOut(name, str(error)))
             continue
         if others:
-            walks.left_out.append(
-                LeftOut(f"{others} detection(s) in {name}", f"{path}: their boxes don't join up with those of the person followed")
-            )
+            walks.left_out.append(LeftOut(f"{others} detection(s) in {name}", f"{path}: their boxes don't join up with those of the person followed"))
         parts = WALK_NAME.fullmatch(name)
         walks.names.append(name)
         walks.subjects.append(parts["subject"] if parts else re.split("[_-]", name)[0] or name)
@@ -135,9 +133,7 @@ def _read_detections(path: Path) -> _Detections:
         boxes.append(_numbers(entry.get("box", [np.nan] * 4), where, "box", counts=(4,)))
         scores.append(_numbers([entry.get("score", np.nan)], where, "score", counts=(1,))[0])
     if len({len(keypoints) for keypoints in joints}) > 1:
-        raise DataError(
-            f"{path} has detections with {_KEYPOINT_COUNTS[0]} and with {_KEYPOINT_COUNTS[1]} keypoints; expected one kind a file"
-        )
+        raise DataError(f"{path} has detections with {_KEYPOINT_COUNTS[0]} and with {_KEYPOINT_COUNTS[1]} keypoints; expected one kind a file")
     return _sorted_detections(np.array(frames), np.stack(joints)[:, : _LAYOUT.num_joints], np.array(boxes), np.array(scores))
 
 
@@ -162,9 +158,7 @@ def _listed(path: Path, results: Any) -> list[Any]:
     for image_id, image in results.items():
         bodies = (image.get("bodies") or image.get("people") or []) if isinstance(image, Mapping) else None
         if not isinstance(bodies, list):
-            raise DataError(
-                f"{path}: {image_id!r} is not an image of AlphaPose's 'cmu' or 'open' form, which has a list 'bodies' or 'people'"
-            )
+            raise DataError(f"{path}: {image_id!r} is not an image of AlphaPose's 'cmu' or 'open' form, which has a list 'bodies' or 'people'")
         for body in bodies:
             joints = (body.get("joints") or body.get("pose_keypoints_2d")) if isinstance(body, Mapping) else None
             numbers = _numbers(joints, f"{path}, image {image_id!r}", "joints", counts=(3 * _GROUPED_LAYOUT.num_joints,))
@@ -197,9 +191,7 @@ def _frame_number(image_id: Any, where: str) -> int:
     """The last number in an image's name: 12 for 12, "12.jpg" and "frame_000012.jpg"."""
     number = re.search(r"(?<!\d)\d{1,18}(?=\D*$)", PurePath(str(image_id)).stem, re.ASCII)
     if number is None:
-        raise DataError(
-            f"{where}: image_id is {_shortened(image_id)}, expected a frame number or a name that ends in one, such as '12.jpg'"
-        )
+        raise DataError(f"{where}: image_id is {_shortened(image_id)}, expected a frame number or a name that ends in one, such as '12.jpg'")
     return int(number[0])
 
 

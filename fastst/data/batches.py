@@ -44,14 +44,21 @@ def even_windows(lengths: Sequence[int], walks: Sequence[int], frames: int) -> W
     return Windows(np.array(walk, np.int64), np.array(start, np.int64), np.arange(len(walk)))
 
 
-def moved_windows(windows: Windows, lengths: Sequence[int], frames: int, rng: np.random.Generator) -> Windows:
-    """The same number of windows of every walk, each at a random place."""
-    room = np.maximum(np.asarray(lengths)[windows.walk] - frames, 0)
-    return Windows(windows.walk, rng.integers(0, room + 1), windows.sample_id)
+def random_windows(lengths: Sequence[int], walks: Sequence[int], frames: int, rng: np.random.Generator) -> Windows:
+    """One window of every walk in `walks`, at a random place and in random order."""
+    walk = rng.permutation(np.asarray(walks, np.int64))
+    room = np.maximum(np.asarray(lengths)[walk] - frames, 0)
+    return Windows(walk, rng.integers(0, room + 1), walk)
 
 
 def make_batch(
-    poses: Sequence[np.ndarray], classes: np.ndarray, windows: Windows, chosen: np.ndarray, frames: int, mirrored: np.ndarray, layout: Layout
+    poses: Sequence[np.ndarray],
+    classes: np.ndarray,
+    windows: Windows,
+    chosen: np.ndarray,
+    frames: int,
+    mirrored: np.ndarray,
+    layout: Layout,
 ) -> Batch:
     """The windows numbered `chosen`, those with a true entry in `mirrored` with left and right exchanged."""
     walks, starts = windows.walk[chosen], windows.start[chosen]

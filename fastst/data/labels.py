@@ -56,9 +56,7 @@ def read_labels(path: str | Path) -> Labels:
         if not subject:
             raise DataError(f"{path}, line {line}: the subject is empty; name the person whom this line is about")
         if person.get("split") == "":
-            raise DataError(
-                f"{path}, line {line}: the split of subject {subject!r} is empty; name one in every line or leave the column out"
-            )
+            raise DataError(f"{path}, line {line}: the split of subject {subject!r} is empty; name one in every line or leave the column out")
         earlier_line, earlier = people.setdefault(subject, (line, person))
         for column, value in person.items():
             if value != earlier[column]:

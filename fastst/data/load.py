@@ -90,7 +90,9 @@ def _with_classes(walks: WalkSet, config: TrainConfig) -> tuple[WalkSet, list[st
     kept = [i for i, value in enumerate(mapped) if value is not None]
     without = Counter(value for value, label in zip(values, mapped, strict=True) if label is None)
     if not kept:
-        raise DataError(f"--label-map {config.label_map!r} has no class for any walk; the values of {config.target!r} are {sorted(map(str, without))}")
+        raise DataError(
+            f"--label-map {config.label_map!r} has no class for any walk; the values of {config.target!r} are {sorted(map(str, without))}"
+        )
     left_out = [
         LeftOut(f"{config.target} {value!r}", f"{count} walk(s): the label map has no class for it" if value is not None else f"{count} walk(s)")
         for value, count in without.items()

@@ -109,9 +109,7 @@ class _Rows:
     def add(self, walks: pa.Array, frames: pa.Array, values: np.ndarray) -> None:
         """Append n rows: walk names and frame numbers [n], and the numbers of the file [n, 51]."""
         encoded = walks.dictionary_encode()
-        numbers = [
-            self.walk_numbers.setdefault(name.decode(errors="replace"), len(self.walk_numbers)) for name in encoded.dictionary.to_pylist()
-        ]
+        numbers = [self.walk_numbers.setdefault(name.decode(errors="replace"), len(self.walk_numbers)) for name in encoded.dictionary.to_pylist()]
         joints = values.reshape(len(values), _LAYOUT.num_joints, 3)  # [n, 17, 3]
         confidences = np.nan_to_num(joints[:, :, 2])
         positions = joints[:, :, :2].copy()
@@ -148,9 +146,7 @@ def _check_header(path: Path) -> None:
             raise DataError(f"{path}, line 1: column {number} is {name[:80]!r}, expected {expected!r}; {advice}")
     if len(found) < len(_COLUMNS):
         missing = _COLUMNS[len(found)]
-        raise DataError(
-            f"{path}, line 1: {len(found)} columns, expected {len(_COLUMNS)}; column {len(found) + 1}, {missing!r}, is missing; {advice}"
-        )
+        raise DataError(f"{path}, line 1: {len(found)} columns, expected {len(_COLUMNS)}; column {len(found) + 1}, {missing!r}, is missing; {advice}")
     if len(found) > len(_COLUMNS):
         extra = found[len(_COLUMNS)]
         raise DataError(f"{path}, line 1: {len(found)} columns, expected {len(_COLUMNS)}; {extra!r} is one too many; {advice}")
@@ -202,9 +198,7 @@ def _read_row_by_row(path: Path, progress: bool, bad_rows: _BadRows) -> _Rows:
     return rows
 
 
-def _open_csv(
-    file: BinaryIO, columns: dict[str, pa.DataType], parse_options: csv.ParseOptions, use_threads: bool
-) -> csv.CSVStreamingReader:
+def _open_csv(file: BinaryIO, columns: dict[str, pa.DataType], parse_options: csv.ParseOptions, use_threads: bool) -> csv.CSVStreamingReader:
     """A reader of record batches: `image_name` as bytes, the others of the types `columns`; empty cells are null."""
     return csv.open_csv(
         file,

@@ -32,14 +32,16 @@ def class_of_people(subjects: Sequence[str], classes: Sequence[str]) -> dict[str
 def balanced_split(people: dict[str, str], seed: int) -> Split:
     """The paper's: about 32 of 124 people to test on, equally many of every class (16 men and 16 women), the others to train on.
 
+    A class with a single person is trained on only.
+
     Raises:
-        DataError: a class with a single person.
+        DataError: no class has two people.
     """
-    names = sorted(set(people.values()))
-    smallest, members = _smallest_class(people)
-    if members < 2:
-        raise DataError(f"class {smallest!r} has {members} person; to train and to test on different people every class needs 2")
-    per_class = max(1, min(round(len(people) * PAPER_TEST_SHARE / len(names)), members // 2))
+    counts = Counter(people.values())
+    names = sorted(name for name, members in counts.items() if members > 1)
+    if not names:
+        raise DataError(f"every class has a single person ({len(people)} people); to train and to test on different people it takes two of a class")
+    per_class = max(1, min(round(len(people) * PAPER_TEST_SHARE / len(names)), min(counts[name] for name in names) // 2))
     test = {person for name in names for person in _shuffled(people, name, seed)[:per_class]}
     return Split(frozenset(set(people) - test), frozenset(test))
 
@@ -57,9 +59,7 @@ def folds(people: dict[str, str], count: int, seed: int) -> list[Split]:
     for name in sorted(set(people.values())):
         for person in _shuffled(people, name, seed):
             fold_of[person] = len(fold_of) % count
-    return [
-        Split(frozenset(p for p in people if fold_of[p] != fold), frozenset(p for p in people if fold_of[p] == fold)) for fold in range(count)
-    ]
+    return [Split(frozenset(p for p in people if fold_of[p] != fold), frozenset(p for p in people if fold_of[p] == fold)) for fold in range(count)]
 
 
 def split_from_labels(people: dict[str, str], splits: dict[str, str] | None) -> Split:

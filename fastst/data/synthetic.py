@@ -410,7 +410,7 @@ def synthetic_walks(
     planted: Sequence[str] | None = None,
     frames: int | None = None,
     noise: float = 1.0,
-    spread: float = 0.8,
+    spread: float = 0.4,
 ) -> WalkSet:
     """Walks of synthetic people in the manner of CASIA-B: 124 people, 11 views, 6 normal walks, 2 with a bag and 2 in a coat each.
 

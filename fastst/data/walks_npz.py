@@ -148,9 +148,7 @@ def _lengths(path: Path, arrays: dict[str, np.ndarray], layout: Layout) -> np.nd
     if poses.ndim != 3 or poses.shape[2] not in (2, 3) or poses.dtype.kind not in "fiu":
         raise _wrong(path, arrays, "poses", "numbers [sum of lengths, joints, 2 or 3]")
     if poses.shape[1] != layout.num_joints:
-        raise _wrong(
-            path, arrays, "poses", f"[sum of lengths, {layout.num_joints}, 2 or 3], because 'joints' has {layout.num_joints} names"
-        )
+        raise _wrong(path, arrays, "poses", f"[sum of lengths, {layout.num_joints}, 2 or 3], because 'joints' has {layout.num_joints} names")
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size or lengths.min() < 1:
         raise _wrong(path, arrays, "lengths", "one whole number of frames, 1 or more, a walk")
     if lengths.sum() != len(poses):

@@ -13,7 +13,7 @@ ATTENTIONS = ("factorized", "full")
 
 
 class GraphConvolution(nn.Module):
-    """h' = D^-½ (A + I) D^-½ h W + b (Kipf & Welling 2017), with the normalised weights of `fastst.ops.gcn_norm`; `[B, T, J, C]` -> `[B, T, J, C']`."""
+    """h' = D^-½ (A + I) D^-½ h W + b (Kipf & Welling 2017); `[B, T, J, C]` -> `[B, T, J, C']`. The weights are those of `fastst.ops.gcn_norm`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class GraphAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention with fused `scaled_dot_product_attention`; `[N, S, C]` -> `[N, S, C]`, `visible [N, S]` bool marks what may be looked at."""
+    """Multi-head attention, fused; `[N, S, C]` -> `[N, S, C]`. `visible [N, S]` marks what may be looked at."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -67,9 +67,7 @@ class EncoderLayer(nn.Module):
         count = 2 if attention == "factorized" else 1
         self.attentions = nn.ModuleList(SelfAttention(channels, heads) for _ in range(count))
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(count))
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
-        )
+        self.feed_forward = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
 
     def forward(self, h: Tensor, visible: Tensor | None) -> Tensor:
         """`visible [B, T]`: frames that may be looked at; None for all."""

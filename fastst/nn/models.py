@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -33,9 +34,7 @@ class Upstream(nn.Module):
     for every slot.
     """
 
-    def __init__(
-        self, graph: SkeletonGraph, in_channels: int, hidden: int, frames: int, heads: int, encoder_layers: int, attention: str
-    ) -> None:
+    def __init__(self, graph: SkeletonGraph, in_channels: int, hidden: int, frames: int, heads: int, encoder_layers: int, attention: str) -> None:
         super().__init__()
         self.graph = graph
         self.input = nn.Linear(in_channels, hidden)
@@ -74,7 +73,7 @@ class Downstream(nn.Module):
         super().__init__()
         self.graph = graph
         widths = [in_channels] + [hidden] * layers
-        self.convolutions = nn.ModuleList(GraphConvolution(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.convolutions = nn.ModuleList(GraphConvolution(a, b) for a, b in itertools.pairwise(widths))
         self.classifier = nn.Linear(hidden, num_classes)
 
     def forward(self, poses: Tensor, kept: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -101,6 +100,9 @@ class GraphClassifier(nn.Module):
     Raises:
         ValueError: a size or a name that does not exist.
     """
+
+    pose_mean: Tensor
+    pose_scale: Tensor
 
     def __init__(
         self,
@@ -130,8 +132,10 @@ class GraphClassifier(nn.Module):
         if not 0 <= drop < 1:
             raise ValueError(f"drop is the share of edges to remove, at least 0 and below 1; got {drop}")
         self.graph_mode, self.drop = graph, drop
-        self.sampling = {"beta": beta, "tau": tau, "noise": noise, "estimator": estimator}
+        self.sampling: dict[str, Any] = {"beta": beta, "tau": tau, "noise": noise, "estimator": estimator}
         self.graph = SkeletonGraph(layout, hops)
+        self.register_buffer("pose_mean", torch.zeros(self.graph.num_joints, in_channels))
+        self.register_buffer("pose_scale", torch.ones(self.graph.num_joints, in_channels))
         self.downstream = Downstream(self.graph, in_channels, hidden, layers, num_classes)
         self.upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention) if graph == "learned" else None
 
@@ -148,9 +152,20 @@ class GraphClassifier(nn.Module):
 
         `evaluation="threshold"` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).
         """
+        poses = (poses - self.pose_mean) / self.pose_scale
         kept = self._kept(poses, lengths, seed, sample_ids, evaluation)
         logits, embedding = self.downstream(poses, kept, lengths)
         return Classification(logits, kept, embedding)
+
+    def standardize(self, walks: Iterable[Tensor]) -> None:
+        """From now on every joint's coordinates are given relative to their mean over these walks `[T, J, D]`, in units of their standard deviation.
+
+        What tells people apart is small beside the shape of a body: without this a few graph convolutions don't find it.
+        """
+        frames = torch.cat(list(walks)).double()
+        scale = frames.std(0, unbiased=False)
+        self.pose_mean.copy_(frames.mean(0))
+        self.pose_scale.copy_(torch.where(scale > 1e-6, scale, 1))  # a root joint, say, does not move
 
     def _kept(self, poses: Tensor, lengths: Tensor | None, seed: int, sample_ids: Tensor | None, evaluation: str) -> Tensor:
         B, T = poses.shape[:2]

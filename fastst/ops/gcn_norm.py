@@ -80,9 +80,7 @@ def _(kept, lengths, index, num_joints, hops):
 
 
 @operation("gcn_norm_backward")
-def _backward(
-    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int
-) -> Tensor:
+def _backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int) -> Tensor:
     graph = GraphIndex(*index)
     edges, dweight = _masked(kept, graph, lengths), _masked(dweight, graph, lengths)
     ones, root = _inverse_roots(edges, graph, num_joints, hops, lengths)
