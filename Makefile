@@ -7,7 +7,7 @@ BIN := $(ENV)/bin
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
-	$(BIN)/python -m fastst.train --walks-per-person 6 --epochs 15 --out runs/demo
+	$(BIN)/python -m fastst.train --walks-per-person 4 --epochs 12 --out runs/demo
 
 test: $(ENV)/.ready
 	$(BIN)/ruff check .

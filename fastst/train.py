@@ -78,7 +78,7 @@ def read_config(arguments: list[str]) -> TrainConfig:
     if not config.resume:
         return config
     saved = read_run_config(config.out)
-    differing = differences(saved, tyro.cli(TrainConfig, args=arguments, default=saved))
+    differing = differences(saved, tyro.cli(TrainConfig, args=arguments, default=dataclasses.replace(saved, resume=False)))
     if differing:
         raise UserError(f"--resume goes on with the run in {config.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
     return saved

@@ -1,0 +1,149 @@
+import pytest
+import torch
+from graphs import generator
+
+from fastst import SkeletonGraph
+from fastst.config import TrainConfig
+from fastst.nn import GraphClassifier, Upstream
+from fastst.ops import use_backend
+
+PAPER = TrainConfig()  # the defaults are the paper's recipe
+
+
+def small(graph: str = "learned", **options) -> GraphClassifier:
+    torch.manual_seed(0)
+    return GraphClassifier("coco18", 2, **{"graph": graph, "hidden": 8, "layers": 2, "frames": 6, "heads": 2, **options})
+
+
+def poses(B: int = 2, T: int = 6, D: int = 2) -> torch.Tensor:
+    return torch.randn(B, T, 18, D, generator=generator())
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+@pytest.mark.parametrize("layers", [2, 4, 8, 16])
+def test_every_size_of_the_papers_grid_has_parameters_in_the_papers_span(layers: int, hops: int):
+    model = GraphClassifier("coco18", 2, layers=layers, hops=hops, hidden=PAPER.hidden, frames=PAPER.frames, attention=PAPER.attention)
+    assert 82_000 <= sum(p.numel() for p in model.parameters()) <= 2_900_000
+    assert len(model.downstream.convolutions) == layers
+    assert model(poses(1, 5)).logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize("attention", ["factorized", "full"])
+@pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
+def test_every_mode_gives_all_parameters_a_gradient(graph: str, attention: str):
+    model = small(graph, attention=attention)
+    output = model(poses(), torch.tensor([6, 4]))
+    assert output.logits.shape == (2, 2)
+    assert output.kept.shape == (2, 72, 6)
+    assert output.embedding.shape == (2, 6, 18, 8)
+    (output.logits[:, 0].sum() * 3).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        # A bias that is added to every key does not change a softmax, so its gradient is zero up to rounding.
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_fixed_keeps_every_edge_and_random_the_given_share():
+    graph = SkeletonGraph("coco18", 1)
+    exists = graph.edge_mask(200)
+    assert torch.equal(small("fixed")(poses(1, 200)).kept[0].bool(), exists)
+    model = small("random", drop=0.75)
+    kept = model(poses(2, 200), seed=1).kept
+    assert (kept.sum() / (2 * exists.sum())).item() == pytest.approx(0.25, abs=0.01)
+    assert not torch.equal(kept[0], kept[1])  # anew for every sample
+    assert not torch.equal(model(poses(2, 200), seed=2).kept, kept)
+    assert torch.equal(small("random", drop=0.0)(poses(1, 50)).kept[0].bool(), graph.edge_mask(50))
+
+
+@pytest.mark.parametrize("attention", ["factorized", "full"])
+@pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
+def test_padding_and_batch_order_do_not_matter(graph: str, attention: str):
+    model, lengths, ids = small(graph, attention=attention), torch.tensor([6, 4, 5]), torch.tensor([9, 3, 5])
+    walks = poses(3).masked_fill((torch.arange(6) >= lengths[:, None])[:, :, None, None], 1e6)  # what lies in the padding is never looked at
+    batch = model(walks, lengths, seed=7, sample_ids=ids)
+    order = torch.tensor([2, 0, 1])
+    moved = model(walks[order], lengths[order], seed=7, sample_ids=ids[order])
+    torch.testing.assert_close(moved.logits, batch.logits[order])
+    alone = model(walks[1:2, :4], seed=7, sample_ids=ids[1:2])
+    torch.testing.assert_close(alone.logits, batch.logits[1:2])
+    assert torch.equal(alone.kept, batch.kept[1:2, :, :4])
+
+
+def test_a_walk_without_frames_gives_numbers():
+    output = small()(poses(), torch.tensor([0, 6]))
+    output.logits.sum().backward()
+    assert output.logits.isfinite().all()
+    assert output.kept[0].sum() == 0
+
+
+def test_the_whole_model_agrees_with_the_dense_reference():
+    model, gradients = small().double(), {}
+    for backend in ("reference", "torch"):
+        with use_backend(backend):
+            output = model(poses().double(), torch.tensor([6, 5]), seed=3)
+            gradients[backend] = [output.logits, *torch.autograd.grad(output.logits.square().sum(), list(model.parameters()))]
+    for wanted, found in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-7)
+
+
+def test_threshold_keeps_the_likelier_half_and_needs_no_noise():
+    model = small()
+    first, second = (model(poses(), seed=seed, evaluation="threshold").kept for seed in (1, 2))
+    assert torch.equal(first, second)
+    assert model.upstream is not None
+    # 1 - exp(-e^γ / 2) > ½ where γ > log(2 log 2)
+    expected = (model.upstream(poses()) > 0.3266) & model.graph.edge_mask(6)
+    assert torch.equal(first.bool(), expected)
+
+
+def test_positions_are_interpolated_beyond_the_trained_length():
+    upstream = Upstream(SkeletonGraph("coco18", 1), 2, 8, frames=5, heads=2, encoder_layers=1, attention="factorized")
+    assert torch.equal(upstream._positions(3), upstream.position[:3])
+    longer = upstream._positions(9)
+    torch.testing.assert_close(longer[::2], upstream.position)
+    torch.testing.assert_close(longer[1], (upstream.position[0] + upstream.position[1]) / 2)
+
+
+def test_standardized_poses_have_mean_0_and_deviation_1():
+    model, walks = small(), [5 + 3 * poses(1)[0], 5 + 3 * poses(1, 9)[0]]
+    walks[0][:, 0] = walks[1][:, 0] = 2.0  # a root joint, which never moves
+    model.standardize(walks)
+    frames = (torch.cat(walks) - model.pose_mean) / model.pose_scale
+    torch.testing.assert_close(frames.mean(0), torch.zeros(18, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(frames.std(0, unbiased=False)[1:], torch.ones(17, 2), atol=1e-4, rtol=0)
+    assert (frames[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("amp", [torch.bfloat16, torch.float16])
+def test_autocast(amp: torch.dtype):
+    model = small(hidden=32)
+    exact = model(poses(), seed=1)
+    with torch.autocast("cpu", amp):
+        output = model(poses(), seed=1)
+        loss = output.logits.float().square().sum()
+    loss.backward()
+    assert output.logits.dtype == amp
+    assert (output.kept == exact.kept).float().mean() > 0.97
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_compiles_as_one_graph():
+    model = small()
+    compiled = torch.compile(model, fullgraph=True)
+    for seed in (1, 2):
+        torch.testing.assert_close(compiled(poses(), seed=seed).logits, model(poses(), seed=seed).logits)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"graph": "dense"}, "graph must be one of fixed, random, learned, got 'dense'"),
+        ({"attention": "none"}, "attention must be one of factorized, full"),
+        ({"heads": 3}, "heads must divide hidden = 8, got 3"),
+        ({"drop": 1.0}, "drop is the share of edges to remove"),
+        ({"hops": 0}, "hops must be a whole number of at least 1"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**{"graph": "learned", **options})

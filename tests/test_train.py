@@ -1,0 +1,240 @@
+"""Training as a user meets it: a whole run, going on after an interruption, several processes, long walks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastst.config import TrainConfig
+from fastst.data.load import load_task
+from fastst.evaluate import main as evaluate
+from fastst.predict import main as predict
+from fastst.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--people", "12", "--walks-per-person", "3", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--batch-size", "8"]
+FIGURES = {"learning_curve.png", "initial_adjacency.png", "kept_edges_per_joint.png", "walk_with_kept_edges.png"}
+VARYING = {"seconds", "threads"}
+
+
+def tiny(out: Path, **options) -> TrainConfig:
+    sizes = {"people": 12, "walks_per_person": 3, "frames": 12, "hidden": 8, "heads": 2, "layers": 2, "batch_size": 8}
+    return TrainConfig(**{**sizes, "epochs": 2, "out": out, **options})
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "fastst.train", *TINY, *arguments]
+
+
+def summary(folder: Path) -> dict:
+    fields = json.loads((folder / "summary.json").read_text())
+    return {name: value for name, value in fields.items() if name not in VARYING}
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run, as it was never interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(tiny(out, epochs=6))
+    return out
+
+
+def test_a_run_leaves_everything(run: Path):
+    assert {path.name for path in run.iterdir()} == FIGURES | {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "model.safetensors",
+        "checkpoint.safetensors",
+    }
+    for figure in FIGURES:
+        assert (run / figure).read_bytes().startswith(b"\x89PNG")
+    fields = json.loads((run / "summary.json").read_text())
+    wanted = {"macro_f1", "balanced_accuracy", "mad", "kept_share", "walks", "people", "parameters", "seconds"}
+    assert wanted <= set(fields)
+    assert set(fields["kept_share_per_joint"]) == set(fields["kept_share_per_class"]) == {"female", "male"}
+    assert len(losses(run)) == 6
+
+
+@pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
+def test_folds(graph: str, tmp_path: Path):
+    out = tmp_path / "run"
+    result = train(tiny(out, graph=graph, folds=3, epochs=1, samples=2))
+    assert result["people"] == 12
+    assert result["walks"] == 36
+    assert len(result["folds"]) == 3
+    assert result["macro_f1"] == pytest.approx(np.mean([fold["macro_f1"] for fold in result["folds"]]))
+    assert all((out / f"fold-{i}" / "model.safetensors").exists() for i in (1, 2, 3))
+    assert json.loads((out / "summary.json").read_text())["balanced_accuracy"] == result["balanced_accuracy"]
+
+
+def wait_for_epochs(out: Path, count: int, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        if (out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) >= count:
+            return
+        assert process.poll() is None, "the run ended before it could be interrupted"
+        time.sleep(0.1)
+    raise AssertionError("the run made no progress")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_an_interrupted_run_goes_on_to_the_same_numbers(how: signal.Signals, run: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(command("--epochs", "6", "--out", str(out)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for_epochs(out, 2, process)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "interrupted; go on with --resume" in said
+        assert "Traceback" not in said
+    assert not (out / "summary.json").exists()
+    subprocess.run([sys.executable, "-m", "fastst.train", "--resume", "--out", str(out)], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    assert summary(out) == summary(run)
+    assert losses(out) == losses(run)
+
+
+def test_resume_after_a_crash_between_metrics_and_checkpoint(run: Path, tmp_path: Path):
+    """The row of an epoch is there, its checkpoint is not: the epoch runs again and its row is not there twice."""
+    out = tmp_path / "run"
+    train(tiny(out, epochs=6))
+    (out / "summary.json").unlink()
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 7, "loss": 0.1}\n{"epoch": 8, "lo')
+    train(TrainConfig.from_json((out / "config.json").read_text(), out))
+    assert losses(out) == losses(run)
+    assert summary(out) == summary(run)
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Path):
+    before = (run / "summary.json").read_bytes()
+    train(TrainConfig.from_json((run / "config.json").read_text(), run))
+    assert (run / "summary.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_losses_of_one(tmp_path: Path):
+    # 9 people are trained on: 27 windows make batches of 8, 8, 8 and 3, which two processes can't share evenly.
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run(command("--epochs", "3", "--out", str(one)), cwd=ROOT, check=True, capture_output=True, timeout=120)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastst.train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *TINY, "--epochs", "3", "--out", str(two)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    for name in ("macro_f1", "balanced_accuracy", "walks", "people"):
+        assert summary(two)[name] == pytest.approx(summary(one)[name], abs=0.05)
+
+
+def test_more_processes_than_windows_in_the_last_batch_is_no_problem(tmp_path: Path):
+    from fastst.train import Fold, Processes, Trainer, balanced_split, class_of_people
+
+    config = tiny(tmp_path / "run")
+    task = load_task(config)
+    people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
+    trainer = Trainer(config, task, Fold(tmp_path, "t", balanced_split(people, 0), 0), Processes(0, 1))
+    from fastst.data.batches import random_windows
+
+    windows = random_windows(task.lengths, trainer.train_walks, 12, np.random.default_rng(0))
+    chosen, mirrored = np.arange(2), np.zeros(len(windows), bool)
+    whole = trainer._train_step(windows, chosen, mirrored)
+    parts = []
+    for rank in range(4):
+        share = Trainer(config, task, trainer.fold, Processes(0, 1))
+        share.processes = Processes(rank, 4)
+        parts.append(share._train_step(windows, chosen, mirrored))
+    assert [part[1].item() > 0 for part in parts] == [True, True, False, False]
+    np.testing.assert_allclose(sum(parts).numpy(), whole.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_lower_precision_trains_to_similar_losses(amp: str, run: Path, tmp_path: Path):
+    train(tiny(tmp_path / "run", amp=amp, epochs=6, graph="fixed"))
+    train(tiny(tmp_path / "exact", epochs=6, graph="fixed"))
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "exact"), atol=0.05)
+
+
+def test_evaluate_and_predict_a_run(run: Path, tmp_path: Path, capsys):
+    from fastst.data.synthetic import synthetic_walks
+    from fastst.data.walks_npz import write_walks_npz
+
+    file = tmp_path / "walks.npz"
+    write_walks_npz(file, synthetic_walks(6, 2, seed=5))
+    evaluate(["--run", str(run), "--data", str(file), "--out", str(tmp_path / "metrics.json")])
+    said = capsys.readouterr().out
+    assert "12 sequences: macro F1" in said
+    assert "6 people: macro F1" in said
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (len(metrics["sequences"]), len(metrics["persons"])) == (12, 6)
+    predict(["--run", str(run), "--data", str(file), "--out", str(tmp_path / "predictions.json")])
+    assert "probability" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert len(rows) == 12
+    assert {row["label"] for row in rows} <= {"female", "male"}
+    for row in rows:
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+        assert row["probability"] == max(row["probabilities"].values())
+        shares = [edge["kept_share"] for edge in row["edges"]]
+        assert shares == sorted(shares, reverse=True)
+        assert all(0 < share <= 1 for share in shares)
+
+
+def test_planted_joints_are_where_the_classes_differ(tmp_path: Path):
+    task = load_task(tiny(tmp_path, people=40, planted=("left_wrist",)))
+    heights = np.array([poses[:, 9, 1].mean() - poses[:, 7, 1].mean() for poses in task.walks.poses])
+    others = np.array([poses[:, 10, 1].mean() - poses[:, 8, 1].mean() for poses in task.walks.poses])
+
+    def effect(values: np.ndarray) -> float:
+        first, second = (values[task.classes == c] for c in (0, 1))
+        return abs(first.mean() - second.mean()) / values.std()
+
+    assert effect(heights) > 3 * effect(others)
+
+
+LONG_WALK = """
+import resource, torch
+from fastst.data.prepare import prepare
+from fastst.data.synthetic import synthetic_walks
+from fastst import LAYOUTS
+from fastst.nn import GraphClassifier
+walks, _ = prepare(synthetic_walks(2, 1, frames=3000), LAYOUTS["coco18"], 2)
+poses = torch.from_numpy(walks.poses[0])[None]
+assert poses.shape == (1, 3000, 18, 2)
+model = GraphClassifier("coco18", 2, attention="factorized")
+optimizer = torch.optim.AdamW(model.parameters())
+torch.nn.functional.cross_entropy(model(poses).logits, torch.tensor([1])).backward()
+optimizer.step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_a_walk_of_3000_frames_trains_in_under_4_gib():
+    """The dense adjacency alone would be 11.7 GB."""
+    done = subprocess.run([sys.executable, "-c", LONG_WALK], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    assert float(done.stdout) < 4
+
+
+@pytest.mark.slow
+def test_cmu_walks_with_made_up_labels_run_through(tmp_path: Path):
+    data = ROOT.parent / "shared" / "data" / "cmu_coco17.csv"
+    if not data.exists():
+        pytest.skip("the recorded walks are not part of the repository")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("subject,label\n002,a\n008,b\n012,a\n")
+    result = train(tiny(tmp_path / "run", data=str(data), labels=str(labels), epochs=1))
+    assert result["people"] == 1
+    assert result["train_people"] == 2
