@@ -16,7 +16,7 @@ test: $(ENV)/.ready
 	$(BIN)/pytest
 
 bench: $(ENV)/.ready
-	$(BIN)/pytest bench/ --benchmark-only --benchmark-enable
+	$(BIN)/pytest bench/ --benchmark-only
 
 lint: $(ENV)/.ready
 	$(BIN)/ruff check --fix .

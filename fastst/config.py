@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -97,10 +97,14 @@ class TrainConfig:
         for name in ("hops", "layers", "hidden", "frames", "heads", "samples", "epochs", "batch_size", "people", "walks_per_person"):
             if getattr(self, name) < 1:
                 raise UserError(f"{option(name)} must be at least 1, got {getattr(self, name)}")
+        if not self.data:
+            raise UserError("--data is empty; name a file or a folder, or leave it out for made-up walkers")
         for name in ("beta", "tau", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{option(name)} must be above 0, got {getattr(self, name)}")
-        if self.encoder_layers < 0 or self.weight_decay < 0:
+        if not 0 <= self.seed < 1 << 32:
+            raise UserError(f"--seed must be at least 0 and below 2**32, got {self.seed}")
+        if self.encoder_layers < 0 or not self.weight_decay >= 0:
             raise UserError("--encoder-layers and --weight-decay must be at least 0")
         if not 0 <= self.drop < 1:
             raise UserError(f"--drop is a share, at least 0 and below 1, got {self.drop}")
@@ -122,6 +126,12 @@ class TrainConfig:
     def from_json(text: str, out: Path) -> TrainConfig:
         """ValueError or TypeError if the text is not what `to_json` writes."""
         fields: dict[str, Any] = json.loads(text)
+        expected = {field.name for field in dataclasses.fields(TrainConfig)} - set(_NOT_OF_THE_RUN)
+        if set(fields) != expected:
+            raise ValueError(f"its options {sorted(expected ^ set(fields))} are missing or unknown")
+        for field, kind in get_type_hints(TrainConfig).items():
+            if get_origin(kind) is Literal and fields[field] not in get_args(kind):
+                raise ValueError(f"{field} is {fields[field]!r}")
         return TrainConfig(**{**fields, "planted": tuple(fields["planted"])}, out=out, resume=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -65,6 +67,8 @@ def predict_walks(
     order = {walk: row for row, walk in enumerate(walks)}
     rows = np.concatenate([np.tile([order[w] for w in windows.walk[chosen]], samples) for chosen in in_order(windows, batch_size)])
     mean = mean_over_groups(torch.cat(probabilities).double(), rows, len(walks))
+    if not torch.isfinite(mean).all():
+        raise UserError("the model's predictions are not numbers: its training has diverged. Train again with a lower --learning-rate, or --amp none")
     return Predictions(list(walks), mean, torch.cat(distances).mean().item(), kept)
 
 
@@ -111,12 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data=config.data,
         labels=config.labels,
         label_map=label_map,
-        layout=training.layout if config.data == training.data else "auto",
     )
-    task = for_model(load_task(options), model, class_names)
+    task = for_model(load_task(options, layout=model.graph.layout, min_classes=1), model, class_names)
     print(task.description())
     for item in task.walks.left_out:
-        print(f"left out: {item.name}: {item.reason}")
+        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     predictions = predict_walks(
         model,
         task,
@@ -200,12 +203,12 @@ def person_rows(rows: list[dict[str, Any]], class_names: list[str]) -> list[dict
 
 
 def _print_tables(rows: list[dict[str, Any]], metrics: dict[str, Any], class_names: list[str]) -> None:
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     for title, key, listed in (("Sequences", "sequence", rows), ("People", "subject", person_rows(rows, class_names))):
-        table = Table(key, "class", "predicted", *(f"P({name})" for name in class_names), title=title)
+        table = Table(key, "class", "predicted", *(f"P({escape(name)})" for name in class_names), title=title)
         for row in listed:
             style = None if row["class"] == row["predicted"] else "red"
-            table.add_row(row[key], row["class"], row["predicted"], *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
+            table.add_row(*map(escape, (row[key], row["class"], row["predicted"])), *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
         console.print(table)
     for what, values in ((f"{metrics['walks']} sequences", metrics), (f"{metrics['people']} people", metrics["per_person"])):
         console.print(f"{what}: macro F1 {values['macro_f1']:.3f}, balanced accuracy {values['balanced_accuracy']:.3f}", highlight=False)

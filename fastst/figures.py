@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
@@ -106,4 +107,6 @@ def walk_with_kept_edges(poses: np.ndarray, graph: SkeletonGraph, kept: np.ndarr
 
 
 def _save(figure: Figure, path: Path) -> None:
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names of classes, walks and joints are no formulas
     write_atomically(path, lambda part: figure.savefig(part, dpi=130))

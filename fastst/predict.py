@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import tyro
 
 from fastst.config import TrainConfig
 from fastst.data.load import Task
-from fastst.data.prepare import choose_layout, prepare
+from fastst.data.prepare import layout_for, prepare
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command
 from fastst.evaluate import for_model, open_run, predict_walks
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, training, class_names = open_run(config.run)
     task = _unlabelled_task(config.data, model, training, class_names)
     for item in task.walks.left_out:
-        print(f"left out: {item.name}: {item.reason}")
+        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     rows = []
     for walk, name in enumerate(task.walks.names):
         predictions = predict_walks(
@@ -78,8 +79,7 @@ def _unlabelled_task(data: str, model: GraphClassifier, training: TrainConfig, c
     if data == "synthetic":
         raise UserError("--data synthetic has no file; fastst.evaluate tests on made-up walkers")
     walks = read_walks(data)
-    layout = model.graph.layout if walks.layout.joints == model.graph.layout.joints else choose_layout("auto", walks.layout)
-    prepared, filled = prepare(walks, layout, training.hops + 1)
+    prepared, filled = prepare(walks, layout_for(model.graph.layout, walks.layout), training.hops + 1)
     return for_model(Task(prepared, np.zeros(len(prepared), int), class_names, filled), model, class_names)
 
 

@@ -20,12 +20,18 @@ from fastst.nn import GraphClassifier
 _CHECKPOINT, _MODEL = "fastst checkpoint 1", "fastst model 1"
 
 
+class WriteError(UserError):
+    """A file can't be written."""
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` make a file beside `path` and renames it: a reader, a crash or a full disk never sees half of it.
 
     Raises:
-        UserError: the file can't be written. What was there before stays.
+        WriteError: the file can't be written. What was there before stays.
     """
+    if path.is_dir():
+        raise WriteError(f"{path} can't be written: it is a folder")
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         write(part)
@@ -35,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UserError(f"{path} can't be written: {reason}; what was there before is unchanged. Make room and go on with --resume") from None
+        raise WriteError(f"{path} can't be written: {reason}; what was there before is unchanged; make room for it") from None
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -55,7 +61,7 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}. Make room and go on with --resume") from None
+        raise WriteError(f"{path} can't be written: {error.strerror}; make room for it") from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -63,7 +69,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if not path.exists():
         return rows
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,18 @@ from fastst.data.splits import Split, balanced_split, class_of_people, folds, sp
 from fastst.errors import UserError, run_command
 from fastst.evaluate import measure, predict_walks
 from fastst.nn import GraphClassifier
-from fastst.run_folder import append_line, load_checkpoint, read_lines, read_run_config, save_checkpoint, save_model, write_json, write_text
+from fastst.ops.backends import current_backend
+from fastst.run_folder import (
+    WriteError,
+    append_line,
+    load_checkpoint,
+    read_lines,
+    read_run_config,
+    save_checkpoint,
+    save_model,
+    write_json,
+    write_text,
+)
 
 _MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
 
@@ -60,6 +72,13 @@ class Fold:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Place:
+    """The one option that has to be known before the others can be judged."""
+
+    out: Path = TrainConfig.out
+
+
 def main() -> None:
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     config = read_config(sys.argv[1:])
@@ -67,6 +86,8 @@ def main() -> None:
         dist.init_process_group("nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo")
     try:
         train(config, processes)
+    except WriteError as error:
+        raise UserError(f"{error}, and go on with --resume") from None
     finally:
         if processes.count > 1:
             dist.destroy_process_group()
@@ -74,26 +95,33 @@ def main() -> None:
 
 def read_config(arguments: list[str]) -> TrainConfig:
     """The options of the command line; with --resume those of the run, and an error where the command line says otherwise."""
-    config = tyro.cli(TrainConfig, args=arguments)
-    if not config.resume:
-        return config
-    saved = read_run_config(config.out)
+    if "--resume" not in arguments:
+        return tyro.cli(TrainConfig, args=arguments)
+    place, _ = tyro.cli(_Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False)
+    saved = read_run_config(place.out)
     differing = differences(saved, tyro.cli(TrainConfig, args=arguments, default=dataclasses.replace(saved, resume=False)))
     if differing:
-        raise UserError(f"--resume goes on with the run in {config.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
+        raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
     return saved
 
 
 def train(config: TrainConfig, processes: Processes = Processes(0, 1)) -> dict[str, Any]:
     """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
-    console = Console(stderr=True, quiet=not processes.leads, soft_wrap=True)
+    console = Console(stderr=True, quiet=not processes.leads, soft_wrap=True, markup=False)
     if processes.leads:
-        _open_folder(config)
+        _check_folder(config)
+    _device(config)
+    _check_backend()
     task = load_task(config, progress=processes.leads)
     console.print(task.description(), highlight=False)
+    every_fold = _folds(config, task)
+    for fold in every_fold:
+        _check_sides(task, fold, *_walks_of(task, fold))
+    if processes.leads and not config.resume:
+        _open_folder(config)  # not before everything that can be wrong was looked at: a failed start leaves nothing behind
     _report_left_out(config, task, processes, console)
     results = []
-    for fold in _folds(config, task):
+    for fold in every_fold:
         result = _finished(fold)
         if result is None:
             result = train_fold(config, task, fold, processes, console)
@@ -133,8 +161,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, task: Task, fold: Fold, processes: Processes) -> None:
         self.config, self.task, self.fold, self.processes = config, task, fold, processes
         self.device = _device(config)
-        self.train_walks, self.test_walks = ([i for i, who in enumerate(task.walks.subjects) if who in people] for people in _sides(fold.split))
-        _check_sides(task, fold, self.train_walks, self.test_walks)
+        self.train_walks, self.test_walks = _walks_of(task, fold)
         counts = np.bincount(task.classes[self.train_walks], minlength=len(task.class_names))
         self.class_weight = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32, device=self.device)
         self.arguments = model_arguments(config, task)
@@ -162,6 +189,8 @@ class Trainer:
                 self.metrics.unlink(missing_ok=True)
             return
         progress = load_checkpoint(self.checkpoint, self.model, self.optimizer)
+        if progress["data"] != _fingerprint(self.task):
+            raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
         self.epoch, self.seconds = progress["epoch"], progress["seconds"]
         self.scaler.load_state_dict(progress["scaler"])
         if self.processes.leads:
@@ -192,7 +221,7 @@ class Trainer:
         row["seconds"] = self.seconds
         if self.processes.leads:
             append_line(self.metrics, row)
-            progress = {"epoch": self.epoch, "seconds": self.seconds, "scaler": self.scaler.state_dict()}
+            progress = {"data": _fingerprint(self.task), "epoch": self.epoch, "seconds": self.seconds, "scaler": self.scaler.state_dict()}
             save_checkpoint(self.checkpoint, self.model, self.optimizer, progress)
         return row
 
@@ -270,7 +299,8 @@ class Trainer:
 
     def _diverged(self, loss: float) -> str:
         kept = f"the checkpoint of epoch {self.epoch - 1} is kept in {self.checkpoint}" if self.epoch > 1 else "there was no epoch before it"
-        return f"the loss became {loss} in epoch {self.epoch} of {self.fold.name}; {kept}. Try a lower --learning-rate, or --amp none"
+        advice = "Train again, in another --out, with a lower --learning-rate or without --amp"
+        return f"the loss became {loss} in epoch {self.epoch} of {self.fold.name}; {kept}. {advice}"
 
     def _draw(self, summary: dict[str, Any]) -> None:
         folder, config = self.fold.folder, self.config
@@ -296,13 +326,21 @@ def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
     }
 
 
-def _open_folder(config: TrainConfig) -> None:
-    """Makes the run's folder and writes its configuration, or checks that it is the run to resume."""
+def _check_folder(config: TrainConfig) -> None:
+    """That nothing is in the folder of a new run."""
     if config.resume:
         return
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+    try:
+        taken = config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out {config.out} can't be used: {error.strerror}") from None
+    if taken:
         what = "holds another run; --resume goes on with it" if (config.out / "config.json").exists() else "exists and is not empty"
         raise UserError(f"--out {config.out} {what}; name a new folder with --out, or delete it")
+
+
+def _open_folder(config: TrainConfig) -> None:
+    """Makes the run's folder and writes its configuration."""
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -321,8 +359,10 @@ def _folds(config: TrainConfig, task: Task) -> list[Fold]:
     return [Fold(config.out, "training", split, config.seed * 1009)]
 
 
-def _sides(split: Split) -> tuple[frozenset[str], frozenset[str]]:
-    return split.train, split.test
+def _walks_of(task: Task, fold: Fold) -> tuple[list[int], list[int]]:
+    """Numbers of the walks to train and to test on."""
+    train, test = ([i for i, who in enumerate(task.walks.subjects) if who in people] for people in (fold.split.train, fold.split.test))
+    return train, test
 
 
 def _check_sides(task: Task, fold: Fold, train_walks: list[int], test_walks: list[int]) -> None:
@@ -334,9 +374,21 @@ def _check_sides(task: Task, fold: Fold, train_walks: list[int], test_walks: lis
             raise UserError(f"{fold.name}: class {name!r} has nobody to train on; it needs people on both sides of the split")
 
 
+def _fingerprint(task: Task) -> int:
+    """Changes with the walks, their people and their classes."""
+    walks = task.walks
+    crc = zlib.crc32(json.dumps([walks.names, walks.subjects, task.classes.tolist(), task.class_names]).encode())
+    for poses in walks.poses:
+        crc = zlib.crc32(poses.tobytes(), crc)
+    return crc
+
+
 def _finished(fold: Fold) -> dict[str, Any] | None:
     path = fold.folder / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and go on with --resume, which writes it again") from None
 
 
 def _mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -375,12 +427,19 @@ def _row_in_words(row: dict[str, Any]) -> str:
     return f"loss {row['loss']:.4f}" + (f", macro F1 {row['macro_f1']:.3f}" if "macro_f1" in row else "")
 
 
+def _check_backend() -> None:
+    try:
+        current_backend()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from None
+
+
 def _device(config: TrainConfig) -> torch.device:
     name = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"--device {config.device} can't be used: {str(error).splitlines()[0]}") from None
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))

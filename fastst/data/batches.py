@@ -12,6 +12,8 @@ from torch import Tensor
 from fastst.data.prepare import mirror
 from fastst.layouts import Layout
 
+_WINDOWS_OF_A_WALK = 1 << 12
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -36,12 +38,17 @@ class Batch:
 
 def even_windows(lengths: Sequence[int], walks: Sequence[int], frames: int) -> Windows:
     """As few windows as cover every walk, spread evenly over it. `lengths` are the frames of all walks, `walks` the numbers of those wanted."""
-    walk, start = [], []
+    walk: list[int] = []
+    number: list[int] = []
+    start: list[int] = []
     for i in walks:
         count = max(1, -(-lengths[i] // frames))
         walk += [i] * count
+        number += range(count)
         start += np.linspace(0, max(lengths[i] - frames, 0), count).round().astype(int).tolist()
-    return Windows(np.array(walk, np.int64), np.array(start, np.int64), np.arange(len(walk)))
+    # Numbered by walk, so that a window's sampled graph does not depend on which other walks are looked at.
+    sample_id = np.array(walk, np.int64) * _WINDOWS_OF_A_WALK + number
+    return Windows(np.array(walk, np.int64), np.array(start, np.int64), sample_id)
 
 
 def random_windows(lengths: Sequence[int], walks: Sequence[int], frames: int, rng: np.random.Generator) -> Windows:

@@ -9,10 +9,11 @@ import numpy as np
 
 from fastst.config import TrainConfig
 from fastst.data.labels import apply_labels, map_labels, read_labels
-from fastst.data.prepare import Filled, choose_layout, prepare
+from fastst.data.prepare import Filled, choose_layout, layout_for, prepare
 from fastst.data.read import read_walks
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.layouts import Layout
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Task:
         )
 
 
-def load_task(config: TrainConfig, progress: bool = True) -> Task:
-    """Reads the data, gives every walk its class, and prepares the poses.
+def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None = None, min_classes: int = 2) -> Task:
+    """Reads the data, gives every walk its class, and prepares the poses: for `layout`, a model's, or as the options say.
 
     Raises:
-        DataError: nothing can be used, or there is one class only.
+        DataError: nothing can be used, or there are fewer than `min_classes` classes.
     """
     walks = _read(config, progress)
     splits = None
@@ -59,10 +60,11 @@ def load_task(config: TrainConfig, progress: bool = True) -> Task:
         labels = read_labels(config.labels)
         walks, splits = apply_labels(walks, labels), labels.splits
     walks, values = _with_classes(walks, config)
-    prepared, filled = prepare(walks, choose_layout(config.layout, walks.layout), config.hops + 1)
+    wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
+    prepared, filled = prepare(walks, wanted, config.hops + 1)
     value_of = dict(zip(walks.names, values, strict=True))
     names = sorted({value_of[name] for name in prepared.names})
-    if len(names) < 2:
+    if len(names) < min_classes:
         raise DataError(f"all walks are of one class, {names[0]!r}; to tell classes apart it takes two: see --target and --label-map")
     classes = np.array([names.index(value_of[name]) for name in prepared.names])
     return Task(prepared, classes, names, filled, splits)

@@ -31,13 +31,32 @@ def choose_layout(name: str, recorded: Layout) -> Layout:
     """
     if name == "auto":
         return LAYOUTS["coco18"] if recorded.joints == LAYOUTS["coco17"].joints else recorded
-    wanted = get_layout(name)
-    if wanted.joints == recorded.joints or (wanted.joints == LAYOUTS["coco18"].joints and recorded.joints == LAYOUTS["coco17"].joints):
+    try:
+        wanted = get_layout(name)
+    except ValueError as error:
+        raise DataError(f"--layout {name}: {error}") from None
+    if _fits(wanted, recorded):
         return wanted
     raise DataError(
         f"the data has the {recorded.num_joints} joints {', '.join(recorded.joints)}, the layout {wanted.name!r} the {wanted.num_joints} joints "
         f"{', '.join(wanted.joints)}; use --layout auto, or one with the same joints (coco18 also for coco17 data)"
     )
+
+
+def layout_for(model: Layout, recorded: Layout) -> Layout:
+    """The model's layout; DataError if the data don't have its joints (coco17 data may lack the mid-shoulder)."""
+    if _fits(model, recorded):
+        return model
+    raise DataError(
+        f"the model was trained on the {model.num_joints} joints {', '.join(model.joints)}, the data has {recorded.num_joints}: "
+        f"{', '.join(recorded.joints)}; give data with the same joints, or train on such data"
+    )
+
+
+def _fits(wanted: Layout, recorded: Layout) -> bool:
+    """The same joints, or coco18 for coco17 data, whose mid-shoulder can be added."""
+    added = (LAYOUTS["coco17"].joints, LAYOUTS["coco18"].joints)
+    return wanted.joints == recorded.joints or (recorded.joints, wanted.joints) == added
 
 
 def prepare(walks: WalkSet, layout: Layout, min_frames: int) -> tuple[WalkSet, Filled]:
@@ -105,6 +124,7 @@ def fill_gaps(poses: np.ndarray) -> tuple[np.ndarray, int]:
 
 def centre_and_scale(poses: np.ndarray, layout: Layout) -> np.ndarray | None:
     """The root (the hips' middle, say) at the origin of every frame, and the walk's mean joint distance from it 1; None for a walk without extent."""
+    poses = poses.astype(np.float64)  # squares of large numbers are beyond float32
     centred = poses - poses[:, list(layout.root)].mean(1, keepdims=True)
     size = np.linalg.norm(centred, axis=2).mean()
     return (centred / size).astype(np.float32) if size > 0 else None

@@ -19,6 +19,12 @@ def read_walks(path: str | Path, progress: bool = True) -> WalkSet:
         DataError: nothing is there, it is none of these, or its reader can't use it.
     """
     path = Path(path)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}") from None
     if path.is_dir():
         return read_alphapose(path, progress)
     if not path.exists():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from fastst.graph import SkeletonGraph
+from fastst.graph import SkeletonGraph, edge_exists
 from fastst.layouts import Layout
 from fastst.nn.layers import ATTENTIONS, EncoderLayer, GraphAttention, GraphConvolution
 from fastst.ops import edge_logits, gcn_norm, keep_probability, sample_edges
@@ -183,8 +183,8 @@ class GraphClassifier(nn.Module):
         return sample_edges(logits, self.graph, seed=seed, sample_ids=sample_ids, lengths=lengths, **self.sampling)
 
     def _existing_edges(self, B: int, T: int, lengths: Tensor | None, device: torch.device) -> Tensor:
-        mask = self.graph.edge_mask(T, lengths)
-        return mask.to(device, torch.float32).expand(B, self.graph.num_slots, T)
+        mask = edge_exists(self.graph.index(device).offset, T, lengths)
+        return mask.float().expand(B, self.graph.num_slots, T)
 
 
 def _mean_over_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:
