@@ -9,7 +9,7 @@ from torch import Tensor
 from fastst import EdgeList, Layout, SkeletonGraph
 from fastst.ops import use_backend
 
-BACKENDS = ["torch"]
+BACKENDS = ["torch", "cpu"]
 ALONE = Layout.custom(["left_hip", "right_hip", "alone"], [(0, 1)], "alone")  # at T = 1 the third joint has no edge
 SINGLE = Layout.custom(["hip"], [], "single")
 

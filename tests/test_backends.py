@@ -2,12 +2,22 @@ import threading
 
 import pytest
 
+from fastst.ops import backends
 from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 
 
-def test_default_is_torch(monkeypatch):
+def test_default_is_the_fastest_that_can_run(monkeypatch):
     monkeypatch.delenv("FASTST_BACKEND", raising=False)
-    assert current_backend() == "torch"
+    assert current_backend("cpu") == "cpu"
+    assert current_backend("cuda") == "torch"
+    monkeypatch.setattr(backends, "_HAS_NUMBA", False)
+    assert current_backend("cpu") == "torch"
+    assert why_not("cpu") == "numba is not installed"
+
+
+def test_the_cpu_backend_says_that_it_is_for_cpus():
+    with use_backend("cpu"), pytest.raises(RuntimeError, match="the backend 'cpu' was asked for, but the tensors are on cuda"):
+        current_backend("cuda")
 
 
 def test_environment_chooses_and_use_backend_wins(monkeypatch):
@@ -34,7 +44,7 @@ def test_a_choice_is_of_one_thread():
         thread = threading.Thread(target=lambda: seen.append(current_backend()))
         thread.start()
         thread.join()
-    assert seen == ["torch"]
+    assert seen != ["reference"]
 
 
 def test_asking_for_what_cannot_run_says_why(monkeypatch):

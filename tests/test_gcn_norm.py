@@ -29,10 +29,11 @@ def test_removed_edges_have_gradients():
     assert torch.equal(kept.grad[0], graph.edge_mask(4).float())  # dw/dkept = 1 where all degrees are 1
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=names)
-def test_opcheck_and_gradcheck(case: Case):
+def test_opcheck_and_gradcheck(case: Case, backend: str):
     (kept,) = lifted(case, [], [case.edges().abs()])
-    rest = (case.length_tensor(), list(case.graph.index()), case.graph.num_joints, case.graph.hops)
+    rest = (case.length_tensor(), list(case.graph.index()), case.graph.num_joints, case.graph.hops, backend)
     torch.library.opcheck(torch.ops.fastst.gcn_norm.default, (kept, *rest))
     assert torch.autograd.gradcheck(lambda kept: torch.ops.fastst.gcn_norm(kept, *rest), (kept,), fast_mode=True)
 

@@ -16,7 +16,7 @@ def test_names_every_backend_and_whether_it_can_run(monkeypatch, capsys):
         reason = why_not(name)
         assert f"{name} " in said
         assert reason is None or f"no: {reason}" in said
-    assert "operations run on: torch" in said
+    assert "operations run on: cpu" in said
 
 
 def test_a_wrong_choice_in_the_environment_is_an_error_in_words(monkeypatch, capsys):

@@ -30,10 +30,11 @@ def test_one_edge_by_hand():
     assert y.count_nonzero() == 2
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=names)
-def test_opcheck(case: Case):
+def test_opcheck(case: Case, backend: str):
     x, self_weight, weight = lifted(case, [case.nodes(), case.per_node()], [case.edges()])
-    args = (x, weight, self_weight, case.length_tensor(), list(case.graph.index()), case.graph.hops)
+    args = (x, weight, self_weight, case.length_tensor(), list(case.graph.index()), case.graph.hops, backend)
     torch.library.opcheck(torch.ops.fastst.propagate.default, args)
 
 

@@ -6,7 +6,7 @@ from torch.nn.functional import leaky_relu
 
 from fastst.graph import Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend
+from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
 from fastst.ops.propagate import dense_adjacency
 from fastst.ops.registration import operation
@@ -49,10 +49,11 @@ def attend(
         raise ValueError(f"att must be [heads, C // heads] = {[heads, C // heads]}, got {list(att.shape)}")
     check_device("att", att, "x_src", x_src)
     lengths = check_lengths(lengths, graph, len(x_src), ("x_src", x_src))
-    if current_backend() == "reference":
+    backend = current_backend(x_src.device.type)
+    if backend == "reference":
         return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
     index = list(graph.index(x_src.device))
-    y, _ = torch.ops.fastst.attend(senders, receivers, att, lengths, index, graph.hops, float(negative_slope))
+    y, _ = torch.ops.fastst.attend(senders, receivers, att, lengths, index, graph.hops, float(negative_slope), backend)
     return lower(graph, y, 1)
 
 
@@ -71,7 +72,7 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
 
 @operation("attend")
 def _forward(
-    x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None, index: list[Tensor], hops: int, negative_slope: float
+    x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None, index: list[Tensor], hops: int, negative_slope: float, backend: str
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
     graph, dtype = GraphIndex(*index), _dtype(x_src)
@@ -79,12 +80,12 @@ def _forward(
     scores = _edge_scores(senders, receivers, att, lengths, graph, hops, negative_slope)
     log_sum = _log_sum_exp(scores, graph, x_src.shape[2])
     alpha = _softmax(scores, log_sum, graph)
-    y = _unfold_heads(sparse.gather_sum(_fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops), len(att))
-    return y.to(x_src.dtype), log_sum.permute(1, 2, 0, 3)
+    y = products(backend).gather_sum(_fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, _fold_lengths(lengths, len(att)))
+    return _unfold_heads(y, len(att)).to(x_src.dtype), log_sum.permute(1, 2, 0, 3)
 
 
 @_forward.register_fake
-def _(x_src, x_dst, att, lengths, index, hops, negative_slope):
+def _(x_src, x_dst, att, lengths, index, hops, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=_dtype(x_src))
 
 
@@ -100,15 +101,16 @@ def _backward(
     index: list[Tensor],
     hops: int,
     negative_slope: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     graph, dtype, heads = GraphIndex(*index), _dtype(x_src), len(att)
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype) for x in (x_src, x_dst))
     dy = sparse.mask_frames(dy, lengths).to(dtype)
     scores = _edge_scores(senders, receivers, att.to(dtype), lengths, graph, hops, negative_slope)
     alpha = _softmax(scores, log_sum.permute(2, 0, 1, 3), graph)  # [P, B, T, heads]
-    folded_dy, folded_alpha = _fold_heads(dy, heads), _fold_edges(alpha)
-    dsenders = _unfold_heads(sparse.scatter_sum(folded_dy, folded_alpha, graph, hops), heads)
-    dalpha = _unfold_edges(sparse.edge_dot(folded_dy, _fold_heads(senders, heads), graph, hops), heads)
+    folded_dy, folded_lengths, product = _fold_heads(dy, heads), _fold_lengths(lengths, heads), products(backend)
+    dsenders = _unfold_heads(product.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
+    dalpha = _unfold_edges(product.edge_dot(folded_dy, _fold_heads(senders, heads), graph, hops, folded_lengths), heads)
     # dα of the softmax: α (dα - Σ α dα), and the sum over a node's edges is y · dy.
     mean = (y.to(dtype) * dy).unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1, 3)  # [J, B, T, heads]
     dscores = alpha * (dalpha - mean[graph.dst.long()])
@@ -117,7 +119,7 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, y, log_sum, x_src, x_dst, att, lengths, index, hops, negative_slope):
+def _(dy, y, log_sum, x_src, x_dst, att, lengths, index, hops, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape)
 
 
@@ -203,6 +205,10 @@ def _fold_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
 
 
+def _fold_lengths(lengths: Tensor | None, heads: int) -> Tensor | None:
+    return None if lengths is None else lengths.repeat_interleave(heads)
+
+
 def _unfold_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(0, (-1, heads)).permute(0, 2, 3, 1, 4).flatten(-2)
 
@@ -217,7 +223,7 @@ def _unfold_edges(values: Tensor, heads: int) -> Tensor:
 
 
 def _setup_context(ctx, inputs, output):
-    x_src, x_dst, att, lengths, index, ctx.hops, ctx.negative_slope = inputs
+    x_src, x_dst, att, lengths, index, ctx.hops, ctx.negative_slope, ctx.backend = inputs
     y, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(y, log_sum, x_src, x_dst, att, lengths, *index)
@@ -225,8 +231,8 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dy, _):
     y, log_sum, x_src, x_dst, att, lengths, *index = ctx.saved_tensors
-    dsrc, ddst, datt = torch.ops.fastst.attend_backward(dy, y, log_sum, x_src, x_dst, att, lengths, index, ctx.hops, ctx.negative_slope)
-    return dsrc, ddst, datt, None, [None] * len(index), None, None
+    dsrc, ddst, datt = torch.ops.fastst.attend_backward(dy, y, log_sum, x_src, x_dst, att, lengths, index, ctx.hops, ctx.negative_slope, ctx.backend)
+    return dsrc, ddst, datt, None, [None] * len(index), None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 BACKENDS = {
     "reference": "dense matrices that read like the mathematics; any dtype, small graphs only",
@@ -14,6 +16,7 @@ BACKENDS = {
     "triton": "Triton kernels for GPUs",
 }
 _NOT_BUILT = "not part of this version of fastst yet"
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
 
 
 class _Chosen(threading.local):  # torch.compile traces a thread-local, not a ContextVar
@@ -27,7 +30,9 @@ def why_not(name: str) -> str | None:
     """Why the backend `name` can't run here, or None if it can. ValueError for a name that is no backend."""
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
-    return _NOT_BUILT if name in ("cpu", "triton") else None
+    if name == "cpu" and not _HAS_NUMBA:
+        return "numba is not installed"
+    return _NOT_BUILT if name == "triton" else None
 
 
 @contextmanager
@@ -46,15 +51,32 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.name = before
 
 
-def current_backend() -> str:
-    """The backend of the next call: that of `use_backend`, else `FASTST_BACKEND`, else `torch`."""
-    if _chosen.name is not None:
-        return _chosen.name
-    name = os.environ.get("FASTST_BACKEND", "")
-    if not name:
-        return "torch"
-    _require(name, "FASTST_BACKEND")
+def current_backend(device: str = "cpu") -> str:
+    """The backend of the next call on tensors of a device type: that of `use_backend`, else `FASTST_BACKEND`, else the fastest that can run.
+
+    Raises:
+        RuntimeError, ValueError: the one asked for can't run here or on that device, or does not exist.
+    """
+    name = _chosen.name
+    if name is None:
+        name = os.environ.get("FASTST_BACKEND", "")
+        if not name:
+            return "cpu" if device == "cpu" and _HAS_NUMBA else "torch"
+        _require(name, "FASTST_BACKEND")
+    if name == "cpu" and device != "cpu":
+        raise RuntimeError(f"the backend 'cpu' was asked for, but the tensors are on {device}")
     return name
+
+
+def products(backend: str) -> ModuleType:
+    """The module with the backend's `gather_sum`, `scatter_sum` and `edge_dot` (see `fastst.ops.sparse`)."""
+    if backend == "cpu":
+        from fastst.cpu import products as compiled  # only now: numba takes a while to import
+
+        return compiled
+    from fastst.ops import sparse
+
+    return sparse
 
 
 def _require(name: str, asked_by: str) -> None:

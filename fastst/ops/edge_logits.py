@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend
+from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
 from fastst.ops.registration import operation
 
@@ -33,9 +33,10 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
             raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
         check_device("bias", bias, "q", q)
     lengths = check_lengths(lengths, graph, len(q), ("q", q))
-    if current_backend() == "reference":
+    backend = current_backend(q.device.type)
+    if backend == "reference":
         return lower(graph, reference(receivers, senders, graph, bias, lengths), -1)
-    logits = torch.ops.fastst.edge_logits(receivers, senders, bias, lengths, list(graph.index(q.device)), graph.hops)
+    logits = torch.ops.fastst.edge_logits(receivers, senders, bias, lengths, list(graph.index(q.device)), graph.hops, backend)
     return lower(graph, logits, -1)
 
 
@@ -58,45 +59,43 @@ def _logits_dtype(q: Tensor) -> torch.dtype:
 
 
 @operation("edge_logits")
-def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int) -> Tensor:
+def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str) -> Tensor:
     graph = GraphIndex(*index)
-    logits = sparse.edge_dot(sparse.mask_frames(q, lengths), sparse.mask_frames(k, lengths), graph, hops)
-    if bias is not None:
-        logits += bias[:, None]
-    return sparse.mask_edges(logits, graph.offset, lengths)
+    logits = products(backend).edge_dot(q, k, graph, hops, lengths)
+    return logits if bias is None else sparse.mask_edges(logits + bias[:, None], graph.offset, lengths)
 
 
 @_forward.register_fake
-def _(q, k, bias, lengths, index, hops):
+def _(q, k, bias, lengths, index, hops, backend):
     return q.new_empty(q.shape[0], index[0].shape[0], q.shape[1], dtype=_logits_dtype(q))
 
 
 @operation("edge_logits_backward")
 def _backward(
-    dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int
+    dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph = GraphIndex(*index)
-    dlogits = sparse.mask_edges(dlogits, graph.offset, lengths)
-    dq = sparse.gather_sum(sparse.mask_frames(k, lengths), dlogits, graph, hops)
-    dk = sparse.scatter_sum(sparse.mask_frames(q, lengths), dlogits, graph, hops)
-    return dq, dk, q.new_empty(0) if bias is None else dlogits.sum((0, 2)).to(bias.dtype)
+    graph, product = GraphIndex(*index), products(backend)
+    dq = product.gather_sum(k, dlogits, graph, hops, lengths)
+    dk = product.scatter_sum(q, dlogits, graph, hops, lengths)
+    if bias is None:
+        return dq, dk, q.new_empty(0)
+    return dq, dk, sparse.mask_edges(dlogits, graph.offset, lengths).sum((0, 2)).to(bias.dtype)
 
 
 @_backward.register_fake
-def _(dlogits, q, k, bias, lengths, index, hops):
+def _(dlogits, q, k, bias, lengths, index, hops, backend):
     return q.new_empty(q.shape), k.new_empty(k.shape), q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    q, k, bias, lengths, index, hops = inputs
+    q, k, bias, lengths, index, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(q, k, bias, lengths, *index)
-    ctx.hops = hops
 
 
 def _autograd(ctx, dlogits):
     q, k, bias, lengths, *index = ctx.saved_tensors
-    dq, dk, dbias = torch.ops.fastst.edge_logits_backward(dlogits, q, k, bias, lengths, index, ctx.hops)
-    return dq, dk, None if bias is None else dbias, None, [None] * len(index), None
+    dq, dk, dbias = torch.ops.fastst.edge_logits_backward(dlogits, q, k, bias, lengths, index, ctx.hops, ctx.backend)
+    return dq, dk, None if bias is None else dbias, None, [None] * len(index), None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

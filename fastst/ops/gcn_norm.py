@@ -1,11 +1,13 @@
 """The symmetric normalisation of a graph convolution, on the edges that were kept."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend
+from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_edges, check_lengths, lower
 from fastst.ops.registration import operation
 
@@ -29,11 +31,12 @@ def gcn_norm(kept: Tensor, graph: Graph, lengths: Tensor | None = None) -> tuple
     """
     edges = check_edges("kept", kept, graph)
     lengths = check_lengths(lengths, graph, len(edges), ("kept", kept))
-    if current_backend() == "reference":
+    backend = current_backend(kept.device.type)
+    if backend == "reference":
         weight, self_weight = reference(edges, graph, lengths)
     else:
         index = graph.index(kept.device)
-        weight, self_weight = torch.ops.fastst.gcn_norm(edges, lengths, list(index), graph.num_joints, graph.hops)
+        weight, self_weight = torch.ops.fastst.gcn_norm(edges, lengths, list(index), graph.num_joints, graph.hops, backend)
     return lower(graph, weight, -1), lower(graph, self_weight, 1)
 
 
@@ -52,11 +55,11 @@ def reference(kept: Tensor, graph: Graph, lengths: Tensor | None) -> tuple[Tenso
     return sparse.mask_edges(weight, index.offset, lengths), sparse.mask_frames((1 / degree).view(B, T, J), lengths)
 
 
-def _inverse_roots(kept: Tensor, index: GraphIndex, num_joints: int, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+def _inverse_roots(kept: Tensor, index: GraphIndex, num_joints: int, hops: int, lengths: Tensor | None, product: ModuleType) -> tuple[Tensor, Tensor]:
     """A column of ones and D^-½, 0 beyond the lengths.  # [B, T, J, 1] twice"""
     B, _, T = kept.shape
     ones = sparse.mask_frames(kept.new_ones(B, T, num_joints, 1), lengths)
-    return ones, sparse.mask_frames((1 + sparse.gather_sum(ones, kept, index, hops)).rsqrt(), lengths)
+    return ones, sparse.mask_frames((1 + product.gather_sum(ones, kept, index, hops, lengths)).rsqrt(), lengths)
 
 
 def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor:
@@ -65,48 +68,50 @@ def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor
 
 
 @operation("gcn_norm")
-def _forward(kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
-    graph = GraphIndex(*index)
+def _forward(kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int, backend: str) -> tuple[Tensor, Tensor]:
+    graph, product = GraphIndex(*index), products(backend)
     edges = _masked(kept, graph, lengths)
-    _, root = _inverse_roots(edges, graph, num_joints, hops, lengths)
-    weight = edges * sparse.edge_dot(root, root, graph, hops)
+    _, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
+    weight = edges * product.edge_dot(root, root, graph, hops, lengths)
     return weight.to(kept.dtype), root.square().squeeze(-1).to(kept.dtype)
 
 
 @_forward.register_fake
-def _(kept, lengths, index, num_joints, hops):
+def _(kept, lengths, index, num_joints, hops, backend):
     B, _, T = kept.shape
     return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints)
 
 
 @operation("gcn_norm_backward")
-def _backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int) -> Tensor:
-    graph = GraphIndex(*index)
+def _backward(
+    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int, backend: str
+) -> Tensor:
+    graph, product = GraphIndex(*index), products(backend)
     edges, dweight = _masked(kept, graph, lengths), _masked(dweight, graph, lengths)
-    ones, root = _inverse_roots(edges, graph, num_joints, hops, lengths)
+    ones, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
     # weight = kept r[to] r[from] and self = r² with r = D^-½, so dD = -½ r³ dr
     through = dweight * edges
-    droot = sparse.gather_sum(root, through, graph, hops) + sparse.scatter_sum(root, through, graph, hops)
+    droot = product.gather_sum(root, through, graph, hops, lengths) + product.scatter_sum(root, through, graph, hops, lengths)
     droot = droot + 2 * root * dself.unsqueeze(-1)
     ddegree = -0.5 * root**3 * droot
-    dkept = dweight * sparse.edge_dot(root, root, graph, hops) + sparse.edge_dot(ddegree, ones, graph, hops)
+    dkept = dweight * product.edge_dot(root, root, graph, hops, lengths) + product.edge_dot(ddegree, ones, graph, hops, lengths)
     return sparse.mask_edges(dkept, graph.offset, lengths).to(kept.dtype)
 
 
 @_backward.register_fake
-def _(dweight, dself, kept, lengths, index, num_joints, hops):
+def _(dweight, dself, kept, lengths, index, num_joints, hops, backend):
     return kept.new_empty(kept.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    kept, lengths, index, ctx.num_joints, ctx.hops = inputs
+    kept, lengths, index, ctx.num_joints, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(kept, lengths, *index)
 
 
 def _autograd(ctx, dweight, dself):
     kept, lengths, *index = ctx.saved_tensors
-    dkept = torch.ops.fastst.gcn_norm_backward(dweight, dself, kept, lengths, index, ctx.num_joints, ctx.hops)
-    return dkept, None, [None] * len(index), None, None
+    dkept = torch.ops.fastst.gcn_norm_backward(dweight, dself, kept, lengths, index, ctx.num_joints, ctx.hops, ctx.backend)
+    return dkept, None, [None] * len(index), None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

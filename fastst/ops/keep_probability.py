@@ -25,7 +25,7 @@ def keep_probability(logits: Tensor, *, beta: float = 2.0, noise: str = "gumbel"
     if not beta > 0:
         raise ValueError(f"beta must be above 0, got {beta}")
     check_choice("noise", noise, NOISES)
-    if current_backend() == "reference":
+    if current_backend(logits.device.type) == "reference":
         return reference(logits, beta, noise)
     return torch.ops.fastst.keep_probability(logits, float(beta), noise)
 

@@ -31,7 +31,7 @@ def mean_average_distance(h: Tensor, lengths: Tensor | None = None) -> Tensor:
     if lengths is not None:
         check_per_walk("lengths", lengths, len(h), ("h", h))
     nodes = h if h.ndim == 4 else h.unsqueeze(1)
-    if current_backend() == "reference":
+    if current_backend(h.device.type) == "reference":
         return reference(nodes, lengths)
     return torch.ops.fastst.mean_average_distance(nodes, lengths)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend
+from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_device, check_edges, check_lengths, check_nodes, check_per_node, lower
 from fastst.ops.registration import operation
 
@@ -36,9 +36,10 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
         check_device("self_weight", self_weight, "x", x)
         self_weight = check_per_node("self_weight", self_weight, graph, B, T)
     lengths = check_lengths(lengths, graph, B, ("x", x))
-    if current_backend() == "reference":
+    backend = current_backend(x.device.type)
+    if backend == "reference":
         return lower(graph, reference(nodes, edges, graph, self_weight, lengths), 1)
-    y = torch.ops.fastst.propagate(nodes, edges, self_weight, lengths, list(graph.index(x.device)), graph.hops)
+    y = torch.ops.fastst.propagate(nodes, edges, self_weight, lengths, list(graph.index(x.device)), graph.hops, backend)
     return lower(graph, y, 1)
 
 
@@ -60,54 +61,43 @@ def dense_adjacency(values: Tensor, graph: Graph, lengths: Tensor | None) -> Ten
 
 
 @operation("propagate")
-def _forward(x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int) -> Tensor:
-    x, weight, self_weight = _masked(x, weight, self_weight, lengths, index)
-    return sparse.gather_sum(x, weight, GraphIndex(*index), hops, self_weight)
+def _forward(x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str) -> Tensor:
+    return products(backend).gather_sum(x, weight, GraphIndex(*index), hops, lengths, self_weight)
 
 
 @_forward.register_fake
-def _(x, weight, self_weight, lengths, index, hops):
+def _(x, weight, self_weight, lengths, index, hops, backend):
     return x.new_empty(x.shape)
 
 
 @operation("propagate_backward")
 def _backward(
-    dy: Tensor, x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int
+    dy: Tensor, x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph = GraphIndex(*index)
-    dy = sparse.mask_frames(dy, lengths)
-    x, weight, self_weight = _masked(x, weight, self_weight, lengths, index)
-    dx = sparse.scatter_sum(dy, weight, graph, hops, self_weight)
-    dweight = sparse.mask_edges(sparse.edge_dot(dy, x, graph, hops), graph.offset, lengths).to(weight.dtype)
+    graph, product = GraphIndex(*index), products(backend)
+    dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
+    dweight = product.edge_dot(dy, x, graph, hops, lengths).to(weight.dtype)
     if self_weight is None:
         return dx, dweight, x.new_empty(0)
-    return dx, dweight, (dy * x).sum(-1, dtype=dweight.dtype).to(self_weight.dtype)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    dself = (dy.to(dtype) * x.to(dtype)).sum(-1)
+    return dx, dweight, sparse.mask_frames(dself, lengths).to(self_weight.dtype)
 
 
 @_backward.register_fake
-def _(dy, x, weight, self_weight, lengths, index, hops):
-    return (
-        x.new_empty(x.shape),
-        weight.new_empty(weight.shape),
-        x.new_empty(0) if self_weight is None else self_weight.new_empty(self_weight.shape),
-    )
-
-
-def _masked(x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor]):
-    self_weight = None if self_weight is None else sparse.mask_frames(self_weight, lengths)
-    return sparse.mask_frames(x, lengths), sparse.mask_edges(weight, GraphIndex(*index).offset, lengths), self_weight
+def _(dy, x, weight, self_weight, lengths, index, hops, backend):
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), x.new_empty(0) if self_weight is None else self_weight.new_empty(self_weight.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    x, weight, self_weight, lengths, index, hops = inputs
+    x, weight, self_weight, lengths, index, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(x, weight, self_weight, lengths, *index)
-    ctx.hops = hops
 
 
 def _autograd(ctx, dy):
     x, weight, self_weight, lengths, *index = ctx.saved_tensors
-    dx, dweight, dself = torch.ops.fastst.propagate_backward(dy, x, weight, self_weight, lengths, index, ctx.hops)
-    return dx, dweight, None if self_weight is None else dself, None, [None] * len(index), None
+    dx, dweight, dself = torch.ops.fastst.propagate_backward(dy, x, weight, self_weight, lengths, index, ctx.hops, ctx.backend)
+    return dx, dweight, None if self_weight is None else dself, None, [None] * len(index), None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

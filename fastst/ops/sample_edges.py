@@ -58,7 +58,7 @@ def sample_edges(
     else:
         check_per_walk("sample_ids", sample_ids, B, ("logits", logits))
     options = (float(beta), float(tau), float(eps), noise, estimator)
-    if current_backend() == "reference":
+    if current_backend(logits.device.type) == "reference":
         return lower(graph, reference(edges, graph, seed, sample_ids, lengths, *options), -1)
     signed_seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)  # what an int64 of the same bits says
     index = graph.index(logits.device)

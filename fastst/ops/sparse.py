@@ -1,7 +1,7 @@
-"""The three products from which the torch backend builds every operation: over a skeleton's block band, or over an edge list's CSR matrix.
+"""The three products from which every operation is built, in torch operations: over a skeleton's block band, or over an edge list's CSR matrix.
 
 With A[to, from] the matrix of edge values: `gather_sum` is A x, `scatter_sum` is Aᵀ y, `edge_dot` is (q kᵀ) at the edges. The gradients of each
-are the other two. Values at edges that don't exist must be 0, and so must features beyond a walk's length (`mask_frames`, `mask_edges`).
+are the other two. What stands at edges that don't exist and beyond a walk's length is not looked at, and 0 is written there.
 
 A skeleton graph: with k empty frames between walks, the (2k+1)·J rows that frame t can see are one contiguous piece of memory. All frames
 together are an overlapping view of it, and each product is one batched GEMM of [J, (2k+1)J] blocks. That is 4.4 times the arithmetic of the
@@ -34,22 +34,28 @@ def mask_edges(values: Tensor, offset: Tensor, lengths: Tensor | None) -> Tensor
     return torch.where(edge_exists(offset, values.shape[2], lengths), values, 0)
 
 
-def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, diagonal: Tensor | None = None) -> Tensor:
+def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """y[t, dst] = Σ values[p, t] x[t + offset, src] (+ diagonal[t, dst] x[t, dst]).
 
     x `[B, T, J, C]`, values `[B, P, T]`, diagonal `[B, T, J]` -> `[B, T, J, C]` in x's dtype.
     """
+    x, values, diagonal = _masked(x, values, index, lengths, diagonal)
     if hops == 0:
         y = _csr_product(x, values, index.dst_ptr, index.dst_order, index.src)
         return y if diagonal is None else y + diagonal[..., None].to(x.dtype) * x
+    return _banded_product(x, values, index, hops, diagonal)
+
+
+def _banded_product(x: Tensor, values: Tensor, index: GraphIndex, hops: int, diagonal: Tensor | None) -> Tensor:
     B, T, J, C = x.shape
     column = (index.dst * (2 * hops + 1) + index.offset + hops) * J + index.src
     blocks = _blocks(values.to(x.dtype), column, J, hops, diagonal)
     return torch.bmm(blocks, _windows(x, hops)).view(B, T + hops, J, C)[:, :T]
 
 
-def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, diagonal: Tensor | None = None) -> Tensor:
+def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """x[s, src] = Σ values[p, s - offset] y[s - offset, dst] (+ diagonal[s, src] y[s, src]): `gather_sum` with the transposed matrix."""
+    y, values, diagonal = _masked(y, values, index, lengths, diagonal)
     if hops == 0:
         x = _csr_product(y, values, index.src_ptr, index.src_order, index.dst)
         return x if diagonal is None else x + diagonal[..., None].to(y.dtype) * y
@@ -57,21 +63,27 @@ def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, diagona
     target = torch.arange(T, device=y.device) - index.offset[:, None]  # the frame in which the edge out of frame s ends  [P, T]
     shifted = values.gather(2, target.clamp(0, T - 1).expand(values.shape))
     shifted = torch.where((target >= 0) & (target < T), shifted, 0)
-    return gather_sum(y, shifted, index._replace(src=index.dst, dst=index.src, offset=-index.offset), hops, diagonal)
+    return _banded_product(y, shifted, index._replace(src=index.dst, dst=index.src, offset=-index.offset), hops, diagonal)
 
 
-def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int) -> Tensor:
-    """values[p, t] = q[t, dst] · k[t + offset, src], not yet masked: q, k `[B, T, J, D]` -> `[B, P, T]`, at least float32."""
+def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
+    """values[p, t] = q[t, dst] · k[t + offset, src], 0 where no edge exists: q, k `[B, T, J, D]` -> `[B, P, T]`, at least float32."""
+    q, k = mask_frames(q, lengths), mask_frames(k, lengths)
     if q.dtype in HALF:
         q, k = q.float(), k.float()
     B, T, J, D = q.shape
     if hops == 0:
-        return _csr_edge_dot(q, k, index)
+        return _csr_edge_dot(q, k, index)  # every edge of an edge list exists
     queries = q.new_zeros(B, T + hops, J, D)
     queries[:, :T] = q
     blocks = torch.bmm(queries.view(-1, J, D), _windows(k, hops).transpose(1, 2))
     column = (index.dst * (2 * hops + 1) + index.offset + hops) * J + index.src
-    return blocks.view(B, T + hops, -1)[:, :T].index_select(2, column).transpose(1, 2)
+    return mask_edges(blocks.view(B, T + hops, -1)[:, :T].index_select(2, column).transpose(1, 2), index.offset, lengths)
+
+
+def _masked(x: Tensor, values: Tensor, index: GraphIndex, lengths: Tensor | None, diagonal: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    diagonal = None if diagonal is None else mask_frames(diagonal, lengths)
+    return mask_frames(x, lengths), mask_edges(values, index.offset, lengths), diagonal
 
 
 def _windows(x: Tensor, hops: int) -> Tensor:
