@@ -1,12 +1,8 @@
 """Puts the machine and the thread count beside every figure."""
 
 import platform
-import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
