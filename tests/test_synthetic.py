@@ -275,8 +275,8 @@ def test_planted_signal_points_up_in_men_and_down_in_women():
     assert synthetic_walks(people=2).poses.planted is None
 
 
-def test_sexes_differ_but_overlap():
-    walks = synthetic_walks(walks_per_person=1)
+def test_sexes_differ_but_overlap_as_much_as_the_sources_say():
+    walks = synthetic_walks(walks_per_person=1, spread=1)
     male = np.array([label == "male" for label in walks.attributes["label"]])
     for name in ("shoulder_hip_ratio", "arm_swing", "pelvic_obliquity", "trunk_lean", "cadence"):
         value = np.array([person.measures[name] for person in walks.poses._people])
