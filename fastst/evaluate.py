@@ -107,7 +107,7 @@ class EvaluateConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    config = tyro.cli(EvaluateConfig, args=arguments)
+    config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     model, training, class_names = open_run(config.run)
     label_map = training.label_map if config.label_map is None else config.label_map
     options = dataclasses.replace(

@@ -38,7 +38,7 @@ class PredictConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    config = tyro.cli(PredictConfig, args=arguments)
+    config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
     model, training, class_names = open_run(config.run)
     task = _unlabelled_task(config.data, model, training, class_names)
     for item in task.walks.left_out:

@@ -47,6 +47,7 @@ from fastst.run_folder import (
     write_text,
 )
 
+_PROGRAM = "python -m fastst.train"
 _MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
 
 
@@ -96,10 +97,10 @@ def main() -> None:
 def read_config(arguments: list[str]) -> TrainConfig:
     """The options of the command line; with --resume those of the run, and an error where the command line says otherwise."""
     if "--resume" not in arguments:
-        return tyro.cli(TrainConfig, args=arguments)
+        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments)
     place, _ = tyro.cli(_Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False)
     saved = read_run_config(place.out)
-    differing = differences(saved, tyro.cli(TrainConfig, args=arguments, default=dataclasses.replace(saved, resume=False)))
+    differing = differences(saved, tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False)))
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
     return saved

@@ -6,7 +6,7 @@ from torch.nn.functional import leaky_relu
 
 from fastst.graph import Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend, products
+from fastst.ops.backends import current_backend
 from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
 from fastst.ops.propagate import dense_adjacency
 from fastst.ops.registration import operation
@@ -76,11 +76,16 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
     graph, dtype = GraphIndex(*index), _dtype(x_src)
+    if backend == "cpu":
+        from fastst.cpu import attend as compiled
+
+        y, log_sum = compiled.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope)
+        return y.to(x_src.dtype), log_sum
     senders, receivers, att = (x.to(dtype) for x in (sparse.mask_frames(x_src, lengths), sparse.mask_frames(x_dst, lengths), att))
     scores = _edge_scores(senders, receivers, att, lengths, graph, hops, negative_slope)
     log_sum = _log_sum_exp(scores, graph, x_src.shape[2])
     alpha = _softmax(scores, log_sum, graph)
-    y = products(backend).gather_sum(_fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, _fold_lengths(lengths, len(att)))
+    y = sparse.gather_sum(_fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, _fold_lengths(lengths, len(att)))
     return _unfold_heads(y, len(att)).to(x_src.dtype), log_sum.permute(1, 2, 0, 3)
 
 
@@ -104,13 +109,20 @@ def _backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     graph, dtype, heads = GraphIndex(*index), _dtype(x_src), len(att)
+    if backend == "cpu":
+        from fastst.cpu import attend as compiled
+
+        dsrc, ddst, datt = compiled.attend_backward(
+            dy.to(dtype), y.to(dtype), log_sum, x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope
+        )
+        return dsrc.to(x_src.dtype), ddst.to(x_dst.dtype), datt.to(att.dtype)
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype) for x in (x_src, x_dst))
     dy = sparse.mask_frames(dy, lengths).to(dtype)
     scores = _edge_scores(senders, receivers, att.to(dtype), lengths, graph, hops, negative_slope)
     alpha = _softmax(scores, log_sum.permute(2, 0, 1, 3), graph)  # [P, B, T, heads]
-    folded_dy, folded_lengths, product = _fold_heads(dy, heads), _fold_lengths(lengths, heads), products(backend)
-    dsenders = _unfold_heads(product.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
-    dalpha = _unfold_edges(product.edge_dot(folded_dy, _fold_heads(senders, heads), graph, hops, folded_lengths), heads)
+    folded_dy, folded_lengths = _fold_heads(dy, heads), _fold_lengths(lengths, heads)
+    dsenders = _unfold_heads(sparse.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
+    dalpha = _unfold_edges(sparse.edge_dot(folded_dy, _fold_heads(senders, heads), graph, hops, folded_lengths), heads)
     # dα of the softmax: α (dα - Σ α dα), and the sum over a node's edges is y · dy.
     mean = (y.to(dtype) * dy).unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1, 3)  # [J, B, T, heads]
     dscores = alpha * (dalpha - mean[graph.dst.long()])

@@ -15,7 +15,7 @@ BACKENDS = {
     "cpu": "compiled kernels for the CPU",
     "triton": "Triton kernels for GPUs",
 }
-_NOT_BUILT = "not part of this version of fastst yet"
+_NOT_BUILT = "its kernels are not part of this version of fastst"
 _HAS_NUMBA = importlib.util.find_spec("numba") is not None
 
 
