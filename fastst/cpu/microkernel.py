@@ -3,6 +3,8 @@
 Every builder is driven by the types of its arguments, so that one numba function serves all element types and vector widths and its machine code
 can be cached on disk: elements are float32 or float64, or half precision as the bits of bfloat16 (int16) or float16 (uint16), which are
 widened to float32 in registers; the vector width is the length of a tuple, in units of 16 bytes.
+
+numba's cache looks at the file of the function that it compiled, not at this one: after a change here, remove `fastst/cpu/__pycache__`.
 """
 
 from __future__ import annotations
