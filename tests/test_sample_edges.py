@@ -25,7 +25,7 @@ def test_matches_reference(case: Case, estimator: str, noise: str, backend: str)
 def test_opcheck(case: Case):
     (logits,) = lifted(case, [], [case.edges()])
     for estimator in ("identity", "sigmoid"):
-        rest = (case.length_tensor(), case.graph.offset, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator)
+        rest = (case.length_tensor(), case.graph.offset, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator, "torch")
         torch.library.opcheck(torch.ops.fastst.sample_edges.default, (logits, torch.arange(case.B), *rest))
 
 

@@ -6,7 +6,7 @@ from torch.nn.functional import leaky_relu
 
 from fastst.graph import Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend
+from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
 from fastst.ops.propagate import dense_adjacency
 from fastst.ops.registration import operation
@@ -76,10 +76,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
     graph, dtype = GraphIndex(*index), _dtype(x_src)
-    if backend == "cpu":
-        from fastst.cpu import attend as compiled
-
-        y, log_sum = compiled.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope)
+    kernels = compiled("attend", backend)
+    if kernels is not None:
+        y, log_sum = kernels.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope)
         return y.to(x_src.dtype), log_sum
     senders, receivers, att = (x.to(dtype) for x in (sparse.mask_frames(x_src, lengths), sparse.mask_frames(x_dst, lengths), att))
     scores = _edge_scores(senders, receivers, att, lengths, graph, hops, negative_slope)
@@ -109,10 +108,9 @@ def _backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     graph, dtype, heads = GraphIndex(*index), _dtype(x_src), len(att)
-    if backend == "cpu":
-        from fastst.cpu import attend as compiled
-
-        dsrc, ddst, datt = compiled.attend_backward(
+    kernels = compiled("attend", backend)
+    if kernels is not None:
+        dsrc, ddst, datt = kernels.attend_backward(
             dy.to(dtype), y.to(dtype), log_sum, x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope
         )
         return dsrc.to(x_src.dtype), ddst.to(x_dst.dtype), datt.to(att.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import threading
@@ -9,14 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import torch
+
 BACKENDS = {
     "reference": "dense matrices that read like the mathematics; any dtype, small graphs only",
     "torch": "torch operations only, no dense matrix; any device",
     "cpu": "compiled kernels for the CPU",
     "triton": "Triton kernels for GPUs",
 }
-_NOT_BUILT = "its kernels are not part of this version of fastst"
+_ROOMS = {"cpu": "fastst.cpu", "triton": "csrc_triton"}
 _HAS_NUMBA = importlib.util.find_spec("numba") is not None
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 class _Chosen(threading.local):  # torch.compile traces a thread-local, not a ContextVar
@@ -32,7 +36,15 @@ def why_not(name: str) -> str | None:
         raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
     if name == "cpu" and not _HAS_NUMBA:
         return "numba is not installed"
-    return _NOT_BUILT if name == "triton" else None
+    if name == "triton" and not _HAS_TRITON:
+        return "triton is not installed"
+    if name == "triton" and not torch.cuda.is_available() and not _interpreted():
+        return "there is no GPU that torch can use (TRITON_INTERPRET=1 runs the kernels slowly on the CPU, to check them)"
+    return None
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @contextmanager
@@ -61,22 +73,33 @@ def current_backend(device: str = "cpu") -> str:
     if name is None:
         name = os.environ.get("FASTST_BACKEND", "")
         if not name:
-            return "cpu" if device == "cpu" and _HAS_NUMBA else "torch"
+            return _fastest(device)
         _require(name, "FASTST_BACKEND")
     if name == "cpu" and device != "cpu":
         raise RuntimeError(f"the backend 'cpu' was asked for, but the tensors are on {device}")
+    if name == "triton" and device != "cuda" and not _interpreted():
+        raise RuntimeError(f"the backend 'triton' was asked for, but the tensors are on {device}")
     return name
+
+
+def _fastest(device: str) -> str:
+    if device == "cpu" and _HAS_NUMBA:
+        return "cpu"
+    return "triton" if device == "cuda" and why_not("triton") is None else "torch"
 
 
 def products(backend: str) -> ModuleType:
     """The module with the backend's `gather_sum`, `scatter_sum` and `edge_dot` (see `fastst.ops.sparse`)."""
-    if backend == "cpu":
-        from fastst.cpu import products as compiled  # only now: numba takes a while to import
-
-        return compiled
     from fastst.ops import sparse
 
-    return sparse
+    return compiled("products", backend) or sparse
+
+
+def compiled(operation: str, backend: str) -> ModuleType | None:
+    """The module with the backend's kernels of an operation; None for `torch`, which has none."""
+    if backend not in _ROOMS or importlib.util.find_spec(f"{_ROOMS[backend]}.{operation}") is None:
+        return None
+    return importlib.import_module(f"{_ROOMS[backend]}.{operation}")  # only now: numba and triton take a while to import
 
 
 def _require(name: str, asked_by: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend, products
+from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_edges, check_lengths, lower
 from fastst.ops.registration import operation
 
@@ -69,6 +69,9 @@ def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor
 
 @operation("gcn_norm")
 def _forward(kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int, backend: str) -> tuple[Tensor, Tensor]:
+    kernels = compiled("gcn_norm", backend)
+    if kernels is not None:
+        return kernels.gcn_norm(kept, lengths, GraphIndex(*index), num_joints, hops)
     graph, product = GraphIndex(*index), products(backend)
     edges = _masked(kept, graph, lengths)
     _, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
@@ -86,6 +89,9 @@ def _(kept, lengths, index, num_joints, hops, backend):
 def _backward(
     dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int, backend: str
 ) -> Tensor:
+    kernels = compiled("gcn_norm", backend)
+    if kernels is not None:
+        return kernels.gcn_norm_backward(dweight, dself, kept, lengths, GraphIndex(*index), num_joints, hops)
     graph, product = GraphIndex(*index), products(backend)
     edges, dweight = _masked(kept, graph, lengths), _masked(dweight, graph, lengths)
     ones, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fastst.graph import EdgeList, Graph, edge_exists
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend
+from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_per_walk, lower
 from fastst.ops.random import edge_uniform
 from fastst.ops.registration import operation
@@ -58,11 +58,11 @@ def sample_edges(
     else:
         check_per_walk("sample_ids", sample_ids, B, ("logits", logits))
     options = (float(beta), float(tau), float(eps), noise, estimator)
-    if current_backend(logits.device.type) == "reference":
+    backend = current_backend(logits.device.type)
+    if backend == "reference":
         return lower(graph, reference(edges, graph, seed, sample_ids, lengths, *options), -1)
-    signed_seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)  # what an int64 of the same bits says
     index = graph.index(logits.device)
-    kept = torch.ops.fastst.sample_edges(edges, sample_ids, lengths, index.offset, signed_seed, graph.hops, *options)
+    kept = torch.ops.fastst.sample_edges(edges, sample_ids, lengths, index.offset, signed(seed), graph.hops, *options, backend)
     return lower(graph, kept, -1)
 
 
@@ -89,6 +89,11 @@ def reference(
     soft = z if estimator == "identity" else torch.sigmoid(z)
     kept = torch.round(torch.sigmoid(z)).detach() + (soft - soft.detach())
     return sparse.mask_edges(kept, graph.index(logits.device).offset, lengths).to(logits.dtype)
+
+
+def signed(seed: int) -> int:
+    """What an int64 of the same 64 bits says."""
+    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _check_options(beta: float, tau: float, eps: float, noise: str, estimator: str) -> None:
@@ -128,13 +133,17 @@ def _forward(
     eps: float,
     noise: str,
     estimator: str,
+    backend: str,
 ) -> Tensor:
+    kernels = compiled("sample_edges", backend)
+    if kernels is not None:
+        return kernels.sample_edges(logits, sample_ids, lengths, offset, seed, hops, beta, eps, noise)
     kept = (_scores(logits, sample_ids, seed, hops, beta, eps, noise) > 0) & edge_exists(offset, logits.shape[2], lengths)
     return kept.to(logits.dtype)
 
 
 @_forward.register_fake
-def _(logits, sample_ids, lengths, offset, seed, hops, beta, tau, eps, noise, estimator):
+def _(logits, *_):
     return logits.new_empty(logits.shape)
 
 
@@ -152,7 +161,11 @@ def _backward(
     eps: float,
     noise: str,
     estimator: str,
+    backend: str,
 ) -> Tensor:
+    kernels = compiled("sample_edges", backend)
+    if kernels is not None:
+        return kernels.sample_edges_backward(dkept, logits, sample_ids, lengths, offset, seed, hops, beta, tau, eps, noise, estimator)
     slope = 1 / tau
     if estimator == "sigmoid":
         soft = torch.sigmoid(_scores(logits, sample_ids, seed, hops, beta, eps, noise) / tau)
@@ -167,7 +180,7 @@ def _(dkept, logits, *_):
 
 def _setup_context(ctx, inputs, output):
     logits, sample_ids, lengths, offset, *ctx.options = inputs
-    ctx.save_for_backward(logits if ctx.options[-1] == "sigmoid" else None, sample_ids, lengths, offset)
+    ctx.save_for_backward(logits if ctx.options[-2] == "sigmoid" else None, sample_ids, lengths, offset)
 
 
 def _autograd(ctx, dkept):
