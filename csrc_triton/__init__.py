@@ -1,1 +1,1 @@
-"""GPU kernels in Triton, one file an operation. None has landed yet: on GPUs the operations run on their torch backend."""
+"""GPU kernels in Triton, one file an operation, and `compilation`, which checks them without a GPU."""
