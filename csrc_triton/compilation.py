@@ -34,8 +34,8 @@ class Compilation:
     Attributes:
         name: of the kernel, as the table shows it.
         kernel: the `@triton.jit` function.
-        arguments: one for every parameter of the kernel: a torch.dtype where the launch passes a tensor of it (taken to be aligned to 16 bytes),
-            else what the launch passes (numbers, None, values of constexprs).
+        arguments: one for every parameter of the kernel, as the launch passes it: numbers, None, values of constexprs. Of tensors only the dtype
+            counts (they may be on the meta device, or the torch.dtype itself); they are taken to be aligned to 16 bytes.
         num_warps: of the launch.
         work: the size that the counts below are for, "B=8 T=60 k=3 C=64" say.
         programs: how many the launch has at that size.
@@ -99,6 +99,8 @@ def specialise(compilation: Compilation) -> tuple[dict[str, str], dict[str, Any]
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        value = value.dtype
     if isinstance(value, torch.dtype):
         return _POINTERS[value]
     if value is None or (value == 1 and type(value) is int):
