@@ -105,7 +105,7 @@ def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[s
         rows, columns = 1, rows
     BC = min(max(triton.next_power_of_2(columns), 16), 256)
     # A tile of 512 edges is one Philox call a thread; small problems keep to it, so that every multiprocessor has some.
-    BR = min((512 if edges.numel() < 1 << 19 else 1024) // BC, triton.next_power_of_2(rows))
+    BR = min((512 if edges.numel() < 1 << 19 else 1024) // BC, max(triton.next_power_of_2(rows), 1))
     num_warps = min(max(BR * BC // 128, 1), 4)
     grid = (B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC),)
     return (rows, columns), grid, {"LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC, "num_warps": num_warps}
