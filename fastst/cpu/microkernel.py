@@ -26,11 +26,6 @@ def native_width() -> tuple[int, ...]:
     return (0,) * (4 if features.get("avx512f") else 2 if features.get("avx") else 1)
 
 
-def accumulators(width: int) -> int:
-    """Vectors per frame that fit the registers beside four frames' weights: 32 registers with AVX-512, 16 with AVX."""
-    return 4 if width == 4 else 2
-
-
 class _Elements:
     """How one element type is loaded, computed with and stored, for vectors of a width."""
 
@@ -93,6 +88,19 @@ class _Elements:
         counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * self.lanes))
         return b.icmp_signed("<", ir.Constant(numbers, list(range(self.lanes))), counts)
 
+    def full(self, count: Any) -> Any:
+        """Whether `count` channels fill VECTORS vectors."""
+        return self.builder.icmp_signed(">=", count, _I64(VECTORS * self.lanes))
+
+    def store_channels(self, vectors: list[Any], pointer: Any, count: Any) -> None:
+        """The first `count` channels of VECTORS vectors."""
+        with self.builder.if_else(self.full(count)) as (full, part):
+            for branch, masked in ((full, False), (part, True)):
+                with branch:
+                    for v, vector in enumerate(vectors):
+                        at = _I64(v * self.lanes)
+                        self.store(vector, self.builder.gep(pointer, [at]), self.mask(self.builder.sub(count, at)) if masked else None)
+
     def _suffix(self) -> str:
         names: dict[Any, str] = {types.int16: "i16", types.uint16: "f16", types.float64: "f64"}
         return names.get(self.dtype, "f32")
@@ -132,8 +140,8 @@ def _data(context: Any, builder: Any, signature: Any, args: Any, number: int) ->
 
 
 def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tuple[Any, list[Any], Any]:
-    """Opens a loop over [lo, hi) that carries values: returns the counter, the values, and `close(next values)`, after which the builder stands
-    behind the loop. The carried values are then those at its end."""
+    """Opens a loop over [lo, hi) that carries values: returns the counter, the values, and `close(next values)`, which leaves the builder behind
+    the loop and returns the values at its end."""
     b, entry = builder, builder.block
     head, body, done = (b.append_basic_block(name) for name in ("head", "body", "done"))
     b.branch(head)
@@ -146,80 +154,138 @@ def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tupl
     b.cbranch(b.icmp_signed("<", counter, hi), body, done)
     b.position_at_end(body)
 
-    def close(following: list[Any]) -> None:
+    def close(following: list[Any]) -> list[Any]:
         for phi, value in zip(carried, following, strict=True):
             phi.add_incoming(value, b.block)
         counter.add_incoming(b.add(counter, _I64(step)), b.block)
         b.branch(head)
         b.position_at_end(done)
+        return list(carried)
 
-    return counter, carried, close
+    return counter, list(carried), close
+
+
+FRAMES, TILE = 4, 16  # frames that `run_sums` makes at once, and those that share one packed piece of memory
+RUNS = (7, 5, 3, 1)  # how many slots in a row, of one pair of joints and of offsets that follow one another, `run_sums` has code for
+VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers
 
 
 @intrinsic
-def weighted_sum(
-    typingctx, width, frames, vectors, masked, with_self, x, x_at, y, y_at, values, values_at, x_offset, values_offset, lo, hi, own, frame_size, count
-):
-    """y[f, c] = Σ over s in [lo, hi) of values[values_offset[s] + f] · x[x_offset[s] + f · frame_size + c] (+ own[f] · x at y's place).
+def run_sums(typingctx, width, x, x_at, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count):
+    """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · TILE + f] · x[rows[r] + (i + f) · frame + c].
 
-    For `len(frames)` frames and `len(vectors)` vectors of channels from c = 0 on, or for `count` channels of one vector if `masked` has length 1.
-    `x_at`, `y_at`, `values_at` are where the tile begins in x, y and values; sums are fused multiply-adds in the order of s.
+    x and values are packed (see `pack_channels`, `pack_frames`): nothing is masked. The runs of n = RUNS[g] slots are `bounds[joint · G + g]` up
+    to the next bound. A row of x is loaded once for all frames and slots of a run that need it. Writes the first `frames` of four frames,
+    and the first `count` channels of VECTORS vectors.
     """
-    F, V, W, use_mask, use_self = frames.count, vectors.count, width.count, masked.count == 1, with_self.count == 1
+    W = width.count
+
+    def codegen(context, b, signature, args):
+        e, o = _Elements(b, x.dtype, W), _Elements(b, y.dtype, W)
+        data = {n: _data(context, b, signature, args, i) for i, n in ((1, "x"), (3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (10, "y"))}
+        x0, v0, frame_ = b.gep(data["x"], [args[2]]), b.gep(data["values"], [args[4]]), args[9]
+        bound = b.gep(data["bounds"], [b.mul(args[8], _I64(len(RUNS)))])
+        acc, lo = [e.zero()] * (FRAMES * VECTORS), b.load(bound)
+        for group, length in enumerate(RUNS):
+            hi = b.load(b.gep(bound, [_I64(group + 1)]))
+            r, acc, close = _loop(b, lo, hi, 1, acc)
+            first_row = b.gep(x0, [b.load(b.gep(data["rows"], [r]))])
+            weights = b.gep(v0, [b.load(b.gep(data["slots"], [r]))])
+            for row in range(length + FRAMES - 1):
+                # A fence for the compiler, no instruction: left alone, LLVM loads all rows first and then has no registers for them.
+                b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                here = b.gep(first_row, [b.mul(frame_, _I64(row))])
+                vectors = [e.load(b.gep(here, [_I64(v * e.lanes)]), None) for v in range(VECTORS)]
+                for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
+                    weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * TILE + f)])))
+                    for v in range(VECTORS):
+                        acc[f * VECTORS + v] = e.fma(weight, vectors[v], acc[f * VECTORS + v])
+            acc, lo = close(acc), hi
+        y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[11]])
+        for f in range(FRAMES):
+            with b.if_then(b.icmp_signed("<", _I64(f), args[13])):
+                o.store_channels(acc[f * VECTORS : (f + 1) * VECTORS], b.gep(y0, [b.mul(args[12], _I64(f))]), args[14])
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(width, x, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i), codegen
+
+
+@intrinsic
+def pack_channels(typingctx, width, source, source_at, target, target_at, count):
+    """target[c] = source[c] for c < count, 0 for the others of VECTORS vectors; in the target's element type."""
+    W = width.count
+
+    def codegen(context, b, signature, args):
+        e, o = _Elements(b, source.dtype, W), _Elements(b, target.dtype, W)
+        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
+        to = b.gep(_data(context, b, signature, args, 3), [args[4]])
+        with b.if_else(e.full(args[5])) as (full, part):
+            for branch, masked in ((full, False), (part, True)):
+                with branch:
+                    for v in range(VECTORS):
+                        at = [_I64(v * e.lanes)]
+                        o.store(e.load(b.gep(from_, at), e.mask(b.sub(args[5], at[0])) if masked else None), b.gep(to, at), None)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(width, source, i, target, i, i), codegen
+
+
+@intrinsic
+def pack_frames(typingctx, width, source, source_at, target, target_at, lo, hi):
+    """target[f] = source[f] for lo <= f < hi, 0 for the others of TILE frames; nothing else of the source is read."""
+    W = width.count
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, source.dtype, W)
+        from_, to = (b.gep(_data(context, b, signature, args, i), [args[i + 1]]) for i in (1, 3))
+        for v in range(TILE // e.lanes):
+            at = [_I64(v * e.lanes)]
+            mask = b.and_(e.mask(b.sub(args[6], at[0])), b.not_(e.mask(b.sub(args[5], at[0]))))
+            e.store(e.load(b.gep(from_, at), mask), b.gep(to, at), None)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(width, source, i, target, i, i, i), codegen
+
+
+@intrinsic
+def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_at, x_offset, values_offset, lo, hi, own, count):
+    """y[c] = Σ over s in [lo, hi) of values[values_at + values_offset[s]] · x[x_at + x_offset[s] + c] (+ own · x at y's place), for the first `count`
+    channels of VECTORS vectors."""
+    W, use_self = width.count, with_self.count == 1
 
     def codegen(context, b, signature, args):
         e = _Elements(b, x.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((5, "x"), (7, "y"), (9, "values"), (11, "xo"), (12, "vo"), (15, "own"))}
-        x0, y0 = b.gep(data["x"], [args[6]]), b.gep(data["y"], [args[8]])
-        v0, frame = b.gep(data["values"], [args[10]]), args[16]
-        mask = e.mask(args[17]) if use_mask else None
+        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "x"), (4, "y"), (6, "values"), (8, "xo"), (9, "vo"))}
+        x0, y0 = (b.bitcast(data[n], e.stored.as_pointer()) for n in "xy")
+        v0, count_ = b.gep(data["values"], [args[7]]), args[13]
 
-        def row(base: Any, f: int, v: int) -> Any:
-            return b.gep(base, [b.add(b.mul(frame, _I64(f)), _I64(v * e.lanes))])
+        def compute(masked: bool) -> None:
+            masks = [e.mask(b.sub(count_, _I64(v * e.lanes))) if masked else None for v in range(VECTORS)]
 
-        def element(base: Any) -> Any:
-            return b.bitcast(base, e.stored.as_pointer())
+            def row(at: Any) -> list[Any]:
+                return [e.load(b.gep(x0, [b.add(at, _I64(v * e.lanes))]), masks[v]) for v in range(VECTORS)]
 
-        initial = []
-        for f, v in itertools.product(range(F), range(V)):
-            start = e.zero()
+            acc = [e.zero()] * VECTORS
             if use_self:
-                mine = e.load(row(b.gep(element(data["x"]), [args[8]]), f, v), mask)
-                start = b.fmul(e.splat(b.load(b.gep(data["own"], [_I64(f)]))), mine)
-            initial.append(start)
-        s, acc, close = _loop(b, args[13], args[14], 1, initial)
-        base = b.gep(element(x0), [b.load(b.gep(data["xo"], [s]))])
-        weights = b.gep(v0, [b.load(b.gep(data["vo"], [s]))])
-        following = []
-        for f in range(F):
-            weight = e.splat(b.load(b.gep(weights, [_I64(f)])))
-            following += [e.fma(weight, e.load(row(base, f, v), mask), acc[f * V + v]) for v in range(V)]
-        close(following)
-        for f, v in itertools.product(range(F), range(V)):
-            e.store(acc[f * V + v], row(element(y0), f, v), mask)
+                acc = [b.fmul(e.splat(args[12]), mine) for mine in row(args[5])]
+            s, acc, close = _loop(b, args[10], args[11], 1, acc)
+            weight = e.splat(b.load(b.gep(v0, [b.load(b.gep(data["vo"], [s]))])))
+            acc = close([e.fma(weight, *pair) for pair in zip(row(b.add(args[3], b.load(b.gep(data["xo"], [s])))), acc, strict=True)])
+            for v in range(VECTORS):
+                e.store(acc[v], b.gep(y0, [b.add(args[5], _I64(v * e.lanes))]), masks[v])
+
+        with b.if_else(e.full(count_)) as (full, part):
+            with full:
+                compute(False)
+            with part:
+                compute(True)
         return context.get_dummy_value()
 
-    arguments = (
-        width,
-        frames,
-        vectors,
-        masked,
-        with_self,
-        x,
-        types.int64,
-        y,
-        types.int64,
-        values,
-        types.int64,
-        x_offset,
-        values_offset,
-        types.int64,
-        types.int64,
-        own,
-        types.int64,
-        types.int64,
-    )
-    return types.void(*arguments), codegen
+    i = types.int64
+    return types.void(width, with_self, x, i, y, i, values, i, x_offset, values_offset, i, i, own, i), codegen
 
 
 @intrinsic
@@ -287,3 +353,23 @@ def _sum_lanes(b: Any, e: _Elements, vectors: list[Any]) -> Any:
         ]
         distance *= 2
     return vectors[0]
+
+
+@intrinsic
+def bits_of(typingctx, number):
+    """The bits of a float32, as int32."""
+
+    def codegen(context, b, signature, args):
+        return b.bitcast(args[0], _I32)
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def float_of(typingctx, bits):
+    """The float32 of these bits."""
+
+    def codegen(context, b, signature, args):
+        return b.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen

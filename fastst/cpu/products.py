@@ -1,7 +1,10 @@
 """The three sparse products on the CPU: A x, Aᵀ y, and q kᵀ at the edges. Same contract as `fastst.ops.sparse`.
 
-A tile is four frames of one walk. Away from a walk's ends all its edges exist, and a micro-kernel runs over the slots of each joint with the
-sums in registers; at the ends, and for an edge list, it runs frame by frame over the edges that do exist. Both add in the same order.
+The sums of a skeleton go over tiles of 16 frames of one walk. What a tile needs is packed first, with zeros where no edge or frame exists, and the
+micro-kernel then runs over it without a condition: the edge values of all slots, in the order in which they are summed, and for two vectors of
+channels at a time the features of the tile's frames and of those within reach, few enough to stay in the first-level cache.
+
+Slots of one pair of joints whose offsets follow one another are a run: its rows of features are loaded once for all its slots and for four frames.
 """
 
 from __future__ import annotations
@@ -11,65 +14,77 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastst.cpu.microkernel import accumulators, dot_products, native_width, weighted_sum
+from fastst.cpu.memory import empty
+from fastst.cpu.microkernel import FRAMES, RUNS, TILE, VECTORS, dot_products, native_width, pack_channels, pack_frames, run_sums, weighted_sum
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
 WIDTH = native_width()
-_FRAMES = 4
+_BLOCK = 4  # tiles whose edge values are packed at once: whole cache lines of them
 _BITS = {torch.bfloat16: (torch.int16, np.int16), torch.float16: (torch.int16, np.uint16)}
 
 
 def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """y[t, dst] = Σ values[p, t] x[t + offset, src] (+ diagonal[t, dst] x[t, dst])."""
-    offset = index.offset.long()
-    return _product(x, values, index.dst_ptr, index.dst_order.long(), index.src, offset, torch.zeros_like(offset), lengths, diagonal)
+    if hops == 0:
+        return _sum_edges(x, values, index.dst_ptr, index.dst_order, index.src, diagonal)
+    return _sum_slots(x, values, index.dst_ptr, index.dst_order, index.src, index.offset, 1, hops, lengths, diagonal)
 
 
 def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """x[s, src] = Σ values[p, s - offset] y[s - offset, dst] (+ diagonal[s, src] y[s, src])."""
-    offset = index.offset.long()
-    return _product(y, values, index.src_ptr, index.src_order.long(), index.dst, -offset, -offset, lengths, diagonal)
+    if hops == 0:
+        return _sum_edges(y, values, index.src_ptr, index.src_order, index.dst, diagonal)
+    return _sum_slots(y, values, index.src_ptr, index.src_order, index.dst, index.offset, -1, hops, lengths, diagonal)
 
 
 def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
     """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists, at least float32."""
     B, T, J, C = q.shape
-    values = torch.empty(B, len(index.src), T, dtype=torch.promote_types(q.dtype, torch.float32))
+    values = empty(B, len(index.src), T, dtype=torch.promote_types(q.dtype, torch.float32))
     order = index.dst_order.long()
     shift = index.offset.long()[order]
     k_offset = (shift * J + index.src[order]) * C
-    arrays = [_array(v) for v in (q, k, values, index.dst_ptr, shift, k_offset, order * T, _frame_counts(lengths, B, T))]
-    run_ranges(_dot_tiles, B * _tiles(T), *arrays, hops, WIDTH)
+    arrays = [array(v) for v in (q, k, values, index.dst_ptr, shift, k_offset, order * T, frame_counts(lengths, B, T))]
+    run_ranges(_dot_tiles, B * -(-T // FRAMES), *arrays, hops, WIDTH)
     return values
 
 
-def _product(
+def _sum_slots(
     x: Tensor,
     values: Tensor,
     ptr: Tensor,
     order: Tensor,
     neighbour: Tensor,
-    shift: Tensor,
-    values_shift: Tensor,
+    offset: Tensor,
+    sign: int,
+    hops: int,
     lengths: Tensor | None,
     diagonal: Tensor | None,
 ) -> Tensor:
-    """y[t, j] = Σ over the slots s of j of values[s, t + values_shift[s]] x[t + shift[s], neighbour[s]]."""
+    """y[t, j] = Σ over the slots s of j of values[s, t] x[t + offset[s], neighbour[s]], or, for sign -1, of values[s, t - offset[s]] x[t - offset[s], …]."""
     B, T, J, C = x.shape
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
-    own = torch.zeros(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
-    shift = shift[order]
-    x_offset = (shift * J + neighbour[order]) * C
-    values_offset = order * T + values_shift[order]
-    reach = int(shift.abs().max()) if len(shift) else 0
-    arrays = [_array(v) for v in (x, values.to(compute), y, own, ptr, shift, x_offset, values_offset, _frame_counts(lengths, B, T))]
-    run_ranges(_sum_tiles, B * _tiles(T), *arrays, reach, WIDTH, (0,) * accumulators(len(WIDTH)), () if diagonal is None else (0,))
+    own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
+    plan = _plan(*(array(v) for v in (ptr, order, neighbour, offset)), sign, diagonal is not None)
+    arrays = [array(v) for v in (x, values.to(compute), own, y, frame_counts(lengths, B, T), offset)]
+    run_ranges(_sum_tiles, B * -(-T // TILE), *arrays, *plan, sign, hops, WIDTH)
     return y
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, neighbour: Tensor, diagonal: Tensor | None) -> Tensor:
+    """y[j] = Σ over the edges e of j of values[e] x[neighbour[e]], for an edge list.  # x [B, 1, N, C], values [B, E, 1]"""
+    B, _, N, C = x.shape
+    y = empty(B, 1, N, C, dtype=x.dtype)
+    compute = torch.promote_types(x.dtype, torch.float32)
+    own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
+    arrays = [array(v) for v in (x, values.to(compute), own, y, ptr, order.long(), neighbour.long()[order.long()] * C)]
+    run_ranges(_sum_nodes, B * N, *arrays, WIDTH, () if diagonal is None else (0,))
+    return y
+
+
+def array(tensor: Tensor) -> np.ndarray:
     """The tensor's memory, contiguous; half precision as the bits that the micro-kernels know."""
     tensor = tensor.detach().contiguous()
     if tensor.dtype in _BITS:
@@ -78,75 +93,115 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
-def _frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
+def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
     return torch.full((B,), T) if lengths is None else lengths.long().clamp(0, T)
 
 
-def _tiles(T: int) -> int:
-    return -(-T // _FRAMES)
+@numba.njit(nogil=True, cache=True)
+def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
+    """The order in which `run_sums` goes over the slots of every joint, the diagonal among them, and the runs in it.
+
+    Returns the place of every slot and of every joint's diagonal in that order; for every run its first shift, its neighbour and its first place;
+    and the bounds of the runs of every joint and length.
+    """
+    J, most = len(ptr) - 1, len(order) + len(ptr)
+    slot_place, own_place = np.empty(len(order), np.int64), np.empty(J if with_diagonal else 0, np.int64)
+    runs, lengths = np.empty((3, most), np.int64), np.empty(most, np.int64)
+    pieces, bounds = np.empty((3, most), np.int64), np.zeros(J * len(RUNS) + 1, np.int64)
+    place, count = 0, 0
+    for j in range(J):
+        i, missing, last = ptr[j], with_diagonal, -1
+        while i < ptr[j + 1] or missing:
+            shift, joint, s = 0, j, -1
+            if i < ptr[j + 1]:
+                # A joint's slots are sorted by neighbour, then offset; backwards the shifts rise for sign -1 too.
+                s = order[i] if sign > 0 else order[ptr[j] + ptr[j + 1] - 1 - i]
+                shift, joint = sign * offset[s], neighbour[s]
+            if missing and (s < 0 or (joint == j and shift > 0)):
+                shift, joint, missing = 0, j, False
+                own_place[j] = place
+            else:
+                slot_place[s] = place
+                i += 1
+            if last >= 0 and runs[1, last] == joint and runs[0, last] + lengths[last] == shift:
+                lengths[last] += 1
+            else:
+                last += 1
+                runs[0, last], runs[1, last], runs[2, last], lengths[last] = shift, joint, place, 1
+            place += 1
+        for group, length in enumerate(RUNS):
+            for r in range(last + 1):
+                while lengths[r] >= length:
+                    pieces[:, count] = runs[:, r]
+                    count += 1
+                    runs[0, r], runs[2, r], lengths[r] = runs[0, r] + length, runs[2, r] + length, lengths[r] - length
+            bounds[j * len(RUNS) + group + 1] = count
+    return slot_place, own_place, pieces[:, :count], bounds
 
 
 @numba.njit(nogil=True, cache=True)
-def _sum_tiles(first, last, x, values, y, own, ptr, shift, x_offset, values_offset, lengths, reach, width, vectors, with_self):
+def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
     _, T, J, C = x.shape
-    tiles, frame_size = (T + 3) // 4, J * C
-    near_x, near_values = np.empty(len(shift), np.int64), np.empty(len(shift), np.int64)
-    mine = np.zeros(4, values.dtype)
+    channels = VECTORS * (len(width) * 16 // values.itemsize)
+    frame, tiles = J * channels, (T + TILE - 1) // TILE
+    rows, places = (pieces[0] + reach) * frame + pieces[1] * channels, pieces[2] * TILE
+    packed_x = np.empty((TILE + 2 * reach) * frame, values.dtype)
+    packed_values = np.empty((_BLOCK, (len(slot_place) + len(own_place)) * TILE), values.dtype)
     for tile in range(first, last):
-        b = tile // tiles
-        t0, length = (tile - b * tiles) * 4, lengths[b]
-        at, values_at = (b * T + t0) * frame_size, b * values.shape[1] * T + t0
-        if t0 >= reach and t0 + 3 + reach < length:
-            for j in range(J):
-                if len(with_self) == 1:
-                    for f in range(4):
-                        mine[f] = own[b, t0 + f, j]
-                _sum_channels(
-                    width, (0, 0, 0, 0), vectors, with_self, x, at, y, at + j * C, values, values_at,
-                    x_offset, values_offset, ptr[j], ptr[j + 1], mine, frame_size, C,
-                )  # fmt: skip
+        b, number = tile // tiles, tile % tiles
+        t0, length = number * TILE, lengths[b]
+        frames = min(TILE, length - t0)
+        y[b, t0 + max(0, frames) : t0 + TILE] = 0
+        if frames <= 0:
             continue
-        for t in range(t0, min(t0 + 4, T)):
-            if t >= length:
-                y[b, t] = 0
-                continue
+        if tile == first or number % _BLOCK == 0:
+            count = min(_BLOCK - number % _BLOCK, tiles - number)
+            _pack_values(packed_values, values, own, b, number, count, length, offset, slot_place, own_place, sign, width)
+        edge_values = packed_values[number % _BLOCK]
+        for c in range(0, C, channels):
+            for f in range(frames + 2 * reach):
+                t = t0 - reach + f
+                if 0 <= t < length:
+                    for i in range(J):
+                        pack_channels(width, x, ((b * T + t) * J + i) * C + c, packed_x, f * frame + i * channels, C - c)
+                else:
+                    packed_x[f * frame : (f + 1) * frame] = 0
             for j in range(J):
-                near = 0
-                for s in range(ptr[j], ptr[j + 1]):
-                    if 0 <= t + shift[s] < length:
-                        near_x[near], near_values[near] = x_offset[s], values_offset[s]
-                        near += 1
-                if len(with_self) == 1:
-                    mine[0] = own[b, t, j]
-                here = at + (t - t0) * frame_size
-                _sum_channels(
-                    width, (0,), vectors, with_self, x, here, y, here + j * C, values, values_at + t - t0,
-                    near_x, near_values, 0, near, mine, frame_size, C,
-                )  # fmt: skip
+                for f in range(0, frames, FRAMES):
+                    run_sums(
+                        width, packed_x, f * frame, edge_values, f, rows, places, bounds, j, frame,
+                        y, ((b * T + t0 + f) * J + j) * C + c, J * C, frames - f, C - c,
+                    )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
-def _sum_channels(width, frames, vectors, with_self, x, x_at, y, y_at, values, values_at, x_offset, values_offset, lo, hi, own, frame_size, C):
-    """All channels of one joint: many vectors at a time, then single ones, then the channels that don't fill a vector."""
-    lanes = len(width) * 16 // values.itemsize
-    c = 0
-    while c + len(vectors) * lanes <= C:
-        weighted_sum(
-            width, frames, vectors, (), with_self, x, x_at + c, y, y_at + c, values, values_at,
-            x_offset, values_offset, lo, hi, own, frame_size, 0,
-        )  # fmt: skip
-        c += len(vectors) * lanes
-    while c + lanes <= C:
-        weighted_sum(
-            width, frames, (0,), (), with_self, x, x_at + c, y, y_at + c, values, values_at,
-            x_offset, values_offset, lo, hi, own, frame_size, 0,
-        )  # fmt: skip
-        c += lanes
-    if c < C:
-        weighted_sum(
-            width, frames, (0,), (0,), with_self, x, x_at + c, y, y_at + c, values, values_at,
-            x_offset, values_offset, lo, hi, own, frame_size, C - c,
-        )  # fmt: skip
+def _pack_values(packed, values, own, b, first, count, length, offset, slot_place, own_place, sign, width):
+    """The edge values of `count` tiles in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
+    _, P, T = values.shape
+    for s in range(P):
+        shift = sign * offset[s]
+        # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
+        at = (b * P + s) * T + (shift if sign < 0 else 0)
+        for tile in range(first, first + count):
+            t = tile * TILE
+            lo, hi = max(0, -shift - t), min(TILE, length - t, length - shift - t)
+            pack_frames(width, values, at + t, packed[tile % _BLOCK], slot_place[s] * TILE, lo, hi)
+    for j in range(len(own_place)):
+        for t in range(first * TILE, (first + count) * TILE):
+            packed[t // TILE % _BLOCK, own_place[j] * TILE + t % TILE] = own[b, t, j] if t < length else 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with_self):
+    B, _, N, C = x.shape
+    channels = VECTORS * (len(width) * 16 // values.itemsize)
+    for n in range(first, last):
+        b, j = n // N, n % N
+        mine = own[b, 0, j] if len(with_self) == 1 else values.dtype.type(0)
+        for c in range(0, C, channels):
+            weighted_sum(
+                width, with_self, x, b * N * C + c, y, n * C + c, values, b * len(order), x_offset, order, ptr[j], ptr[j + 1], mine, C - c
+            )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
