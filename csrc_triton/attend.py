@@ -1,0 +1,263 @@
+"""GATv2 attention on the GPU: scores, softmax and sum of a node in one pass over its slots, with nothing of edge size stored.
+
+A row is a head of a node: `heads` rows follow one another in memory, and the rows of one joint in neighbouring frames lie J rows of C apart. Tiles
+are [slots, rows, channels of a head], four slots at a time, so that a thread has several independent loads of features in flight. What a slot
+adds to an address is the same for all rows. No row is read that a joint's slots don't ask for; the joints of a tile of frames are neighbours in
+the grid and share the tile's window of frames through the caches.
+
+The backward passes over the slots into every node (gradients of the receivers and of att) and over those out of it (gradients of the senders);
+each program writes only to the nodes that it goes over. α is found again from the logarithm of the sum that the forward stores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from csrc_triton.compilation import DTYPES, Compilation
+from fastst.graph import GraphIndex
+
+_FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
+_HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neither
+
+
+def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
+    """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log Σ exp of these scores (-inf without edges).
+
+    `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64.
+    """
+    x_src, x_dst, att = x_src.contiguous(), x_dst.contiguous(), att.contiguous()
+    B, T, J, _ = x_src.shape
+    y = torch.empty_like(x_src)
+    log_sum = torch.empty(B, T, J, len(att), dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
+    tile = _tile(T, *att.shape)
+    with torch.cuda.device_of(x_src):
+        _attend[_grid(B, T, J, len(att), tile)](
+            x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J,
+            *att.shape, **tile,
+        )  # fmt: skip
+    return y, log_sum
+
+
+def attend_backward(
+    dy: Tensor,
+    y: Tensor,
+    log_sum: Tensor,
+    x_src: Tensor,
+    x_dst: Tensor,
+    att: Tensor,
+    index: GraphIndex,
+    lengths: Tensor | None,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x_src, x_dst and att, from dy and what `attend` returned."""
+    dy, y, log_sum, x_src, x_dst, att = (x.contiguous() for x in (dy, y, log_sum, x_src, x_dst, att))
+    B, T, J, _ = x_src.shape
+    H, W = att.shape
+    dsrc, ddst, datt = torch.empty_like(x_src), torch.empty_like(x_dst), torch.empty_like(att)
+    tile = _tile(T, H, W)
+    grid = _grid(B, T, J, H, tile)
+    mean = torch.empty_like(log_sum)  # Σ α dα over the edges into a node, which is y · dy
+    partial = torch.empty(*grid, H, W, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
+    columns = {"BC": 4, "BN": 1024, "num_warps": 8}
+    graph = (index.src, index.dst, index.offset)
+    with torch.cuda.device_of(x_src):
+        _attend_receivers[grid](
+            x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.dst_order, index.src, index.offset,
+            negative_slope, T, J, H, W, **tile,
+        )  # fmt: skip
+        _attend_senders[grid](
+            x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.src_order, index.dst, index.offset,
+            negative_slope, T, J, H, W, **tile,
+        )  # fmt: skip
+        _sum_rows[(triton.cdiv(H * W, columns["BC"]),)](partial, datt, *grid, H * W, **columns)
+    return dsrc, ddst, datt
+
+
+def _tile(T: int, H: int, W: int) -> dict[str, int]:
+    """BR rows of BW channels by BS slots: 32 channels a thread, which are eight loads of 16 bytes in float32."""
+    BW = triton.next_power_of_2(W)
+    # Of att's gradient every program leaves all heads, so with fewer rows than heads that would be more than the features.
+    most = min(max(1024 // BW, triton.next_power_of_2(H)), max(2048 // BW, 1))
+    BR = min(most, max(triton.next_power_of_2(T * H), 1))
+    num_warps = min(max(BR * BW // 256, 1), 16)
+    BS = min(max(1024 * num_warps // (BR * BW), 4), 16)  # few rows, as in an edge list, leave room for more slots
+    return {"BS": BS, "BR": BR, "BW": BW, "num_warps": num_warps}
+
+
+def _grid(B: int, T: int, J: int, H: int, tile: dict[str, int]) -> tuple[int]:
+    return (B * J * triton.cdiv(T * H, tile["BR"]),)
+
+
+@triton.jit
+def _rows(lengths_ptr, T, J, H: tl.constexpr, W: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr):
+    """Of this program: the joint, its rows and their frames and heads [BR], where their channels are and which there are [BR, BW], the length.
+
+    A frame that the walk does not have is one that no slot reaches.
+    """
+    program = tl.program_id(0)
+    j = program % J
+    tiles = tl.cdiv(T * H, BR)
+    b = (program // J // tiles).to(tl.int64)
+    r = program // J % tiles * BR + tl.arange(0, BR)
+    frame, head = r // H, r % H
+    length = T
+    if lengths_ptr is not None:
+        length = tl.maximum(tl.minimum(tl.load(lengths_ptr + b), T), 0).to(tl.int32)
+    row = ((b * T + frame) * J + j) * H + head
+    c = tl.arange(0, BW)[None, :]
+    inside = (frame < T)[:, None]
+    if W != BW:
+        inside = inside & (c < W)
+    return j, row, frame, head, tl.where(frame < length, frame, _FAR), row[:, None] * W + c, inside, length
+
+
+@triton.jit
+def _slots(
+    s, last, order_ptr, joint_ptr, offset_ptr, j, t, length, J,
+    SIGN: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """Of BS slots from s on: what they add to a row's number [BS, 1], which edges exist [BS, BR], and which channels of theirs [BS, BR, BW]."""
+    slot = s + tl.arange(0, BS)
+    p = tl.load(order_ptr + slot, slot < last, 0)
+    offset = SIGN * tl.load(offset_ptr + p, slot < last, _HALF)
+    exists = (t[None, :] + offset[:, None]).to(tl.uint32) < length.to(tl.uint32)
+    shift = (offset.to(tl.int64) * J + tl.load(joint_ptr + p) - j) * H
+    channels = exists[:, :, None]
+    if W != BW:
+        channels = channels & (tl.arange(0, BW) < W)[None, None, :]
+    return shift[:, None], exists, channels
+
+
+@triton.jit
+def _attend(
+    x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J,
+    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    j, row, frame, head, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, BR, BW)
+    compute: tl.constexpr = log_sum_ptr.dtype.element_ty
+    live = inside & (frame < length)[:, None]
+    x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
+    att = tl.load(att_ptr + head[:, None] * W + tl.arange(0, BW)[None, :], inside, 0.0).to(compute)
+    slope = tl.full([], negative_slope, compute)
+    largest = tl.full([BR], float("-inf"), compute)
+    total = tl.zeros([BR], compute)
+    y = tl.zeros([BR, BW], compute)
+    last = tl.load(ptr_ptr + j + 1)
+    for s in range(tl.load(ptr_ptr + j), last, BS):
+        shift, exists, channels = _slots(s, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, BS, BW)
+        x = tl.load(x_src_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
+        hidden = x + x_dst[None, :, :]
+        score = tl.sum(tl.where(hidden > 0, hidden, hidden * slope) * att[None, :, :], 2)
+        score = tl.where(exists, score, float("-inf"))
+        before, largest = largest, tl.maximum(largest, tl.max(score, 0))
+        level = tl.where(largest == float("-inf"), 0.0, largest)  # as long as there was no edge
+        weight = tl.exp(score - level[None, :])
+        shrink = tl.exp(before - level)
+        total = total * shrink + tl.sum(weight, 0)
+        y = y * shrink[:, None] + tl.sum(weight[:, :, None] * x, 0)
+    none = total == 0
+    total = tl.where(none, 1.0, total)  # without edges y is 0
+    log_sum = tl.where(none, float("-inf"), largest + tl.log(total))
+    tl.store(y_ptr + at, y / total[:, None], inside)
+    tl.store(log_sum_ptr + row, log_sum, frame < T)
+
+
+@triton.jit
+def _attend_receivers(
+    x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, y_ptr, log_sum_ptr, mean_ptr, ddst_ptr, partial_ptr, lengths_ptr,
+    ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J,
+    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """ddst = att Σ dscore LeakyReLU', datt = Σ dscore LeakyReLU, with dscore = α (dy · x_src - mean), over the edges into the rows."""
+    j, row, frame, head, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, BR, BW)
+    compute: tl.constexpr = log_sum_ptr.dtype.element_ty
+    slope = tl.full([], negative_slope, compute)
+    live = inside & (frame < length)[:, None]
+    x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
+    dy = tl.load(dy_ptr + at, live, 0.0).to(compute)
+    att = tl.load(att_ptr + head[:, None] * W + tl.arange(0, BW)[None, :], inside, 0.0).to(compute)
+    mean = tl.sum(dy * tl.load(y_ptr + at, live, 0.0).to(compute), 1)
+    tl.store(mean_ptr + row, mean, frame < T)
+    log_sum = tl.load(log_sum_ptr + row, frame < length, 0.0)
+    sum_slope = tl.zeros([BR, BW], compute)
+    datt = tl.zeros([BR, BW], compute)
+    last = tl.load(ptr_ptr + j + 1)
+    for s in range(tl.load(ptr_ptr + j), last, BS):
+        shift, exists, channels = _slots(s, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, BS, BW)
+        x = tl.load(x_src_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
+        hidden = x + x_dst[None, :, :]
+        factor = tl.where(hidden > 0, 1.0, slope)
+        active = hidden * factor
+        alpha = tl.exp(tl.sum(active * att[None, :, :], 2) - log_sum[None, :])
+        dscore = tl.where(exists, alpha * (tl.sum(x * dy[None, :, :], 2) - mean[None, :]), 0.0)[:, :, None]
+        sum_slope += tl.sum(dscore * factor, 0)
+        datt += tl.sum(dscore * active, 0)
+    tl.store(ddst_ptr + at, att * sum_slope, inside)
+    c = tl.arange(0, BW)
+    for one in range(H):  # rows of a head are not neighbours
+        part = tl.sum(tl.where((head == one)[:, None], datt, 0.0), 0)
+        tl.store(partial_ptr + (tl.program_id(0).to(tl.int64) * H + one) * W + c, part, c < W)
+
+
+@triton.jit
+def _attend_senders(
+    x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, log_sum_ptr, mean_ptr, dsrc_ptr, lengths_ptr,
+    ptr_ptr, order_ptr, dst_ptr, offset_ptr, negative_slope: tl.float64, T, J,
+    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+):  # fmt: skip
+    """dsrc = Σ α dy + att Σ dscore LeakyReLU' over the edges out of the rows, α and dscore those of their receivers."""
+    j, row, frame, head, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, BR, BW)
+    compute: tl.constexpr = log_sum_ptr.dtype.element_ty
+    slope = tl.full([], negative_slope, compute)
+    x_src = tl.load(x_src_ptr + at, inside & (frame < length)[:, None], 0.0).to(compute)
+    att = tl.load(att_ptr + head[:, None] * W + tl.arange(0, BW)[None, :], inside, 0.0).to(compute)
+    sum_dy = tl.zeros([BR, BW], compute)
+    sum_slope = tl.zeros([BR, BW], compute)
+    last = tl.load(ptr_ptr + j + 1)
+    for s in range(tl.load(ptr_ptr + j), last, BS):
+        shift, exists, channels = _slots(s, last, order_ptr, dst_ptr, offset_ptr, j, t, length, J, -1, H, W, BS, BW)
+        x_dst = tl.load(x_dst_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
+        dy = tl.load(dy_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
+        log_sum = tl.load(log_sum_ptr + row[None, :] + shift, exists, 0.0)
+        mean = tl.load(mean_ptr + row[None, :] + shift, exists, 0.0)
+        hidden = x_dst + x_src[None, :, :]
+        factor = tl.where(hidden > 0, 1.0, slope)
+        alpha = tl.where(exists, tl.exp(tl.sum(hidden * factor * att[None, :, :], 2) - log_sum), 0.0)
+        dscore = alpha * (tl.sum(dy * x_src[None, :, :], 2) - mean)
+        sum_dy += tl.sum(alpha[:, :, None] * dy, 0)
+        sum_slope += tl.sum(dscore[:, :, None] * factor, 0)
+    tl.store(dsrc_ptr + at, sum_dy + att * sum_slope, inside)
+
+
+@triton.jit
+def _sum_rows(x_ptr, y_ptr, N, C, BN: tl.constexpr, BC: tl.constexpr):
+    """y[c] = Σ x[n, c], in an order that only the sizes decide."""
+    c = (tl.program_id(0) * BC + tl.arange(0, BC))[None, :]
+    total = tl.zeros([BN, BC], x_ptr.dtype.element_ty)
+    for first in range(0, N, BN):
+        n = (first + tl.arange(0, BN))[:, None]
+        total += tl.load(x_ptr + n.to(tl.int64) * C + c, (n < N) & (c < C), 0.0)
+    tl.store(y_ptr + c, tl.sum(total, 0, keep_dims=True), c < C)
+
+
+def compilations(dtype: str) -> list[Compilation]:
+    """The kernels of this file as launched at B = 8, T = 60 on coco18 with k = 3, C = 64 in 4 heads."""
+    B, T, J, H, W = 8, 60, 18, 4, 16
+    kind = DTYPES[dtype]
+    tile = _tile(T, H, W)
+    (programs,) = _grid(B, T, J, H, tile)
+    known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
+    known |= dict.fromkeys(("x_src_ptr", "x_dst_ptr", "att_ptr", "dy_ptr", "y_ptr", "ddst_ptr", "dsrc_ptr"), kind)
+    known |= dict.fromkeys(("log_sum_ptr", "mean_ptr", "partial_ptr"), torch.float32)
+    known |= {"lengths_ptr": torch.int64, "negative_slope": 0.2, "T": T, "J": J, "H": H, "W": W, **tile}
+
+    def one(name: str, kernel: Any) -> Compilation:
+        arguments = {parameter.name: known[parameter.name] for parameter in kernel.params}
+        return Compilation(name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k=3 C={H * W} heads={H}", programs, 1, 1)
+
+    return [one("attend", _attend), one("attend backward (receivers)", _attend_receivers), one("attend backward (senders)", _attend_senders)]
