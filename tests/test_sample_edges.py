@@ -21,11 +21,12 @@ def test_matches_reference(case: Case, estimator: str, noise: str, backend: str)
     assert_matches_reference(run, [case.edges()], backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=names)
-def test_opcheck(case: Case):
+def test_opcheck(case: Case, backend: str):
     (logits,) = lifted(case, [], [case.edges()])
     for estimator in ("identity", "sigmoid"):
-        rest = (case.length_tensor(), case.graph.offset, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator, "torch")
+        rest = (case.length_tensor(), case.graph.offset, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator, backend)
         torch.library.opcheck(torch.ops.fastst.sample_edges.default, (logits, torch.arange(case.B), *rest))
 
 
@@ -98,6 +99,20 @@ def test_compiles():
     logits = torch.randn(1, GRAPH.num_slots, 5)
     for seed in (1, 2, 3):
         assert torch.equal(compiled(logits, seed), sample_edges(logits, GRAPH, seed=seed))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_logit_that_is_no_number_is_no_removed_edge(dtype: torch.dtype, backend: str):
+    logits = torch.zeros(1, GRAPH.num_slots, 5, dtype=dtype)
+    logits[0, :, 2] = float("nan")
+    logits[0, :, 3], logits[0, :, 4] = float("inf"), float("-inf")
+    with use_backend(backend):
+        kept = sample_edges(logits, GRAPH, seed=1)[0]
+    exists = GRAPH.edge_mask(5)
+    assert torch.equal(kept[:, 2].isnan(), exists[:, 2])
+    assert torch.equal(kept[:, 3], exists[:, 3].to(dtype))
+    assert (kept[:, 4] == 0).all()
 
 
 def test_half_precision_logits():

@@ -8,6 +8,7 @@ from fastst.ops.keep_probability import keep_probability
 from fastst.ops.mean_average_distance import mean_average_distance
 from fastst.ops.propagate import propagate
 from fastst.ops.sample_edges import sample_edges
+from fastst.ops.sample_from_embeddings import sample_from_embeddings
 
 __all__ = [
     "attend",
@@ -17,5 +18,6 @@ __all__ = [
     "mean_average_distance",
     "propagate",
     "sample_edges",
+    "sample_from_embeddings",
     "use_backend",
 ]

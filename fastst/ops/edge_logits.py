@@ -26,13 +26,7 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
     """
-    receivers = check_nodes("q", q, graph)
-    senders = check_nodes("k", k, graph, like=("q", q))
-    if bias is not None:
-        if list(bias.shape) != [graph.num_slots]:
-            raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
-        check_device("bias", bias, "q", q)
-    lengths = check_lengths(lengths, graph, len(q), ("q", q))
+    receivers, senders, lengths = check_embeddings(q, k, graph, bias, lengths)
     backend = current_backend(q.device.type)
     if backend == "reference":
         return lower(graph, reference(receivers, senders, graph, bias, lengths), -1)
@@ -40,10 +34,21 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
     return lower(graph, logits, -1)
 
 
+def check_embeddings(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """q and k, lifted, and the lengths."""
+    receivers = check_nodes("q", q, graph)
+    senders = check_nodes("k", k, graph, like=("q", q))
+    if bias is not None:
+        if list(bias.shape) != [graph.num_slots]:
+            raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
+        check_device("bias", bias, "q", q)
+    return receivers, senders, check_lengths(lengths, graph, len(q), ("q", q))
+
+
 def reference(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> Tensor:
     """The edges' entries of the dense q kᵀ."""
     B, T, J, _ = q.shape
-    index, dtype = graph.index(q.device), _logits_dtype(q)
+    index, dtype = graph.index(q.device), logits_dtype(q)
     q, k = (sparse.mask_frames(x, lengths).to(dtype).flatten(1, 2) for x in (q, k))
     scores = (q @ k.transpose(1, 2)).view(B, T, J, T, J)
     frame = torch.arange(T, device=q.device)
@@ -54,7 +59,7 @@ def reference(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: 
     return sparse.mask_edges(logits, index.offset, lengths)
 
 
-def _logits_dtype(q: Tensor) -> torch.dtype:
+def logits_dtype(q: Tensor) -> torch.dtype:
     return torch.promote_types(q.dtype, torch.float32)
 
 
@@ -67,7 +72,7 @@ def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, 
 
 @_forward.register_fake
 def _(q, k, bias, lengths, index, hops, backend):
-    return q.new_empty(q.shape[0], index[0].shape[0], q.shape[1], dtype=_logits_dtype(q))
+    return q.new_empty(q.shape[0], index[0].shape[0], q.shape[1], dtype=logits_dtype(q))
 
 
 @operation("edge_logits_backward")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.graph import EdgeList, Graph
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_per_walk, lower
@@ -52,11 +52,7 @@ def sample_edges(
     edges = check_edges("logits", logits, graph)
     B = len(edges)
     lengths = check_lengths(lengths, graph, B, ("logits", logits))
-    _check_options(beta, tau, eps, noise, estimator)
-    if sample_ids is None:
-        sample_ids = torch.arange(B, device=logits.device)
-    else:
-        check_per_walk("sample_ids", sample_ids, B, ("logits", logits))
+    sample_ids = check_sampling(B, ("logits", logits), beta, tau, eps, noise, estimator, sample_ids)
     options = (float(beta), float(tau), float(eps), noise, estimator)
     backend = current_backend(logits.device.type)
     if backend == "reference":
@@ -96,12 +92,18 @@ def signed(seed: int) -> int:
     return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def _check_options(beta: float, tau: float, eps: float, noise: str, estimator: str) -> None:
+def check_sampling(
+    B: int, like: tuple[str, Tensor], beta: float, tau: float, eps: float, noise: str, estimator: str, sample_ids: Tensor | None
+) -> Tensor:
+    """The options, and the numbers that stand for the walks."""
     for name, value in (("beta", beta), ("tau", tau), ("eps", eps)):
         if not value > 0:
             raise ValueError(f"{name} must be above 0, got {value}")
     check_choice("noise", noise, NOISES)
     check_choice("estimator", estimator, ESTIMATORS)
+    if sample_ids is None:
+        return torch.arange(B, device=like[1].device)
+    return check_per_walk("sample_ids", sample_ids, B, like)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -138,8 +140,9 @@ def _forward(
     kernels = compiled("sample_edges", backend)
     if kernels is not None:
         return kernels.sample_edges(logits, sample_ids, lengths, offset, seed, hops, beta, eps, noise)
-    kept = (_scores(logits, sample_ids, seed, hops, beta, eps, noise) > 0) & edge_exists(offset, logits.shape[2], lengths)
-    return kept.to(logits.dtype)
+    score = _scores(logits, sample_ids, seed, hops, beta, eps, noise)
+    kept = torch.where(score.isnan(), score, score > 0)  # NaN must not look like a removed edge
+    return sparse.mask_edges(kept, offset, lengths).to(logits.dtype)
 
 
 @_forward.register_fake

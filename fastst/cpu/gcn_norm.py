@@ -1,0 +1,135 @@
+"""The normalisation of a graph convolution on the CPU: passes over the nodes, each along the frames of one joint's slots.
+
+D^-½ is kept as `[B, J, T]`, frames contiguous like the edge values. A thread writes only what belongs to the joints that it goes over.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastst.cpu.memory import empty
+from fastst.cpu.products import array, frame_counts
+from fastst.cpu.threads import run_ranges
+from fastst.graph import GraphIndex
+
+_compile = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
+    """kept / √(D[to] D[from]) on the edges and 1 / D on the nodes."""
+    edges = kept.to(torch.promote_types(kept.dtype, torch.float32))
+    B, P, T = kept.shape
+    weight, root = empty(B, P, T, dtype=edges.dtype), torch.empty(B, num_joints, T, dtype=edges.dtype)
+    arrays = array(edges), root.numpy(), frame_counts(lengths, B, T).numpy(), *_slots(index)
+    run_ranges(_roots, B * num_joints, *arrays)
+    run_ranges(_weights, B * num_joints, weight.numpy(), *arrays)
+    return weight.to(kept.dtype), root.square().transpose(1, 2).to(kept.dtype)
+
+
+def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> Tensor:
+    """The gradient of kept, through the degrees too: with r = D^-½, weight = kept r[to] r[from] and self = r², so dD = -½ r³ dr."""
+    dtype = torch.promote_types(kept.dtype, torch.float32)
+    edges, dweight = kept.to(dtype), dweight.to(dtype)
+    B, P, T = kept.shape
+    dkept, root = empty(B, P, T, dtype=dtype), torch.empty(B, num_joints, T, dtype=dtype)
+    # a copy: it becomes the gradient of the degree in place  # [B, J, T]
+    ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+    arrays = array(edges), root.numpy(), frame_counts(lengths, B, T).numpy(), *_slots(index)
+    run_ranges(_roots, B * num_joints, *arrays)
+    run_ranges(_degree_gradients, B * num_joints, array(dweight), ddegree.numpy(), array(index.src_ptr), array(index.src_order), *arrays)
+    run_ranges(_kept_gradients, B * num_joints, array(dweight), ddegree.numpy(), dkept.numpy(), *arrays)
+    return dkept.to(kept.dtype)
+
+
+def _slots(index: GraphIndex) -> tuple[np.ndarray, ...]:
+    return tuple(array(v) for v in (index.dst_ptr, index.dst_order, index.src, index.dst, index.offset))
+
+
+@numba.njit(nogil=True, inline="always")
+def _span(offset, length):
+    """The frames from which and up to which a slot's edges exist."""
+    first = max(0, -offset)
+    return first, max(first, min(length, length - offset))
+
+
+@_compile
+def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, offset):
+    J = root.shape[1]
+    for node in range(first_node, last_node):
+        b, j = node // J, node % J
+        mine, length = root[b, j], lengths[b]
+        mine[:length] = 1
+        mine[length:] = 0
+        for i in range(ptr[j], ptr[j + 1]):
+            s = order[i]
+            first, last = _span(offset[s], length)
+            degree, edges = mine[first:last], kept[b, s, first:last]
+            for t in range(len(degree)):
+                degree[t] += edges[t]
+        for t in range(length):
+            mine[t] = 1 / np.sqrt(mine[t])
+
+
+@_compile
+def _weights(first_node, last_node, weight, kept, root, lengths, ptr, order, src, dst, offset):
+    J = root.shape[1]
+    for node in range(first_node, last_node):
+        b, j = node // J, node % J
+        for i in range(ptr[j], ptr[j + 1]):
+            s = order[i]
+            first, last = _span(offset[s], lengths[b])
+            out = weight[b, s]
+            out[:first] = 0
+            out[last:] = 0
+            out, edges = out[first:last], kept[b, s, first:last]
+            to, from_ = root[b, j, first:last], root[b, src[s], first + offset[s] : last + offset[s]]
+            for t in range(len(out)):
+                out[t] = edges[t] * to[t] * from_[t]
+
+
+@_compile
+def _degree_gradients(
+    first_node, last_node, dweight, gradient, src_ptr, src_order, kept, root, lengths, ptr, order, src, dst, offset
+):  # fmt: skip
+    J = root.shape[1]
+    for node in range(first_node, last_node):
+        b, j = node // J, node % J
+        mine, own = gradient[b, j], root[b, j]
+        for t in range(lengths[b]):
+            mine[t] = 2 * own[t] * mine[t]
+        for i in range(ptr[j], ptr[j + 1]):
+            s = order[i]
+            first, last = _span(offset[s], lengths[b])
+            out, edges, given = mine[first:last], kept[b, s, first:last], dweight[b, s, first:last]
+            other = root[b, src[s], first + offset[s] : last + offset[s]]
+            for t in range(len(out)):
+                out[t] += given[t] * edges[t] * other[t]
+        for i in range(src_ptr[j], src_ptr[j + 1]):
+            s = src_order[i]
+            first, last = _span(offset[s], lengths[b])
+            out, edges, given = mine[first + offset[s] : last + offset[s]], kept[b, s, first:last], dweight[b, s, first:last]
+            other = root[b, dst[s], first:last]
+            for t in range(len(out)):
+                out[t] += given[t] * edges[t] * other[t]
+        for t in range(lengths[b]):
+            mine[t] *= own.dtype.type(-0.5) * own[t] * own[t] * own[t]
+
+
+@_compile
+def _kept_gradients(first_node, last_node, dweight, ddegree, dkept, kept, root, lengths, ptr, order, src, dst, offset):
+    J = root.shape[1]
+    for node in range(first_node, last_node):
+        b, j = node // J, node % J
+        for i in range(ptr[j], ptr[j + 1]):
+            s = order[i]
+            first, last = _span(offset[s], lengths[b])
+            out = dkept[b, s]
+            out[:first] = 0
+            out[last:] = 0
+            out, given, through = out[first:last], dweight[b, s, first:last], ddegree[b, j, first:last]
+            to, from_ = root[b, j, first:last], root[b, src[s], first + offset[s] : last + offset[s]]
+            for t in range(len(out)):
+                out[t] = given[t] * to[t] * from_[t] + through[t]
