@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
+import multiprocessing
+import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from csrc_triton.launch import launch_options
 
 KERNEL_MODULES = ("products", "sample_edges", "gcn_norm", "attend")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,6 +47,7 @@ class Compilation:
         programs: how many the launch has at that size.
         bytes_moved: what they read and write, with what the programs of one frame tile share counted once.
         bytes_least: every input once and every output once.
+        max_registers: of a thread, where the launch sets it.
         feature_bytes: what one program (the mean) asks for of the features, and how much of it is distinct; None where no loop runs over features.
     """
 
@@ -53,6 +60,7 @@ class Compilation:
     bytes_moved: int
     bytes_least: int
     feature_bytes: tuple[int, int] | None = None
+    max_registers: int | None = None
 
 
 class Chip(NamedTuple):
@@ -74,14 +82,10 @@ CHIPS = {
 AMD = {"gfx90a": 64, "gfx1100": 32}  # threads in a warp
 
 
-def compilations(dtype: str) -> list[Compilation]:
+@functools.cache
+def compilations(dtype: str, modules: tuple[str, ...] = KERNEL_MODULES) -> list[Compilation]:
     """Of all kernel modules, for features of `dtype`, a key of DTYPES."""
-    modules = [importlib.import_module(f"csrc_triton.{name}") for name in KERNEL_MODULES if _exists(name)]
-    return [compilation for module in modules for compilation in module.compilations(dtype)]
-
-
-def _exists(name: str) -> bool:
-    return (Path(__file__).parent / f"{name}.py").exists()
+    return [compilation for name in modules for compilation in importlib.import_module(f"csrc_triton.{name}").compilations(dtype)]
 
 
 def specialise(compilation: Compilation) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list]]:
@@ -121,7 +125,7 @@ def compile_for(compilation: Compilation, target: int | str) -> Any:
     signature, constants, attributes = specialise(compilation)
     source = ASTSource(fn=compilation.kernel, signature=signature, constexprs=constants, attrs=attributes)
     gpu = GPUTarget("cuda", target, 32) if isinstance(target, int) else GPUTarget("hip", target, AMD[target])
-    return triton.compile(source, target=gpu, options={"num_warps": compilation.num_warps, "enable_fp_fusion": True})
+    return triton.compile(source, target=gpu, options=launch_options(gpu.backend, compilation.num_warps, compilation.max_registers))
 
 
 def occupancy(registers: int, shared: int, num_warps: int, chip: Chip) -> int:
@@ -132,29 +136,39 @@ def occupancy(registers: int, shared: int, num_warps: int, chip: Chip) -> int:
     return min(chip.warps // num_warps, chip.blocks, by_registers, by_shared) * num_warps
 
 
-def inspect(compilation: Compilation, capability: int) -> dict[str, Any]:
-    """The resources and the inner loop of a kernel on an NVIDIA chip."""
-    cubin = compile_for(compilation, capability).asm["cubin"]
+def inspect(compilation: Compilation, target: int | str) -> dict[str, Any]:
+    """The resources of a kernel on a chip, and on NVIDIA's what its inner loops are made of."""
+    compiled = compile_for(compilation, target)
+    if isinstance(target, str):
+        notes = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count|private_segment_fixed_size):\s+(\d+)", compiled.asm["amdgcn"]))
+        spills = sum(int(value) for name, value in notes.items() if name != "vgpr_count")
+        return {"registers": int(notes["vgpr_count"]), "spills": spills, "shared": compiled.metadata.shared}
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(compiled.asm["cubin"])
         file.flush()
-        usage = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", _tool("cuobjdump", "--dump-resource-usage", file.name)))
-        code = _tool("nvdisasm", "-c", file.name)
-    instructions = list(_instructions(code))
-    names = [name for name, _, _ in instructions]
-    loops = [_names_between(instructions, *loop) for loop in inner_loops(instructions)]
-    most = max((loop.count("FFMA") for loop in loops), default=0)
-    busiest = [loop for loop in loops if most and loop.count("FFMA") == most]
-    return {
-        "registers": int(usage["REG"]),
-        "spills": int(usage["STACK"]) + int(usage["LOCAL"]),
-        "shared": int(usage["SHARED"]),
-        "warps": occupancy(int(usage["REG"]), int(usage["SHARED"]), compilation.num_warps, CHIPS[capability]),
-        "local_instructions": sum(name.startswith(("LDL", "STL")) for name in names),
-        "atomics": sum(name.startswith(("ATOM", "RED")) and not name.startswith("REDUX") for name in names),
-        "wide_loads": min((sum(name.startswith("LDG") and ".128" in name for name in loop) for loop in busiest), default=0),
-        "instructions_per_ffma": max((round(len(loop) / most, 2) for loop in busiest), default=None),
+        usage = {name: int(n) for name, n in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", _tool("cuobjdump", "--dump-resource-usage", file.name))}
+        code = list(_instructions(_tool("nvdisasm", "-c", file.name)))
+    figures: dict[str, Any] = {
+        "registers": usage["REG"],
+        "spills": usage["STACK"] + usage["LOCAL"],
+        "shared": usage["SHARED"],
+        "warps": occupancy(usage["REG"], usage["SHARED"], compilation.num_warps, CHIPS[target]),
+        "local_instructions": sum(i.name.startswith(("LDL", "STL")) for i in code),
+        "atomics": sum(i.name.startswith(("ATOM", "RED.")) for i in code),
     }
+    loops = [code[first : last + 1] for first, last in inner_loops(code)]
+    busy = [loop for loop in loops if _count(loop, "FFMA")]
+    if compilation.feature_bytes is not None and busy:
+        most = max(_count(loop, "FFMA") for loop in busy)
+        busiest = [loop for loop in busy if _count(loop, "FFMA") == most]
+        figures |= {
+            "wide_loads": min(_count(loop, "LDG", ".128") for loop in busiest),
+            "loops_without_wide_loads": sum(not _count(loop, "LDG", ".128") for loop in busy),
+            "loads_in_flight": min(loads_in_flight(loop) for loop in busiest),
+            "instructions_per_ffma": max(round(len(loop) / most, 2) for loop in busiest),
+            "in_any_loop": max(round(len(loop) / _count(loop, "FFMA"), 2) for loop in busy),
+        }
+    return figures
 
 
 def _tool(name: str, *arguments: str) -> str:
@@ -164,29 +178,88 @@ def _tool(name: str, *arguments: str) -> str:
     return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
 
 
+class Instruction(NamedTuple):
+    name: str  # LDG.E.128.SYS, say
+    operands: str
+    labels: list[str]  # in front of it
+
+
 _LABEL = re.compile(r"^(\.L_x_\d+):")
 _INSTRUCTION = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?(?:\{\s*)?(?:@!?U?P[T\d]\s+)?([A-Z][A-Z0-9_.]*)\b(.*);")
 _TARGET = re.compile(r"\((\.L_x_\d+)\)")
+_REGISTER = re.compile(r"\bR(\d+)\b")
 
 
-def _instructions(code: str) -> Iterator[tuple[str, set[str], str | None]]:
-    """Name, labels in front of it and the label that it branches to, of every instruction of a disassembly."""
-    labels: set[str] = set()
-    for line in code.splitlines():
+def _instructions(disassembly: str) -> Iterator[Instruction]:
+    labels: list[str] = []
+    for line in disassembly.splitlines():
         if label := _LABEL.match(line):
-            labels.add(label[1])
+            labels.append(label[1])
         elif instruction := _INSTRUCTION.match(line):
-            target = _TARGET.search(instruction[2]) if instruction[1].startswith("BRA") else None
-            yield instruction[1], labels, target[1] if target else None
-            labels = set()
+            yield Instruction(instruction[1], instruction[2], labels)
+            labels = []
 
 
-def inner_loops(instructions: list[tuple[str, set[str], str | None]]) -> list[tuple[int, int]]:
+def inner_loops(code: list[Instruction]) -> list[tuple[int, int]]:
     """First and last instruction of every loop that has no other loop inside: what a branch backwards goes round."""
-    at = {label: i for i, (_, labels, _) in enumerate(instructions) for label in labels}
-    loops = {(at[target], i) for i, (_, _, target) in enumerate(instructions) if target and at[target] < i}
+    at = {label: i for i, instruction in enumerate(code) for label in instruction.labels}
+    loops = set()
+    for i, instruction in enumerate(code):
+        target = _TARGET.search(instruction.operands) if instruction.name.startswith("BRA") else None
+        if target and at[target[1]] < i:
+            loops.add((at[target[1]], i))
     return sorted(one for one in loops if not any(other != one and one[0] <= other[0] and other[1] <= one[1] for other in loops))
 
 
-def _names_between(instructions: list[tuple[str, set[str], str | None]], first: int, last: int) -> list[str]:
-    return [name for name, _, _ in instructions[first : last + 1]]
+def _count(loop: list[Instruction], name: str, part: str = "") -> int:
+    return sum(i.name.split(".")[0] == name and part in i.name for i in loop)
+
+
+def loads_in_flight(loop: list[Instruction]) -> int:
+    """The most 16-byte loads that are under way at one time: between a load and the first instruction that names what it loads."""
+    waiting: dict[int, set[int]] = {}
+    most = 0
+    for position, instruction in enumerate(loop):
+        named = {int(register) for register in _REGISTER.findall(instruction.operands)}
+        waiting = {load: registers for load, registers in waiting.items() if not registers & named}
+        if instruction.name.startswith("LDG") and ".128" in instruction.name:
+            first = int(_REGISTER.findall(instruction.operands)[0])
+            waiting[position] = set(range(first, first + 4))
+            most = max(most, len(waiting))
+    return most
+
+
+def inspect_all(modules: Sequence[str] = KERNEL_MODULES) -> list[dict[str, Any]]:
+    """Every kernel, for every chip and every feature dtype that it has, in a few processes of their own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(4, os.cpu_count() or 1), initializer=_compile_for_real) as pool:
+        jobs = [job for found in pool.starmap(_jobs, itertools.product(DTYPES, modules)) for job in found]
+        return pool.starmap(_inspect_job, jobs, chunksize=1)
+
+
+def _compile_for_real() -> None:
+    os.environ.pop("TRITON_INTERPRET", None)  # read when a kernel is defined
+
+
+def _jobs(dtype: str, module: str) -> list[tuple[str, int, str, int | str]]:
+    targets: list[int | str] = [chip for chip in CHIPS if not (dtype == "bfloat16" and chip == 75)]
+    if dtype == "float32":
+        targets += AMD
+    return [(module, number, dtype, target) for number in range(len(compilations(dtype, (module,)))) for target in targets]
+
+
+def _inspect_job(module: str, number: int, dtype: str, target: int | str) -> dict[str, Any]:
+    compilation = compilations(dtype, (module,))[number]
+    row = {
+        "kernel": compilation.name,
+        "dtype": dtype,
+        "target": f"sm_{target}" if isinstance(target, int) else target,
+        "work": compilation.work,
+        "programs": compilation.programs,
+        "num_warps": compilation.num_warps,
+        "bytes_moved": compilation.bytes_moved,
+        "bytes_least": compilation.bytes_least,
+    }
+    if compilation.feature_bytes is not None:
+        row |= dict(zip(("feature_bytes_requested", "feature_bytes_distinct"), compilation.feature_bytes, strict=True))
+    return row | inspect(compilation, target)

@@ -1,9 +1,12 @@
 """What the launchers of all kernels share."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_GPU = "hip" if torch.version.hip else "cuda"
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager:
@@ -16,3 +19,13 @@ def rows_of_features(x: Tensor) -> Tensor:
     _, _, J, C = x.shape
     together = (C == 1 or x.stride(3) == 1) and (J == 1 or x.stride(2) == C)
     return x if together else x.contiguous()
+
+
+def launch_options(backend: str = _GPU, num_warps: int = 4, max_registers: int | None = None) -> dict[str, Any]:
+    """The keywords of a launch that are no arguments of its kernel.
+
+    With a bound on the registers of a thread, ptxas uses them all to bring loads forward; by itself it saves them for more warps, and a load
+    waits for the one before. ROCm's compiler has no such option.
+    """
+    options = {"num_warps": num_warps, "enable_fp_fusion": True}  # Triton's default will change
+    return options if max_registers is None or backend == "hip" else {**options, "maxnreg": max_registers}

@@ -5,11 +5,11 @@ t + offset, so a slot's features are rows at a fixed stride and need no gathered
 the loop has no masks. An edge list has one frame, but all walks share its edges: there the walks take the place of the frames.
 
 Where the features come from. Joints run fastest in the program number, so the J programs of a frame tile run at the same time and ask for the same
-window of (BT + 2k) J rows: with BT = 16, k = 3, J = 18 and 64 float32 channels 101 KB, in which 494 slots ask for 16 rows each, 2 MB. On 36
-multiprocessors with 14 programs at a time there are 28 such windows in flight, 2.8 MB, which stay in a second-level cache of 4 MB: a feature comes
-from memory (16 + 6) / 16 times at most. A program goes through its slots by source joint, then offset (the order of `dst_order`), so the four
-slots in flight mostly are one joint at neighbouring frames: they ask for 64 rows, 19 of them distinct, and the first-level cache sees the rest again
-at once.
+window of (BT + 2k) J rows: with BT = 16, k = 3, J = 18 and 64 float32 channels 101 KB, of which 494 slots ask for 16 rows each, 2 MB. With ten
+programs of two warps on each of 36 multiprocessors 20 such windows are in use at a time, 2 MB, which stay in a second-level cache of 4 MB: a feature
+comes from memory (16 + 6) / 16 times at most. A program goes through its slots by neighbour, then offset (the order of `dst_order`), so the four
+slots in flight mostly are one neighbour at frames that follow one another: together they ask for 64 rows, 19 of them distinct, and the first-level
+cache gives the others while it still has them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import on_device_of, rows_of_features
+from csrc_triton.launch import launch_options, on_device_of, rows_of_features
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _PROGRAMS = 8 * 36  # enough for a GPU of 36 multiprocessors: eight programs of two warps each
 _INT32 = 1 << 31
+_MAX_REGISTERS = {torch.float64: 128, torch.float32: 96, torch.bfloat16: 72, torch.float16: 72}  # for six or more 16-byte loads in flight
 
 
 def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
@@ -43,24 +44,24 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists, at least float32."""
     B, T = q.shape[:2]
     values = q.new_empty(B, len(index.src), T, dtype=torch.promote_types(q.dtype, torch.float32))
-    programs, arguments, num_warps = _edge_dot_launch(rows_of_features(q), rows_of_features(k), values, index, hops, lengths)
+    programs, arguments, options = _edge_dot_launch(rows_of_features(q), rows_of_features(k), values, index, hops, lengths)
     with on_device_of(q):
-        _edge_dot[programs,](*arguments.values(), num_warps=num_warps)
+        _edge_dot[programs,](*arguments.values(), **launch_options(**options))
     return values
 
 
 def _product(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None, transposed: bool) -> Tensor:
     y = x.new_empty(x.shape)
-    programs, arguments, num_warps = _weighted_sum_launch(rows_of_features(x), values, diagonal, y, index, hops, lengths, transposed)
+    programs, arguments, options = _weighted_sum_launch(rows_of_features(x), values, diagonal, y, index, hops, lengths, transposed)
     with on_device_of(x):
-        _weighted_sum[programs,](*arguments.values(), num_warps=num_warps)
+        _weighted_sum[programs,](*arguments.values(), **launch_options(**options))
     return y
 
 
 def _weighted_sum_launch(
     x: Tensor, values: Tensor, diagonal: Tensor | None, y: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, transposed: bool
-) -> tuple[int, dict[str, Any], int]:
-    """Number of programs, arguments and number of warps."""
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Number of programs, arguments and options of the launch."""
     if hops == 0:
         x, y, values = x.transpose(0, 1), y.transpose(0, 1), values.transpose(0, 2)
         diagonal = None if diagonal is None else diagonal.transpose(0, 1)
@@ -80,15 +81,17 @@ def _weighted_sum_launch(
         "diagonal_stride_j": 0 if diagonal is None else diagonal.stride(2),
         "TRANSPOSED": transposed, "EVEN": C % BC == 0, "BT": BT, "BC": BC, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    return B * tiles * chunks * J, arguments, 2 if BT * BC > 256 else 1
+    return B * tiles * chunks * J, arguments, {"num_warps": 2 if BT * BC > 256 else 1, "max_registers": _MAX_REGISTERS[x.dtype]}
 
 
-def _edge_dot_launch(q: Tensor, k: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[int, dict[str, Any], int]:
-    """Number of programs, arguments and number of warps."""
+def _edge_dot_launch(
+    q: Tensor, k: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Number of programs, arguments and options of the launch."""
     if hops == 0:
         q, k, values = q.transpose(0, 1), k.transpose(0, 1), values.transpose(0, 2)
     B, T, J, C = q.shape
-    BC = min(64 // q.element_size(), triton.next_power_of_2(C))  # four threads to a row: two steps of adding up across threads
+    BC = min(16, triton.next_power_of_2(C))  # at most four threads to a row: few steps of adding up across threads
     BT, _ = _tile(B, T, J, BC, 32 * BC)
     tiles = triton.cdiv(T, BT)
     farthest = max(T * q.stride(1) + J * C, T * k.stride(1) + J * C, len(index.src) * values.stride(1) + T * values.stride(2))
@@ -100,7 +103,7 @@ def _edge_dot_launch(q: Tensor, k: Tensor, values: Tensor, index: GraphIndex, ho
         "values_stride_b": values.stride(0), "values_stride_p": values.stride(1), "values_stride_t": values.stride(2),
         "C": C, "BT": BT, "BC": BC, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    return B * tiles * J, arguments, 2 if BT > 16 else 1
+    return B * tiles * J, arguments, {"num_warps": 2 if BT > 16 else 1}
 
 
 def _tile(B: int, T: int, J: int, C: int, most: int) -> tuple[int, int]:
@@ -182,18 +185,18 @@ def _add_slots(
             offset = tl.load(offset_ptr + p)
             if TRANSPOSED:
                 offset = -offset
-            x = x_rows + (offset.to(INDEX) * x_stride_t + tl.load(neighbour_ptr + p).to(INDEX) * C)
+            x_at = offset.to(INDEX) * x_stride_t + tl.load(neighbour_ptr + p).to(INDEX) * C
             values_at = p.to(INDEX) * values_stride_p
             if TRANSPOSED:
                 values_at += offset.to(INDEX) * values_stride_t
             if MASKED:
                 exists = (t + offset).to(tl.uint32) < length.to(tl.uint32)  # negative frames are large ones
                 w = tl.load(values_rows + values_at, exists, 0.0)
-                features = tl.load(x, exists[:, None] & c_inside, 0.0)
+                x = tl.load(x_rows + x_at, exists[:, None] & c_inside, 0.0)
             else:
                 w = tl.load(values_rows + values_at)
-                features = tl.load(x) if EVEN else tl.load(x, c_inside)
-            total = tl.fma(w[:, None].to(total.dtype), features.to(total.dtype), total)
+                x = tl.load(x_rows + x_at) if EVEN else tl.load(x_rows + x_at, c_inside)
+            total = tl.fma(w[:, None].to(total.dtype), x.to(total.dtype), total)
     return total
 
 
@@ -253,28 +256,40 @@ def compilations(dtype: str) -> list[Compilation]:
     features, edges = x.nbytes, values.nbytes
     found = []
     for name, transposed in (("gather_sum", False), ("scatter_sum", True)):
-        programs, arguments, num_warps = _weighted_sum_launch(x, values, diagonal, x, index, graph.hops, lengths, transposed)
+        programs, arguments, options = _weighted_sum_launch(x, values, diagonal, x, index, graph.hops, lengths, transposed)
         BT = arguments["BT"]
         least = 2 * features + edges + diagonal.nbytes
-        moved = least + (_frames_read(T, BT, graph.hops) - T) * features // T
-        window = _feature_bytes(graph, BT, C * kind.itemsize, transposed)
-        found.append(Compilation(name, _weighted_sum, arguments, num_warps, work, programs, moved, least, window))
-    programs, arguments, num_warps = _edge_dot_launch(x, x, values, index, graph.hops, lengths)
+        moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
+        window = feature_bytes(graph, BT, C * kind.itemsize, transposed)
+        found.append(
+            Compilation(
+                name, _weighted_sum, arguments, work=work, programs=programs, bytes_moved=moved, bytes_least=least, feature_bytes=window, **options
+            )
+        )
+    programs, arguments, options = _edge_dot_launch(x, x, values, index, graph.hops, lengths)
     BT = arguments["BT"]
     least = 2 * features + edges
-    moved = least + (_frames_read(T, BT, graph.hops) - T) * features // T
-    found.append(Compilation("edge_dot", _edge_dot, arguments, num_warps, work, programs, moved, least, _feature_bytes(graph, BT, C * kind.itemsize)))
+    moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
+    window = feature_bytes(graph, BT, C * kind.itemsize)
+    found.append(
+        Compilation(
+            "edge_dot", _edge_dot, arguments, work=work, programs=programs, bytes_moved=moved, bytes_least=least, feature_bytes=window, **options
+        )
+    )
     return found
 
 
-def _frames_read(T: int, BT: int, hops: int) -> int:
+def frames_read(T: int, BT: int, hops: int) -> int:
     """The frames of all tiles' windows."""
     return sum(min(T, t0 + BT + hops) - max(0, t0 - hops) for t0 in range(0, T, BT))
 
 
-def _feature_bytes(graph: SkeletonGraph, BT: int, row: int, transposed: bool = False) -> tuple[int, int]:
+def feature_bytes(graph: SkeletonGraph, BT: int, row: int, transposed: bool = False) -> tuple[int, int]:
     """Of the mean program away from a walk's ends: rows of neighbours asked for and distinct ones, in bytes."""
     joint, neighbour = (graph.src, graph.dst) if transposed else (graph.dst, graph.src)
     slots = list(zip(joint.tolist(), neighbour.tolist(), graph.offset.tolist(), strict=True))
     distinct = {(j, n, t + offset) for j, n, offset in slots for t in range(BT)}
     return len(slots) * BT * row // graph.num_joints, len(distinct) * row // graph.num_joints
+
+
+_frames_read, _feature_bytes = frames_read, feature_bytes

@@ -1,12 +1,19 @@
-"""`python -m fastst.info`: which backends there are, which can run here, and why not."""
+"""`python -m fastst.info`: which backends there are, which can run here, and why not; with `--kernels` what the GPU kernels compile to."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -14,9 +21,55 @@ import fastst
 from fastst.errors import UserError, run_command
 from fastst.ops.backends import BACKENDS, current_backend, why_not
 
+_MACHINE_CODE = {
+    "kernel": "kernel",
+    "dtype": "features",
+    "target": "chip",
+    "registers": "registers",
+    "spills": "spilled bytes",
+    "local_instructions": "local-memory instructions",
+    "atomics": "atomics",
+    "shared": "shared memory",
+    "warps": "warps",
+    "wide_loads": "16-byte loads",
+    "loops_without_wide_loads": "loops without",
+    "loads_in_flight": "in flight",
+    "instructions_per_ffma": "instructions per FFMA",
+    "in_any_loop": "at most",
+}
+_MEMORY = {
+    "kernel": "kernel",
+    "dtype": "features",
+    "work": "work",
+    "programs": "programs",
+    "num_warps": "warps of each",
+    "bytes_moved": "bytes moved",
+    "over_least": "over the least",
+    "requested_over_distinct": "requested over distinct",
+}
+_MEANING = """Registers and spilled bytes are of a thread, shared memory is in bytes of a program, warps are what a multiprocessor can hold at once.
+The 16-byte loads are those in the inner loop over features (the one with most FFMA); loops without are other loops with FFMA that have no such load;
+in flight are the most of them under way at one time; instructions per FFMA are of the machine code of that loop, at most of any loop with FFMA
+(those of the tiles at a walk's ends, which have masks). Bytes moved count what the programs of a frame tile share once; the least is every input and
+every output once. Requested over distinct are the feature bytes that one program asks for over the distinct ones: what caches have to give."""
 
-def main() -> None:
+
+@dataclass(frozen=True)
+class InfoConfig:
+    kernels: bool = False
+    """Compile every GPU kernel for every chip (needs no GPU) and print what the compiler made of it."""
+    write: Path | None = None
+    """With --kernels: also write the tables to this Markdown file."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    config = tyro.cli(InfoConfig, args=arguments, prog="python -m fastst.info", description=__doc__)
     console = Console(soft_wrap=True)
+    if config.write is not None and not config.kernels:
+        raise UserError("--write needs --kernels")
+    if config.kernels:
+        _show_kernels(console, config.write)
+        return
     versions = f"fastst {fastst.__version__}, torch {torch.__version__}, numpy {numpy.__version__}, python {platform.python_version()}"
     console.print(f"{versions}, {torch.get_num_threads()} threads", highlight=False)
     table = Table("backend", "can run", "what it is")
@@ -30,6 +83,41 @@ def main() -> None:
         raise UserError(str(error)) from None
     by = " (FASTST_BACKEND)" if os.environ.get("FASTST_BACKEND") else ""
     console.print(f"operations run on: {chosen}{by}", highlight=False)
+
+
+def _show_kernels(console: Console, file: Path | None) -> None:
+    if importlib.util.find_spec("triton") is None:
+        raise UserError("triton is not installed, so there are no kernels to compile")
+    from csrc_triton.compilation import inspect_all
+
+    rows = inspect_all()
+    for row in rows:
+        row["over_least"] = row["bytes_moved"] / row["bytes_least"]
+        if "feature_bytes_requested" in row:
+            row["requested_over_distinct"] = row["feature_bytes_requested"] / row["feature_bytes_distinct"]
+    on_one_chip = [row for row in rows if row["target"] == "sm_80"]  # memory is the same on all
+    tables = [("Machine code", _MACHINE_CODE, rows), ("Memory", _MEMORY, on_one_chip)]
+    for title, columns, listed in tables:
+        table = Table(*columns.values(), title=title)
+        for row in listed:
+            table.add_row(*(_shown(row.get(column)) for column in columns))
+        console.print(table)
+    if file is not None:
+        by = f"`python -m fastst.info --kernels --write {file.as_posix()}` with Triton {importlib.metadata.version('triton')}"
+        file.write_text(
+            "\n\n".join((f"# The GPU kernels, compiled without a GPU\n\nWritten by {by}.\n{_MEANING}", *(_markdown(*t) for t in tables))) + "\n"
+        )
+
+
+def _markdown(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> str:
+    lines = [list(columns.values()), ["---"] * len(columns), *([_shown(row.get(column)) for column in columns] for row in rows)]
+    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,22 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from fastst.errors import run_command
+from fastst.errors import UserError, run_command
 from fastst.info import main
 from fastst.ops.backends import BACKENDS, why_not
+
+COMMITTED = Path(__file__).parents[1] / "docs" / "kernels.md"
+PRODUCTS = {"gather_sum", "scatter_sum", "edge_dot"}
 
 
 def test_names_every_backend_and_whether_it_can_run(monkeypatch, capsys):
     monkeypatch.delenv("FASTST_BACKEND", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    main()
+    main([])
     said = capsys.readouterr().out
     for name in BACKENDS:
         reason = why_not(name)
@@ -26,3 +32,93 @@ def test_a_wrong_choice_in_the_environment_is_an_error_in_words(monkeypatch, cap
         run_command(main)
     assert exit_.value.code == 2
     assert "error: unknown backend 'gpu'" in capsys.readouterr().err
+
+
+def test_there_is_nothing_to_write_without_kernels(tmp_path):
+    with pytest.raises(UserError, match="--write needs --kernels"):
+        main(["--write", str(tmp_path / "kernels.md")])
+
+
+def table(text: str, title: str) -> dict[tuple[str, ...], dict[str, str]]:
+    """The rows of one of the tables in the written file, by their first three columns."""
+    lines = text.split(f"## {title}\n\n")[1].split("\n\n")[0].strip().splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {tuple(row[:3]): dict(zip(header[3:], row[3:], strict=True)) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> str:
+    """What every kernel compiles to today."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    file = tmp_path_factory.mktemp("kernels") / "kernels.md"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-W", "ignore", "-m", "fastst.info", "--kernels", "--write", str(file)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return file.read_text()
+
+
+@pytest.mark.slow
+def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
+    found = table(compiled, "Machine code")
+    memory = table(compiled, "Memory")
+    assert {chip for _, _, chip in found} == {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "gfx90a", "gfx1100"}
+    over_features = {row[0] for row, figures in memory.items() if figures["requested over distinct"]}
+    assert over_features >= PRODUCTS
+    wrong = []
+    for (kernel, features, chip), figures in found.items():
+        nvidia = chip.startswith("sm_")
+        must = {"spilled bytes": figures["spilled bytes"] == "0"}
+        if nvidia:
+            must |= {name: figures[name] == "0" for name in ("local-memory instructions", "atomics")}
+        if nvidia and kernel in over_features:
+            must["16-byte loads"] = int(figures["16-byte loads"] or 0) > 0
+            must["loops without"] = figures["loops without"] == "0"
+        if nvidia and kernel in PRODUCTS:
+            must["in flight"] = int(figures["in flight"]) >= 4
+            must["instructions per FFMA"] = (features, chip) != ("float32", "sm_75") or float(figures["instructions per FFMA"]) <= 3.5
+        wrong += [f"{kernel} {features} {chip}: {name} is {figures[name]}" for name, right in must.items() if not right]
+    assert not wrong
+
+
+@pytest.mark.slow
+def test_no_figure_of_the_committed_table_worsens(compiled: str):
+    committed = COMMITTED.read_text()
+    if triton_version(committed) != triton_version(compiled):
+        pytest.skip(f"docs/kernels.md is of Triton {triton_version(committed)}, here is {triton_version(compiled)}")
+    worse = []
+    for title, lower_is_better, higher_is_better in (
+        (
+            "Machine code",
+            (
+                "registers",
+                "spilled bytes",
+                "local-memory instructions",
+                "atomics",
+                "shared memory",
+                "loops without",
+                "instructions per FFMA",
+                "at most",
+            ),
+            ("warps", "16-byte loads", "in flight"),
+        ),
+        ("Memory", ("bytes moved", "over the least", "requested over distinct"), ()),
+    ):
+        before, now = table(committed, title), table(compiled, title)
+        assert before.keys() == now.keys(), "kernels came or went: write docs/kernels.md anew"
+        for row, figures in before.items():
+            for name in (*lower_is_better, *higher_is_better):
+                sign = 1 if name in lower_is_better else -1
+                if figures[name] and (not now[row][name] or sign * float(now[row][name]) > sign * float(figures[name])):
+                    worse.append(f"{' '.join(row)}: {name} was {figures[name]}, is {now[row][name] or 'gone'}")
+    assert not worse, "\n".join(["if this is wanted: python -m fastst.info --kernels --write docs/kernels.md", *worse])
+
+
+@pytest.mark.slow
+def test_a_launch_fills_36_multiprocessors(compiled: str):
+    few = {row: f for row, f in table(compiled, "Memory").items() if int(f["programs"]) * int(f["warps of each"]) < 36 * 4 or int(f["programs"]) < 36}
+    assert not few
+
+
+def triton_version(text: str) -> str:
+    return text.split("with Triton ")[1].split(".\n")[0]

@@ -1,0 +1,192 @@
+"""The sparse products in Triton: on a GPU where there is one, else in Triton's interpreter, which is slow."""
+
+import mmap
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from graphs import CASES, Case, generator, lifted, names
+from torch import Tensor
+
+from fastst import EdgeList, Layout, SkeletonGraph
+from fastst.ops import edge_logits, propagate, use_backend
+
+products = pytest.importorskip("csrc_triton.products", reason="triton is not installed")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CHAIN = Layout.custom(["a", "b", "c", "d"], [(0, 1), (1, 2), (2, 3)], "chain")
+SMALL = [case for case in CASES if case.B * case.graph.num_slots <= 60]
+TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (0.05, 0.02), torch.float16: (0.01, 0.005)}
+
+
+def assert_matches(function: Callable[..., Tensor], inputs: list[Tensor], atol: float = 1e-9, rtol: float = 1e-7) -> None:
+    """The output and the gradient of every input for a random output gradient, against the reference in float64 on the CPU."""
+    with use_backend("reference"):
+        wanted = run(function, [x.detach().double() for x in inputs])
+    with use_backend("triton"):
+        found = run(function, [x.detach().to(DEVICE) for x in inputs])
+    for expected, actual, like in zip(wanted, found, [inputs[0], *inputs], strict=True):
+        assert actual.dtype == like.dtype or actual is found[0]
+        torch.testing.assert_close(actual.cpu().double(), expected, atol=atol, rtol=rtol)
+
+
+def run(function: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    leaves = [x.requires_grad_() for x in inputs]
+    y = function(*leaves)
+    dy = torch.randn(y.shape, dtype=torch.float64, generator=generator(1)).to(y.device, y.dtype)
+    return [y, *torch.autograd.grad(y, leaves, dy)]
+
+
+def lengths_of(case: Case, like: Tensor) -> Tensor | None:
+    lengths = case.length_tensor()
+    return None if lengths is None else lengths.to(like.device)
+
+
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_propagate_matches_the_reference(case: Case):
+    def function(x, weight, self_weight):
+        return propagate(x, weight, case.graph, self_weight, lengths_of(case, x))
+
+    assert_matches(function, [case.nodes(), case.edges(), case.per_node()])
+
+
+@pytest.mark.parametrize("case", SMALL, ids=names)
+def test_propagate_without_self_loops(case: Case):
+    assert_matches(lambda x, weight: propagate(x, weight, case.graph, None, lengths_of(case, x)), [case.nodes(), case.edges()])
+
+
+@pytest.mark.parametrize("case", [*SMALL, Case("chain", SkeletonGraph(CHAIN, 2), 2, 6, 5, [6, 2])], ids=names)
+def test_edge_logits_match_the_reference(case: Case):
+    def function(q, k, bias):
+        return edge_logits(q, k, case.graph, bias, lengths_of(case, q))
+
+    bias = torch.randn(case.graph.num_slots, dtype=torch.float64, generator=generator(2))
+    assert_matches(function, [case.nodes(), case.nodes().flip(0), bias])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("graph", [SkeletonGraph(CHAIN, 2), EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)], ids=str)
+def test_features_of_every_dtype(graph, dtype):
+    """float32 weights beside half precision features, rounded alike on both sides."""
+    case = Case("", graph, 1, 6, 16)
+    atol, rtol = TOLERANCES[dtype]
+    x, weight, self_weight = case.nodes(dtype=dtype), case.edges(torch.float32), case.per_node(torch.float32)
+    assert_matches(lambda x, w, s: propagate(x, w, graph, s), [x, weight, self_weight], atol * 5, rtol)
+    assert_matches(lambda q, k: edge_logits(q, k, graph), [x, case.nodes(dtype=dtype)], atol * 5, rtol)
+
+
+@pytest.mark.parametrize("C", [1, 3, 17, 64, 65, 128])
+def test_channels_that_do_not_fill_a_tile(C: int):
+    case = Case("", SkeletonGraph(CHAIN, 1), 1, 5, C)
+    assert_matches(lambda x, w, s: propagate(x, w, case.graph, s), [case.nodes(), case.edges(), case.per_node()])
+
+
+def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
+    case = Case("", SkeletonGraph(Layout.custom(["a"], [], "a"), 2), 2, 70, 40, [70, 37])
+    with use_backend("triton"):
+        tile = products._tile(case.B, case.T, 1, case.C, 1024)[0]
+    assert case.lengths[0] - 2 * tile > 2 * case.graph.hops  # some tile is away from both ends
+    assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), [case.nodes(), case.edges(), case.per_node()])
+
+
+@pytest.mark.parametrize("case", [CASES[6], CASES[8]], ids=names)
+def test_opcheck(case: Case):
+    x, self_weight, weight = (v.detach().to(DEVICE).requires_grad_() for v in lifted(case, [case.nodes(), case.per_node()], [case.edges()]))
+    args = (x, weight, self_weight, lengths_of(case, x), list(case.graph.index(DEVICE)), case.graph.hops, "triton")
+    torch.library.opcheck(torch.ops.fastst.propagate.default, args)
+
+
+def test_no_walks():
+    graph = SkeletonGraph(CHAIN, 1)
+    with use_backend("triton"):
+        assert propagate(torch.zeros(0, 3, 4, 2, device=DEVICE), torch.zeros(0, graph.num_slots, 3, device=DEVICE), graph).shape == (0, 3, 4, 2)
+
+
+def test_what_stands_beyond_a_walk_and_at_edges_that_do_not_exist_is_never_used():
+    graph, lengths = SkeletonGraph(CHAIN, 2), torch.tensor([3, 5])
+    case = Case("", graph, 2, 6, 4, [3, 5])
+    x, weight, self_weight = (v.clone() for v in (case.nodes(), case.edges(), case.per_node()))
+    exists = graph.edge_mask(6, lengths)
+    inside = torch.arange(6) < lengths[:, None]
+    clean = [torch.where(inside[..., None, None], x, 0), torch.where(exists, weight, 0), torch.where(inside[..., None], self_weight, 0)]
+    x[~inside], weight[~exists], self_weight[~inside] = float("nan"), float("nan"), float("nan")
+    index, on_device = graph.index(DEVICE), lengths.to(DEVICE)
+    for function in (products.gather_sum, products.scatter_sum):
+        found = function(x.to(DEVICE), weight.to(DEVICE), index, 2, on_device, self_weight.to(DEVICE)).cpu()
+        wanted = function(*(v.to(DEVICE) for v in clean[:2]), index, 2, on_device, clean[2].to(DEVICE)).cpu()
+        torch.testing.assert_close(found, wanted, atol=0, rtol=0)
+        assert (found[~inside] == 0).all()
+    dots = products.edge_dot(x.to(DEVICE), x.to(DEVICE), index, 2, on_device).cpu()
+    assert (dots[~exists] == 0).all()
+    assert dots.isfinite().all()
+
+
+def test_not_a_number_and_infinity_pass_along_edges_of_weight_zero():
+    graph = SkeletonGraph(CHAIN, 1)
+    x, weight = torch.zeros(1, 12, 4, 2), torch.zeros(1, graph.num_slots, 12)
+    x[0, 0, 0], x[0, 6, 2] = float("nan"), float("inf")
+    with use_backend("reference"):
+        wanted = propagate(x, weight, SkeletonGraph(CHAIN, 1))
+    with use_backend("triton"):
+        found = propagate(x.to(DEVICE), weight.to(DEVICE), graph).cpu()
+    neighbours = torch.zeros(1, 12, 4, dtype=torch.bool)
+    for p, t in graph.edge_mask(12).nonzero().tolist():
+        neighbours[0, t, graph.dst[p]] |= bool(
+            x[0, t + int(graph.offset[p]), graph.src[p], 0].isnan() | x[0, t + int(graph.offset[p]), graph.src[p], 0].isinf()
+        )
+    assert torch.equal(found.isnan().any(-1), neighbours)
+    assert wanted[neighbours].isnan().all()
+
+
+def test_deterministic():
+    case = Case("", SkeletonGraph(CHAIN, 2), 2, 9, 8)
+    x, weight = case.nodes(dtype=torch.float32).to(DEVICE), case.edges(torch.float32).to(DEVICE)
+    with use_backend("triton"):
+        assert torch.equal(propagate(x, weight, case.graph), propagate(x, weight, case.graph))
+
+
+@pytest.fixture
+def huge():
+    """12 GB of addresses, of which only the pages that are written to take memory."""
+    if DEVICE == "cuda":
+        yield torch.empty(3 << 30, dtype=torch.float32, device=DEVICE)
+        return
+    memory = mmap.mmap(-1, 12 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
+    yield torch.from_numpy(np.frombuffer(memory, np.float32))
+
+
+def spread(values: Tensor, huge: Tensor, far: tuple[int, ...]) -> Tensor:
+    """The same values, their elements as far apart as the strides `far` say."""
+    view = huge.as_strided(values.shape, far)
+    view.copy_(values)
+    return view
+
+
+FAR = (1 << 31) + 16
+
+
+@pytest.mark.parametrize(
+    "far",
+    [
+        {"x": (FAR, 8, 4, 1)},
+        {"x": (8, FAR, 4, 1)},
+        {"values": (FAR, 3, 1)},
+        {"values": (6, 1, FAR)},
+        {"values": (1, FAR // 4, 2)},
+        {"diagonal": (FAR, 2, 1)},
+        {"diagonal": (2, FAR, 1)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("function", [products.gather_sum, products.scatter_sum], ids=["gather_sum", "scatter_sum"])
+def test_strides_of_more_than_32_bits(function, far, huge):
+    graph = SkeletonGraph(Layout.custom(["a", "b"], [(0, 1)], "two"), 1)
+    B, T = (1, 2) if "values" in far and far["values"][0] == 1 else (2, 2)
+    x = torch.randn(B, T, 2, 4, device=DEVICE)
+    inputs = {"x": x, "values": torch.randn(B, graph.num_slots, T, device=DEVICE), "diagonal": torch.randn(B, T, 2, device=DEVICE)}
+    index = graph.index(DEVICE)
+    wanted = function(inputs["x"], inputs["values"], index, 1, None, inputs["diagonal"])
+    moved = {name: spread(inputs[name], huge, strides) for name, strides in far.items()}
+    inputs |= moved
+    found = function(inputs["x"], inputs["values"], index, 1, None, inputs["diagonal"])
+    torch.testing.assert_close(found, wanted, atol=0, rtol=0)
