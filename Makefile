@@ -15,8 +15,9 @@ test: $(ENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# JSON, tables and pictures land in .benchmarks/report; BENCH=--full runs everything.
 bench: $(ENV)/.ready
-	$(BIN)/pytest bench/ --benchmark-only
+	$(BIN)/pytest bench/ --benchmark-only $(BENCH)
 
 lint: $(ENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -84,6 +84,8 @@ class TrainConfig:
     """Who is tested on: paper: about a quarter of the people, equally many of every class; labels: the column `split` of the labels file."""
     folds: int = 0
     """2 or more: cross-validation, everybody is tested on once."""
+    checkpoint_activations: bool = False
+    """Save memory for long windows: compute activations again in the backward, for about a third more time. The numbers stay the same."""
     amp: Literal["none", "bf16", "fp16"] = "none"
     """Lower precision for speed (automatic mixed precision)."""
     device: str = "auto"

@@ -319,6 +319,7 @@ class Trainer:
 def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The arguments of `GraphClassifier` that the options and the data ask for."""
     names = ["graph", "hops", "layers", "hidden", "frames", "attention", "heads", "encoder_layers", "drop", "noise", "estimator", "beta", "tau"]
+    names.append("checkpoint_activations")
     return {
         "layout": task.walks.layout.to_dict(),
         "num_classes": len(task.class_names),

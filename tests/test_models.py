@@ -127,6 +127,27 @@ def test_autocast(amp: torch.dtype):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("graph", ["fixed", "learned"])
+def test_activation_checkpointing_changes_no_number(graph: str):
+    results = []
+    for checkpointed in (False, True):
+        model = small(graph, checkpoint_activations=checkpointed)
+        output = model(poses(), torch.tensor([6, 4]), seed=1)
+        results.append([output.logits, output.kept, *torch.autograd.grad(output.logits.square().sum(), list(model.parameters()))])
+    for wanted, found in zip(*results, strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_activation_checkpointing_keeps_less_for_the_backward():
+    kept = []
+    for checkpointed in (False, True):
+        model, sizes = small(layers=6, checkpoint_activations=checkpointed), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            model(poses())
+        kept.append(sum(sizes))
+    assert kept[1] < 0.6 * kept[0]
+
+
 def test_compiles_as_one_graph():
     model = small()
     compiled = torch.compile(model, fullgraph=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 from fastst.graph import SkeletonGraph, edge_exists
 from fastst.layouts import Layout
@@ -34,9 +35,20 @@ class Upstream(nn.Module):
     for every slot.
     """
 
-    def __init__(self, graph: SkeletonGraph, in_channels: int, hidden: int, frames: int, heads: int, encoder_layers: int, attention: str) -> None:
+    def __init__(
+        self,
+        graph: SkeletonGraph,
+        in_channels: int,
+        hidden: int,
+        frames: int,
+        heads: int,
+        encoder_layers: int,
+        attention: str,
+        checkpoint_activations: bool = False,
+    ) -> None:
         super().__init__()
         self.graph = graph
+        self.checkpoint_activations = checkpoint_activations
         self.input = nn.Linear(in_channels, hidden)
         self.joint = nn.Parameter(torch.randn(graph.num_joints, hidden) * 0.02)
         self.position = nn.Parameter(torch.randn(frames, hidden) * 0.02)
@@ -49,15 +61,18 @@ class Upstream(nn.Module):
     def forward(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
         T = poses.shape[1]
         h = self.input(poses) + self.joint + self._positions(T)[:, None]
-        h = h + self.graph_attention(h, self.graph, lengths)
+        h = h + self._layer(self.graph_attention, h, self.graph, lengths)
         visible = None
         if lengths is not None:
             # The first frame is always visible: a softmax over nothing would be NaN, and a walk of length 0 has no edge that could tell.
             visible = torch.arange(T, device=poses.device) < lengths.clamp(min=1)[:, None]
         for layer in self.encoder:
-            h = layer(h, visible)
+            h = self._layer(layer, h, visible)
         h = self.norm(h)
         return edge_logits(self.query(h) / math.sqrt(h.shape[-1]), self.key(h), self.graph, self.slot_bias, lengths)
+
+    def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        return _checkpointed(layer, *inputs) if self.checkpoint_activations else layer(*inputs)
 
     def _positions(self, T: int) -> Tensor:
         if len(self.position) >= T:
@@ -69,9 +84,12 @@ class Downstream(nn.Module):
     """f_θ of the paper: poses and kept edges -> class logits, by graph convolutions with ReLU and no residuals, a mean over all nodes, and a
     linear classifier."""
 
-    def __init__(self, graph: SkeletonGraph, in_channels: int, hidden: int, layers: int, num_classes: int) -> None:
+    def __init__(
+        self, graph: SkeletonGraph, in_channels: int, hidden: int, layers: int, num_classes: int, checkpoint_activations: bool = False
+    ) -> None:
         super().__init__()
         self.graph = graph
+        self.checkpoint_activations = checkpoint_activations
         widths = [in_channels] + [hidden] * layers
         self.convolutions = nn.ModuleList(GraphConvolution(a, b) for a, b in itertools.pairwise(widths))
         self.classifier = nn.Linear(hidden, num_classes)
@@ -81,7 +99,8 @@ class Downstream(nn.Module):
         weight, self_weight = gcn_norm(kept, self.graph, lengths)
         h = poses
         for convolution in self.convolutions:
-            h = convolution(h, self.graph, weight, self_weight, lengths).relu()
+            inputs = (h, self.graph, weight, self_weight, lengths)
+            h = (_checkpointed(convolution, *inputs) if self.checkpoint_activations else convolution(*inputs)).relu()
         return self.classifier(_mean_over_nodes(h, lengths)), h
 
 
@@ -96,6 +115,8 @@ class GraphClassifier(nn.Module):
         hops: k of the initial graph. layers, hidden: of the downstream model (hidden of both). heads, encoder_layers, attention: of the upstream.
         frames: frames of a training window: as many positions are learned.
         noise, estimator, beta, tau: see `fastst.ops.sample_edges`.
+        checkpoint_activations: keep only the inputs of every layer for the backward, and compute the rest again there: the same numbers, about a
+            third more time, and several times longer walks in the same memory.
 
     Raises:
         ValueError: a size or a name that does not exist.
@@ -122,6 +143,7 @@ class GraphClassifier(nn.Module):
         estimator: str = "identity",
         beta: float = 2.0,
         tau: float = 2.0,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         for name, value, choices in (("graph", graph, GRAPH_MODES), ("attention", attention, ATTENTIONS)):
@@ -136,8 +158,10 @@ class GraphClassifier(nn.Module):
         self.graph = SkeletonGraph(layout, hops)
         self.register_buffer("pose_mean", torch.zeros(self.graph.num_joints, in_channels))
         self.register_buffer("pose_scale", torch.ones(self.graph.num_joints, in_channels))
-        self.downstream = Downstream(self.graph, in_channels, hidden, layers, num_classes)
-        self.upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention) if graph == "learned" else None
+        self.downstream = Downstream(self.graph, in_channels, hidden, layers, num_classes, checkpoint_activations)
+        self.upstream = None
+        if graph == "learned":
+            self.upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention, checkpoint_activations)
 
     def forward(
         self,
@@ -185,6 +209,11 @@ class GraphClassifier(nn.Module):
     def _existing_edges(self, B: int, T: int, lengths: Tensor | None, device: torch.device) -> Tensor:
         mask = edge_exists(self.graph.index(device).offset, T, lengths)
         return mask.float().expand(B, self.graph.num_slots, T)
+
+
+def _checkpointed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """function(*inputs), of which only the inputs are kept for the backward."""
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # no layer draws random numbers
 
 
 def _mean_over_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:

@@ -1,0 +1,50 @@
+"""Times: every test is one contender in one group. The group's contenders are checked and timed together, in interleaved rounds, when its first
+test runs; each test then hands its own rounds to pytest-benchmark."""
+
+import pytest
+
+from bench.contenders import CONTENDERS
+from bench.timing import Group, Outcome, row_info, run_group
+
+
+def pytest_generate_tests(metafunc):
+    groups = metafunc.config.groups
+    rows = [(group, name) for group in groups for name in group.contenders]
+    metafunc.parametrize(("group", "contender"), rows, ids=[f"{_identifier(group)}-{name}" for group, name in rows])
+
+
+def _identifier(group: Group) -> str:
+    """A name that `-k` can read."""
+    return group.name.replace(" + ", "+").replace("=", "").replace(" ", "-")
+
+
+@pytest.fixture(scope="session")
+def outcomes(request):
+    """Outcomes of a group; only those of the latest group are kept."""
+    latest: dict[Group, dict[str, Outcome]] = {}
+
+    def of(group: Group) -> dict[str, Outcome]:
+        if group not in latest:
+            latest.clear()
+            latest[group] = run_group(group, request.config.getoption("--seconds-per-group"), timed=not request.config.getoption("benchmark_disable"))
+        return latest[group]
+
+    return of
+
+
+def test_time(benchmark, request, outcomes, group: Group, contender: str):
+    outcome = outcomes(group)[contender]
+    benchmark.skipped = outcome.skipped is not None or outcome.disagreement is not None or benchmark.disabled
+    if outcome.skipped is not None:
+        request.config.skipped_rows.append({**row_info(group, contender, outcome), "group": group.name, "reason": outcome.skipped})
+        pytest.skip(f"{CONTENDERS[contender].label}: {outcome.skipped}")
+    if outcome.disagreement is not None:
+        pytest.fail(f"{contender} is not timed: {outcome.disagreement}")
+    if benchmark.disabled:
+        return
+    benchmark._mode = "interleaved"
+    benchmark.group = group.name
+    benchmark.extra_info.update(row_info(group, contender, outcome))
+    stats = benchmark._make_stats(iterations=1)
+    for seconds in outcome.seconds:
+        stats.update(seconds)

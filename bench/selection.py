@@ -1,0 +1,80 @@
+"""Which groups are run: the default ones, and with `--full` every work over frames, hops and channels.
+
+`--full` varies one size at a time around B=32 T=60 k=3 C=64: the product of all would take hours and say little more.
+"""
+
+from __future__ import annotations
+
+from bench.contenders import CONTENDERS
+from bench.timing import Group
+from bench.works import PAPER, WORKS, Size
+
+FRAMES = (60, 300, 1_000, 3_000, 10_000)
+HOPS = (1, 2, 3)
+CHANNELS = (64, 256)
+ALL = tuple(name for name in CONTENDERS if name != "gemm")
+EAGER = tuple(name for name in ALL if name != "compiled")
+FASTST = tuple(name for name in ALL if name.startswith("fastst"))
+MODEL = ("dense", "index_add", "torch_scatter", "pyg", *FASTST)
+LENGTHS_COMPARED = (300, 30_000)
+SMALL_AND_LARGE = ((2, 1), (16, 3))  # layers and hops
+_FRAMES_OF_A_BATCH = 2_400
+_LONGEST_MODEL = 3_000  # attention along frames is quadratic in time; a step of T = 10,000 is run once, in the memory measurements
+
+
+def batch(T: int) -> int:
+    """Walks of a batch: about as many frames in all, whatever the length."""
+    return 32 if T == 60 else max(1, _FRAMES_OF_A_BATCH // T)
+
+
+def default_groups() -> list[Group]:
+    ordinary, long = Size(32, 60), Size(8, 300)
+    paper = Size(PAPER.batch_size, PAPER.frames, PAPER.hops, PAPER.hidden)
+    wide = Size(32, 60, 1, 256)
+    return [
+        *(Group("propagate", backward, size, ALL) for size in (ordinary, long) for backward in (False, True)),
+        Group("logits_and_sampling", True, Size(32, 60, 3, 32), ALL),
+        Group("attend", True, ordinary, ALL),
+        Group("gcn_layer", False, wide, (*EAGER, "gemm")),
+        Group("gcn_layer", True, wide, (*EAGER, "gemm")),
+        Group("edge_logits", False, Size(32, 60, 3, 32), EAGER),
+        Group("sample_edges", False, ordinary, EAGER),
+        Group("upstream", True, paper, FASTST),
+        Group("training_step", True, paper, MODEL),
+        Group("inference", False, paper, MODEL),
+        *(Group("propagate", True, Size(batch(T), T), EAGER) for T in FRAMES if T > 300),
+        *variants(),
+    ]
+
+
+def variants() -> list[Group]:
+    """Time per frame, threads, precision (beside float32 and all threads in the others), and the smallest and largest model."""
+    return [
+        *(Group("propagate", False, Size(1, T), FASTST) for T in LENGTHS_COMPARED),
+        Group("propagate", True, Size(32, 60), FASTST, threads=1),
+        Group("propagate", True, Size(32, 60, dtype="bfloat16"), FASTST),
+        *(Group("training_step", True, Size(PAPER.batch_size, PAPER.frames, hops, PAPER.hidden, layers), FASTST) for layers, hops in SMALL_AND_LARGE),
+    ]
+
+
+def full_groups() -> list[Group]:
+    """The default groups, then every work at every T, k and C."""
+    groups = default_groups()
+    for work in WORKS:
+        if work == "logits_and_sampling":
+            continue
+        for size in _sizes(whole_model=work in ("upstream", "training_step", "inference")):
+            for backward in {"training_step": (True,), "inference": (False,)}.get(work, (False, True)):
+                contenders = MODEL if work in ("upstream", "training_step", "inference") else ALL if size.T <= 60 else EAGER
+                group = Group(work, backward, size, contenders)
+                if group.name not in {other.name for other in groups}:
+                    groups.append(group)
+    return groups
+
+
+def _sizes(whole_model: bool) -> list[Size]:
+    frames = [T for T in FRAMES if not whole_model or T <= _LONGEST_MODEL]
+    sizes = [Size(batch(T), T) for T in frames]
+    sizes += [Size(32, 60, hops) for hops in HOPS]
+    sizes += [Size(32, 60, 3, C) for C in CHANNELS]
+    return list(dict.fromkeys(sizes))

@@ -1,0 +1,255 @@
+"""Checks the contenders of a group against the reference, then times them in interleaved rounds; and the machine's own limits.
+
+Interleaved: every round runs each contender once, so that a slow minute of the machine hits all of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.contenders import CONTENDERS, Contender, FaststReference, FaststTorch
+from bench.works import DEVICE, WORKS, GcnLayer, Size, Work
+
+PHASES = ("forward", "forward + backward")
+REFERENCE_BYTES = 1 << 30  # larger dense references are not formed: the comparison is then made at a smaller size, and with fastst `torch`
+DENSE_BYTES = 8 << 30  # the memory for which the project is made
+MOST_ROUNDS, FEWEST_ROUNDS = 20, 3
+MOST_SECONDS = 20.0  # a contender whose single run takes longer is not timed, and its table entry says so
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is compared: one work at one size, by contenders that all do the same."""
+
+    work: str
+    backward: bool
+    size: Size
+    contenders: tuple[str, ...]
+    threads: int | None = None  # None: as many as the session has
+
+    @property
+    def phase(self) -> str:
+        return PHASES[self.backward]
+
+    @property
+    def name(self) -> str:
+        size, kind = self.size, WORKS[self.work]
+        layers = f" L={size.layers}" if issubclass(kind, WORKS["inference"]) else ""
+        dtype = "" if size.dtype == "float32" else f" {size.dtype}"
+        threads = "" if self.threads is None else f" threads={self.threads}"
+        return f"{self.work} {self.phase} B={size.B} T={size.T} k={size.hops} C={size.C}{layers}{dtype}{threads}"
+
+
+class Disagreement(AssertionError):
+    """A contender's results are not those of the reference."""
+
+
+@dataclass
+class Outcome:
+    """What became of one contender: times, or the reason why there are none."""
+
+    seconds: list[float] = field(default_factory=list)
+    skipped: str | None = None
+    disagreement: str | None = None
+    largest_difference: float = 0.0
+    checked: str = ""
+    parameters: int | None = None
+
+
+def run_group(group: Group, budget: float, timed: bool = True) -> dict[str, Outcome]:
+    """Checks and times all contenders of a group in about `budget` seconds (more where single runs are slow)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(group.threads or before)
+    try:
+        outcomes = {name: Outcome() for name in group.contenders}
+        steps: dict[str, Callable[[], Any]] = {}
+        for name, outcome in outcomes.items():
+            outcome.skipped = why_skipped(name, group)
+            if outcome.skipped is None:
+                try:
+                    work = _checked(name, group, outcome)
+                except Disagreement as error:
+                    outcome.disagreement = str(error)
+                    continue
+                steps[name] = work.forward_and_backward if group.backward else work.forward
+        if timed:
+            for name, seconds in interleaved(steps, budget).items():
+                if seconds:
+                    outcomes[name].seconds = seconds
+                else:
+                    outcomes[name].skipped = f"one run takes more than {MOST_SECONDS:.0f} s"
+        return outcomes
+    finally:
+        torch.set_num_threads(before)
+        _expected.cache_clear()
+        gc.collect()
+
+
+def why_skipped(name: str, group: Group) -> str | None:
+    kind, contender = WORKS[group.work], CONTENDERS[name]
+    reason = contender.missing(DEVICE) or contender.unable.get(group.work)
+    if reason is None and name == "dense":
+        needed = kind.dense_bytes(group.size, group.backward)
+        if needed > DENSE_BYTES:
+            return f"its matrices would take {needed / 2**30:.0f} GiB"
+    return reason
+
+
+def _checked(name: str, group: Group, outcome: Outcome) -> Work:
+    """The contender's work, once its results were found to be the reference's."""
+    small = reference_size(group)
+    if name == "gemm":
+        outcome.checked = "–"  # it does something else
+        return _work(group, CONTENDERS[name], group.size)
+    if small == group.size:
+        work = _work(group, CONTENDERS[name], group.size)
+        _compare(work, group, "reference", outcome)
+        outcome.checked = "reference"
+    else:
+        _compare(_work(group, CONTENDERS[name], small), group, "reference", outcome)
+        work = _work(group, CONTENDERS[name], group.size)
+        outcome.checked = f"reference at B={small.B} T={small.T}"
+        if name != "fastst_torch":
+            _compare(work, group, "torch", outcome)
+            outcome.checked += ", fastst torch at full size"
+    outcome.parameters = getattr(work, "parameters", None)
+    return work
+
+
+def reference_size(group: Group) -> Size:
+    """The group's size if the dense reference fits there, else one at which it does."""
+    kind, size = WORKS[group.work], group.size
+    T, B = size.T, size.B
+    while B > 1 and kind.reference_bytes(size.smaller(B, T)) > REFERENCE_BYTES:
+        B = max(1, B // 2)
+    while kind.reference_bytes(size.smaller(B, T)) > REFERENCE_BYTES:
+        T //= 2
+    return size.smaller(B, T)
+
+
+def _compare(work: Work, group: Group, like: str, outcome: Outcome) -> None:
+    tolerance = work.tolerance if group.size.dtype == "float32" else 3e-2
+    wanted_all = _expected(group.work, group.backward, work.size, like)
+    found_all = work.results(group.backward)
+    assert len(found_all) == len(wanted_all)
+    for number, (found, wanted) in enumerate(zip(found_all, wanted_all, strict=True)):
+        what = "output" if number == 0 else f"gradient {number}"
+        if found.shape != wanted.shape:
+            raise Disagreement(f"the shape of its {what} is {list(found.shape)}, that of fastst's {like} {list(wanted.shape)}")
+        if group.work in ("sample_edges", "logits_and_sampling") and number == 0:
+            # 0 or 1: an edge whose z is 0 up to rounding may be kept by one and not by the other.
+            difference = (found.round() != wanted.round()).double().mean().item()
+        else:
+            difference = relative_difference(found, wanted)
+        outcome.largest_difference = max(outcome.largest_difference, difference)
+        if not difference <= tolerance:  # NaN is a disagreement too
+            raise Disagreement(
+                f"its {what} differs from that of fastst's {like} by {difference:.1e} of the largest number ({tolerance:.0e} is let through)"
+            )
+
+
+def relative_difference(found: Tensor, wanted: Tensor) -> float:
+    """max |found - wanted| / max |wanted|"""
+    largest = wanted.float().abs().max().item()
+    return (found.float() - wanted.float()).abs().max().item() / (largest or 1.0)
+
+
+@cache
+def _expected(work: str, backward: bool, size: Size, like: str) -> list[Tensor]:
+    """What the comparison is with; made once a group."""
+    contender = {"reference": FaststReference, "torch": FaststTorch}[like](size.graph, size.B, size.T, DEVICE)
+    return [x.detach() for x in WORKS[work](size, contender).results(backward)]
+
+
+def _work(group: Group, contender: type[Contender], size: Size) -> Work:
+    torch.manual_seed(0)
+    return WORKS[group.work](size, contender(size.graph, size.B, size.T, DEVICE))
+
+
+def interleaved(steps: dict[str, Callable[[], Any]], budget: float) -> dict[str, list[float]]:
+    """Seconds of every round. As many rounds as fit the budget; slow steps take part in fewer of them, spread over the whole time."""
+    probe = {name: _seconds(step) for name, step in steps.items()}  # after the check, which was the first warm-up
+    kept = {name: step for name, step in steps.items() if probe[name] <= MOST_SECONDS}
+    share = budget / max(1, len(kept))
+    rounds = {name: int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, share / probe[name]))) for name in kept}
+    total = max(rounds.values(), default=0)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for r in range(total):
+        for name, step in kept.items():
+            if r * rounds[name] // total != (r + 1) * rounds[name] // total:
+                seconds[name].append(_seconds(step))
+    return seconds
+
+
+def _seconds(step: Callable[[], Any]) -> float:
+    enabled = gc.isenabled()
+    gc.disable()
+    _synchronize()
+    try:
+        start = time.perf_counter()
+        step()
+        _synchronize()
+        return time.perf_counter() - start
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _synchronize() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+@cache
+def machine_limits(threads: int) -> dict[str, float]:
+    """Copy bandwidth in bytes a second (read and written), and FLOPs a second of a float32 matrix product; the best of several tries."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        source = torch.ones(1 << 26, device=DEVICE)  # 256 MiB: beyond any cache
+        target = torch.empty_like(source)
+        copy = min(_seconds(lambda: target.copy_(source)) for _ in range(7))
+        n = 1536 if DEVICE == "cpu" else 8192
+        a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
+        product = min(_seconds(lambda: a @ b) for _ in range(7))
+    finally:
+        torch.set_num_threads(before)
+    return {"copy_bytes_per_second": 2 * source.numel() * 4 / copy, "gemm_flops_per_second": 2 * n**3 / product}
+
+
+def row_info(group: Group, name: str, outcome: Outcome) -> dict[str, Any]:
+    """What a row carries beside its times."""
+    threads = group.threads or torch.get_num_threads()
+    limits = machine_limits(threads)
+    cost = GcnLayer.gemm_cost if name == "gemm" else WORKS[group.work].cost
+    flops, numbers = cost(group.size)[group.backward]
+    moved = numbers * group.size.itemsize
+    by_compute, by_memory = flops / limits["gemm_flops_per_second"], moved / limits["copy_bytes_per_second"]
+    return {
+        "work": group.work,
+        "phase": group.phase,
+        "contender": name,
+        "B": group.size.B,
+        "T": group.size.T,
+        "hops": group.size.hops,
+        "C": group.size.C,
+        "layers": group.size.layers,
+        "dtype": group.size.dtype,
+        "threads": threads,
+        "device": DEVICE,
+        "checked": outcome.checked,
+        "largest_difference": outcome.largest_difference,
+        "parameters": outcome.parameters,
+        "flops": flops,
+        "bytes": moved,
+        "limit_seconds": max(by_compute, by_memory),
+        "limit": "arithmetic" if by_compute >= by_memory else "memory",
+    }
