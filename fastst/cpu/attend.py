@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
-import torch
 from torch import Tensor
 
+from fastst.cpu.functions import compile_loops, exp
+from fastst.cpu.memory import empty
+from fastst.cpu.microkernel import VECTORS, leaky_sums, row_products, weighted_sum
+from fastst.cpu.products import WIDTH, array, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
-# Sums may be reordered to fill vectors; NaN and infinity are kept.
-_compile = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+_NODES = 32  # that a thread goes over at once, and that share one piece of att's gradient: its sum does not depend on the threads
 
 
 def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
     """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
     B, T, J, C = x_src.shape
-    y, log_sum = x_src.new_empty(B, T, J, C), x_src.new_empty(B, T, J, len(att))
-    inputs = _arrays(x_src, x_dst, att)
-    run_ranges(_forward, B * T, *inputs, _heads(y, att), log_sum.numpy(), *_edges(index, lengths, B, T), negative_slope)
+    y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
+    given = array(x_src), array(x_dst), array(att), y.numpy(), log_sum.numpy()
+    run_ranges(_forward, _pieces(B * T * J), *given, *_receivers(index, lengths, B, T), negative_slope, WIDTH)
     return y, log_sum
 
 
@@ -41,133 +42,142 @@ def attend_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x_src, x_dst and att."""
     B, T, J, C = x_src.shape
-    dsrc, ddst = x_src.new_empty(B, T, J, C), x_src.new_empty(B, T, J, C)
-    datt = x_src.new_zeros(B, T, *att.shape)  # one for every frame, summed in order: the sum does not depend on the threads
+    dsrc, ddst = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, C, dtype=x_src.dtype)
+    pieces = _pieces(B * T * J)
+    datt = x_src.new_zeros(pieces, *att.shape)
     mean = (y * dy).unflatten(-1, (len(att), -1)).sum(-1)  # Σ α dα over the edges into a node, which is y · dy
-    inputs = (*_arrays(x_src, x_dst, att), _heads(dy.contiguous(), att), log_sum.contiguous().numpy(), mean.numpy())
-    edges = _edges(index, lengths, B, T)
-    run_ranges(_backward_receivers, B * T, *inputs, _heads(ddst, att), datt.numpy(), *edges, negative_slope)
-    transposed = (index.src_ptr.numpy(), index.src_order.numpy(), index.dst.numpy(), index.offset.numpy(), edges[-1])
-    run_ranges(_backward_senders, B * T, *inputs, _heads(dsrc, att), *transposed, negative_slope)
-    return dsrc, ddst, datt.sum((0, 1))
+    given = [array(v) for v in (x_src, x_dst, att, dy, log_sum, mean)]
+    receivers = _receivers(index, lengths, B, T)
+    run_ranges(_backward_receivers, pieces, *given, ddst.numpy(), datt.numpy(), *receivers, negative_slope, WIDTH)
+    senders = (*(array(v) for v in (index.src_ptr, index.src_order, index.dst, -index.offset)), receivers[-1])
+    run_ranges(_backward_senders, pieces, *given, dsrc.numpy(), *senders, negative_slope, WIDTH)
+    return dsrc, ddst, datt.sum(0)
 
 
-def _arrays(x_src: Tensor, x_dst: Tensor, att: Tensor) -> tuple[np.ndarray, ...]:
-    return _heads(x_src.contiguous(), att), _heads(x_dst.contiguous(), att), att.detach().contiguous().numpy()
+def _pieces(nodes: int) -> int:
+    return -(-nodes // _NODES)
 
 
-def _heads(x: Tensor, att: Tensor) -> np.ndarray:
-    """[B, T, J, heads, C / heads]"""
-    return x.detach().view(*x.shape[:3], *att.shape).numpy()
+def _receivers(index: GraphIndex, lengths: Tensor | None, B: int, T: int) -> tuple[np.ndarray, ...]:
+    return tuple(array(v) for v in (index.dst_ptr, index.dst_order, index.src, index.offset, frame_counts(lengths, B, T)))
 
 
-def _edges(index: GraphIndex, lengths: Tensor | None, B: int, T: int) -> tuple[np.ndarray, ...]:
-    counts = torch.full((B,), T) if lengths is None else lengths.long().clamp(0, T)
-    return index.dst_ptr.numpy(), index.dst_order.numpy(), index.src.numpy(), index.offset.numpy(), counts.numpy()
+@compile_loops
+def _neighbours(node, T, J, ptr, order, neighbour, shift, lengths, found):
+    """The nodes at the other ends of a node's edges; returns how many."""
+    b, t, j = node // (T * J), node // J % T, node % J
+    count = 0
+    if t < lengths[b]:
+        for i in range(ptr[j], ptr[j + 1]):
+            s = order[i]
+            if 0 <= t + shift[s] < lengths[b]:
+                found[count] = (b * T + t + shift[s]) * J + neighbour[s]
+                count += 1
+    return count
 
 
-@_compile
-def _score(source, target, att, negative_slope):
-    """att · LeakyReLU(source + target) of one head.  # [C / heads] each"""
-    total = att.dtype.type(0)
-    for c in range(len(att)):
-        hidden = source[c] + target[c]
-        total += att[c] * (hidden if hidden > 0 else hidden * att.dtype.type(negative_slope))
-    return total
+@compile_loops
+def _products(leaky, x, offsets, count, fixed, fixed_at, att, att_at, slope, channels, out, width):
+    lanes = len(width) * 16 // x.itemsize
+    for first in range(0, count, lanes):
+        row_products(width, leaky, x, offsets, first, count, fixed, fixed_at, att, att_at, slope, channels, out)
 
 
-@_compile
-def _dot(a, b):
-    total = a.dtype.type(0)
-    for c in range(len(a)):
-        total += a[c] * b[c]
-    return total
+@compile_loops
+def _weighted_rows(values, x, offsets, places, count, y, y_at, channels, width):
+    """y = Σ values[i] · the row at offsets[i]."""
+    step = VECTORS * (len(width) * 16 // x.itemsize)
+    for c in range(0, channels, step):
+        weighted_sum(width, (), x, c, y, y_at + c, values, 0, offsets, places, 0, count, x.dtype.type(0), channels - c)
 
 
-@_compile
-def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset, lengths, negative_slope):
-    _, T, J, H, width = x_src.shape
-    scores, near = np.empty((len(order), H), att.dtype), np.empty((len(order), 2), np.int64)
-    for n in range(first, last):
-        b, t = n // T, n % T
-        length = lengths[b]
-        for j in range(J):
-            y[b, t, j] = 0
-            log_sum[b, t, j] = -math.inf
-            if t >= length:
-                continue
-            count = 0
-            for e in range(ptr[j], ptr[j + 1]):
-                s = order[e]
-                frame = t + offset[s]
-                if 0 <= frame < length:
-                    near[count, 0], near[count, 1] = frame, src[s]
-                    for h in range(H):
-                        scores[count, h] = _score(x_src[b, frame, src[s], h], x_dst[b, t, j, h], att[h], negative_slope)
-                    count += 1
-            if count == 0:
-                continue
-            for h in range(H):
-                largest = scores[0, h]
-                for i in range(1, count):
-                    largest = max(largest, scores[i, h])
-                total = att.dtype.type(0)
-                for i in range(count):
-                    scores[i, h] = math.exp(scores[i, h] - largest)
-                    total += scores[i, h]
-                log_sum[b, t, j, h] = largest + math.log(total)
-                for i in range(count):
-                    alpha = scores[i, h] / total
-                    for c in range(width):
-                        y[b, t, j, h, c] += alpha * x_src[b, near[i, 0], near[i, 1], h, c]
+@compile_loops
+def _buffers(most, kind):
+    """For the edges of a node: their other ends, the offsets of those's features, places 0, 1, …, and two values; more than a vector too long."""
+    return (
+        np.empty(most + 16, np.int64), np.empty(most + 16, np.int64), np.arange(most + 16), np.empty(most + 16, kind), np.empty(most + 16, kind)
+    )  # fmt: skip
 
 
-@_compile
-def _backward_receivers(first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, ptr, order, src, offset, lengths, negative_slope):
-    _, T, J, H, width = x_src.shape
+@compile_loops
+def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset, lengths, negative_slope, width):
+    _, T, J, C = x_src.shape
+    H, channels = att.shape
     slope = att.dtype.type(negative_slope)
-    for n in range(first, last):
-        b, t = n // T, n % T
-        for j in range(J):
-            ddst[b, t, j] = 0
-            if t >= lengths[b]:
-                continue
-            for e in range(ptr[j], ptr[j + 1]):
-                s = order[e]
-                frame = t + offset[s]
-                if not 0 <= frame < lengths[b]:
-                    continue
-                for h in range(H):
-                    source, target = x_src[b, frame, src[s], h], x_dst[b, t, j, h]
-                    alpha = math.exp(_score(source, target, att[h], negative_slope) - log_sum[b, t, j, h])
-                    dscore = alpha * (_dot(dy[b, t, j, h], source) - mean[b, t, j, h])
-                    for c in range(width):
-                        hidden = source[c] + target[c]
-                        factor = att.dtype.type(1) if hidden > 0 else slope
-                        ddst[b, t, j, h, c] += dscore * att[h, c] * factor
-                        datt[b, t, h, c] += dscore * hidden * factor
+    ends, offsets, places, score, _ = _buffers(np.max(ptr[1:] - ptr[:-1]), att.dtype)
+    flat = log_sum.reshape(-1)
+    for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
+        count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
+        for h in range(H):
+            at = node * C + h * channels
+            for i in range(count):
+                offsets[i] = ends[i] * C + h * channels
+            _products((0,), x_src, offsets, count, x_dst, at, att, h * channels, slope, channels, score, width)
+            largest = att.dtype.type(-math.inf)
+            for i in range(count):
+                largest = score[i] if score[i] > largest or score[i] != score[i] else largest
+            total = att.dtype.type(0)
+            for i in range(count):
+                score[i] = exp(score[i] - largest)
+            for i in range(count):
+                total += score[i]
+            flat[node * H + h] = largest + math.log(total) if count > 0 else largest
+            inverse = 1 / total
+            for i in range(count):
+                score[i] *= inverse
+            _weighted_rows(score, x_src, offsets, places, count, y, at, channels, width)
 
 
-@_compile
-def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, ptr, order, dst, offset, lengths, negative_slope):
-    _, T, J, H, width = x_src.shape
-    slope = att.dtype.type(negative_slope)
-    for n in range(first, last):
-        b, t = n // T, n % T
-        for j in range(J):
-            dsrc[b, t, j] = 0
-            if t >= lengths[b]:
-                continue
-            for e in range(ptr[j], ptr[j + 1]):
-                s = order[e]
-                frame = t - offset[s]
-                if not 0 <= frame < lengths[b]:
-                    continue
-                i = dst[s]
-                for h in range(H):
-                    source, target, gradient = x_src[b, t, j, h], x_dst[b, frame, i, h], dy[b, frame, i, h]
-                    alpha = math.exp(_score(source, target, att[h], negative_slope) - log_sum[b, frame, i, h])
-                    dscore = alpha * (_dot(gradient, source) - mean[b, frame, i, h])
-                    for c in range(width):
-                        factor = att.dtype.type(1) if source[c] + target[c] > 0 else slope
-                        dsrc[b, t, j, h, c] += alpha * gradient[c] + dscore * att[h, c] * factor
+@compile_loops
+def _backward_receivers(first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, ptr, order, src, offset, lengths, negative_slope, width):
+    _, T, J, C = x_src.shape
+    H, channels = att.shape
+    slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
+    ends, offsets, _, score, through = _buffers(np.max(ptr[1:] - ptr[:-1]), att.dtype)
+    flat_sum, flat_mean, flat = log_sum.reshape(-1), mean.reshape(-1), ddst.reshape(-1)
+    for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
+        flat[node * C : (node + 1) * C] = 0
+        count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
+        for h in range(H):
+            at, head = node * C + h * channels, h * channels
+            for i in range(count):
+                offsets[i] = ends[i] * C + head
+            _products((0,), x_src, offsets, count, x_dst, at, att, head, slope, channels, score, width)
+            _products((), x_src, offsets, count, dy, at, att, head, slope, channels, through, width)
+            total, average = flat_sum[node * H + h], flat_mean[node * H + h]
+            for i in range(count):
+                through[i] = exp(score[i] - total) * (through[i] - average)
+            for c in range(0, channels, step):
+                leaky_sums(
+                    width, (0,), x_src, c, offsets, count, x_dst, at + c, through, slope, att, head + c,
+                    ddst, at + c, datt, node // _NODES * C + head + c, channels - c,
+                )  # fmt: skip
+
+
+@compile_loops
+def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, ptr, order, dst, shift, lengths, negative_slope, width):
+    _, T, J, C = x_src.shape
+    H, channels = att.shape
+    slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
+    ends, offsets, places, alpha, through = _buffers(np.max(ptr[1:] - ptr[:-1]), att.dtype)
+    flat_sum, flat_mean = log_sum.reshape(-1), mean.reshape(-1)
+    for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
+        count = _neighbours(node, T, J, ptr, order, dst, shift, lengths, ends)
+        for h in range(H):
+            at, head = node * C + h * channels, h * channels
+            for i in range(count):
+                offsets[i] = ends[i] * C + head
+            _products((0,), x_dst, offsets, count, x_src, at, att, head, slope, channels, alpha, width)
+            _products((), dy, offsets, count, x_src, at, att, head, slope, channels, through, width)
+            for i in range(count):
+                alpha[i] = alpha[i] - flat_sum[ends[i] * H + h]
+                through[i] = through[i] - flat_mean[ends[i] * H + h]
+            for i in range(count):
+                alpha[i] = exp(alpha[i])
+                through[i] *= alpha[i]
+            _weighted_rows(alpha, dy, offsets, places, count, dsrc, at, channels, width)
+            for c in range(0, channels, step):
+                leaky_sums(
+                    width, (), x_dst, c, offsets, count, x_src, at + c, through, slope, att, head + c,
+                    dsrc, at + c, dsrc, 0, channels - c,
+                )  # fmt: skip

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
 from fastst.cpu.products import array, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
-
-_compile = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
@@ -55,7 +54,7 @@ def _span(offset, length):
     return first, max(first, min(length, length - offset))
 
 
-@_compile
+@compile_loops
 def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, offset):
     J = root.shape[1]
     for node in range(first_node, last_node):
@@ -73,7 +72,7 @@ def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, off
             mine[t] = 1 / np.sqrt(mine[t])
 
 
-@_compile
+@compile_loops
 def _weights(first_node, last_node, weight, kept, root, lengths, ptr, order, src, dst, offset):
     J = root.shape[1]
     for node in range(first_node, last_node):
@@ -90,7 +89,7 @@ def _weights(first_node, last_node, weight, kept, root, lengths, ptr, order, src
                 out[t] = edges[t] * to[t] * from_[t]
 
 
-@_compile
+@compile_loops
 def _degree_gradients(
     first_node, last_node, dweight, gradient, src_ptr, src_order, kept, root, lengths, ptr, order, src, dst, offset
 ):  # fmt: skip
@@ -118,7 +117,7 @@ def _degree_gradients(
             mine[t] *= own.dtype.type(-0.5) * own[t] * own[t] * own[t]
 
 
-@_compile
+@compile_loops
 def _kept_gradients(first_node, last_node, dweight, ddegree, dkept, kept, root, lengths, ptr, order, src, dst, offset):
     J = root.shape[1]
     for node in range(first_node, last_node):

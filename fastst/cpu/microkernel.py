@@ -52,6 +52,10 @@ class _Elements:
         function = self.builder.module.declare_intrinsic(name, fnty=ir.FunctionType(self.vector, [self.vector] * 3))
         return self.builder.call(function, [a, b, c])
 
+    def leaky(self, value: Any, slope: Any) -> Any:
+        """LeakyReLU."""
+        return self.builder.select(self.builder.fcmp_ordered(">", value, self.zero()), value, self.builder.fmul(value, slope))
+
     def load(self, pointer: Any, mask: Any) -> Any:
         """A vector of computing type; lanes outside the mask are 0 and not read."""
         b, stored = self.builder, ir.VectorType(self.stored, self.lanes)
@@ -373,3 +377,91 @@ def float_of(typingctx, bits):
         return b.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
+
+
+@intrinsic
+def row_products(typingctx, width, leaky, x, x_offset, first, hi, fixed, fixed_at, att, att_at, slope, channels, out):
+    """out[i] = Σ over c of x[x_offset[i] + c] · fixed[fixed_at + c], for as many rows i from `first` on as a vector has lanes (those from `hi` on
+    repeat the last); with `leaky` of length 1 Σ of att[att_at + c] · LeakyReLU(x[x_offset[i] + c] + fixed[fixed_at + c])."""
+    W, with_leaky = width.count, leaky.count == 1
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, x.dtype, W)
+        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "x"), (3, "xo"), (6, "fixed"), (8, "att"), (12, "out"))}
+        fixed0, att0 = b.gep(data["fixed"], [args[7]]), b.gep(data["att"], [args[9]])
+        slope_, last = e.splat(args[10]), b.sub(args[5], _I64(1))
+        rows = []
+        for i in range(e.lanes):
+            row = b.add(args[4], _I64(i))
+            row = b.select(b.icmp_signed("<", row, last), row, last)
+            rows.append(b.gep(data["x"], [b.load(b.gep(data["xo"], [row]))]))
+
+        def step(c: Any, acc: list[Any], mask: Any) -> list[Any]:
+            mine = e.load(b.gep(fixed0, [c]), mask)
+            factor = e.load(b.gep(att0, [c]), mask) if with_leaky else mine
+            following = []
+            for row, total in zip(rows, acc, strict=True):
+                value = e.load(b.gep(row, [c]), mask)
+                following.append(e.fma(factor, e.leaky(b.fadd(value, mine), slope_) if with_leaky else value, total))
+            return following
+
+        whole = b.sub(args[11], b.srem(args[11], _I64(e.lanes)))
+        c, acc, close = _loop(b, _I64(0), whole, e.lanes, [e.zero()] * e.lanes)
+        acc = close(step(c, acc, None))
+        c, acc, close = _loop(b, whole, args[11], e.lanes, acc)  # at most once: the channels that don't fill a vector
+        acc = close(step(c, acc, e.mask(b.sub(args[11], c))))
+        e.store(_sum_lanes(b, e, acc), b.gep(data["out"], [args[4]]), None)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(width, leaky, x, x_offset, i, i, fixed, i, att, i, x.dtype, i, out), codegen
+
+
+@intrinsic
+def leaky_sums(typingctx, width, to_att, x, x_at, x_offset, rows, fixed, fixed_at, weight, slope, att, att_at, out, out_at, datt, datt_at, count):
+    """The gradients through LeakyReLU(h), h = x[x_at + x_offset[i] + c] + fixed[c], of a sum with weight[i] · att[c], i < rows, for VECTORS vectors:
+    out[c] += att[c] · Σ weight[i] LeakyReLU'(h), and with `to_att` of length 1 datt[c] += Σ weight[i] LeakyReLU(h)."""
+    W, with_att = width.count, to_att.count == 1
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, x.dtype, W)
+        numbers = {"x": 2, "xo": 4, "fixed": 6, "weight": 8, "att": 10, "out": 12, "datt": 14}
+        data = {n: _data(context, b, signature, args, i) for n, i in numbers.items()}
+        slope_, count_ = e.splat(args[9]), args[16]
+
+        def compute(masked: bool) -> None:
+            masks = [e.mask(b.sub(count_, _I64(v * e.lanes))) if masked else None for v in range(VECTORS)]
+
+            def places(name: str, at: Any) -> list[Any]:
+                return [b.gep(data[name], [b.add(at, _I64(v * e.lanes))]) for v in range(VECTORS)]
+
+            def row(name: str, at: Any) -> list[Any]:
+                return [e.load(place, mask) for place, mask in zip(places(name, at), masks, strict=True)]
+
+            def add(name: str, at: Any, values: list[Any]) -> None:
+                for place, mask, old, value in zip(places(name, at), masks, row(name, at), values, strict=True):
+                    e.store(b.fadd(old, value), place, mask)
+
+            mine = row("fixed", args[7])
+            i, acc, close = _loop(b, _I64(0), args[5], 1, [e.zero()] * (2 * VECTORS if with_att else VECTORS))
+            weight_ = e.splat(b.load(b.gep(data["weight"], [i])))
+            for v, value in enumerate(row("x", b.add(args[3], b.load(b.gep(data["xo"], [i]))))):
+                h = b.fadd(value, mine[v])
+                through = b.select(b.fcmp_ordered(">", h, e.zero()), weight_, b.fmul(weight_, slope_))
+                acc[v] = b.fadd(acc[v], through)
+                if with_att:
+                    acc[VECTORS + v] = e.fma(through, h, acc[VECTORS + v])
+            acc = close(acc)
+            add("out", args[13], [b.fmul(*pair) for pair in zip(row("att", args[11]), acc[:VECTORS], strict=True)])
+            if with_att:
+                add("datt", args[15], acc[VECTORS:])
+
+        with b.if_else(e.full(count_)) as (full, part):
+            with full:
+                compute(False)
+            with part:
+                compute(True)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(width, to_att, x, i, x_offset, i, fixed, i, weight, x.dtype, att, i, out, i, datt, i, i), codegen

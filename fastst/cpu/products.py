@@ -62,7 +62,7 @@ def _sum_slots(
     lengths: Tensor | None,
     diagonal: Tensor | None,
 ) -> Tensor:
-    """y[t, j] = Σ over the slots s of j of values[s, t] x[t + offset[s], neighbour[s]], or, for sign -1, of values[s, t - offset[s]] x[t - offset[s], …]."""
+    """y[t, j] = Σ over the slots s of j of values[s, t] x[u, neighbour[s]], u = t + offset[s]; for sign -1 of values[s, u] x[u, …], u = t - offset[s]."""
     B, T, J, C = x.shape
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
@@ -193,7 +193,7 @@ def _pack_values(packed, values, own, b, first, count, length, offset, slot_plac
 
 @numba.njit(nogil=True, cache=True)
 def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with_self):
-    B, _, N, C = x.shape
+    N, C = x.shape[2:]
     channels = VECTORS * (len(width) * 16 // values.itemsize)
     for n in range(first, last):
         b, j = n // N, n % N

@@ -5,17 +5,13 @@ Four frames of a slot (or four edges of an edge list) share one Philox call. Loo
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 import torch
-from numba.core import types
-from numba.extending import overload
 from torch import Tensor
 
+from fastst.cpu.functions import compile_loops, exp, log
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import bits_of, float_of
 from fastst.cpu.products import array, edge_dot, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
@@ -26,9 +22,6 @@ _HALF = np.uint64(32)
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _KEY_STEPS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _SCALE = np.float32(4.6566127342e-10)  # of `fastst.ops.random`
-# With Python's error model every division looks for a zero, and nothing becomes a vector.
-_compile = numba.njit(nogil=True, cache=True, error_model="numpy")
-_LOG_2 = np.float32(math.log(2))
 
 
 def sample_edges(
@@ -115,30 +108,7 @@ def _work(shape: torch.Size, sample_ids: Tensor, lengths: Tensor | None, offset:
     return chunks, rows, count, *key, array(sample_ids.long()), frame_counts(lengths, B, T).numpy(), array(offset), hops == 0
 
 
-def _log(x: float) -> float:
-    """The natural logarithm; of a float32 above 0 within two units in the last place."""
-    return math.log(x)
-
-
-@overload(_log, inline="always")
-def _log_of(x):
-    if x != types.float32:
-        return lambda x: math.log(x)
-
-    def log(x):
-        # x = 2^e m with √½ <= m < √2, and log m = 2 atanh s with s = (m - 1) / (m + 1), |s| < 0.172, by its series
-        bits = bits_of(x)
-        e = np.int32((bits - np.int32(0x3F3504F3)) >> np.int32(23))
-        m = float_of(np.int32(bits - (e << np.int32(23))))
-        s = (m - np.float32(1)) / (m + np.float32(1))
-        square = s * s
-        series = np.float32(1 / 3) + square * (np.float32(1 / 5) + square * (np.float32(1 / 7) + square * np.float32(1 / 9)))
-        return np.float32(e) * _LOG_2 + np.float32(2) * (s + s * square * series)
-
-    return log
-
-
-@_compile
+@compile_loops
 def _uniforms(out, first, count, row, n, kind, k0, k1):
     """u of the values first … first + count - 1 of a row; `first` is a multiple of 4."""
     group = np.uint64(first // 4)
@@ -166,8 +136,8 @@ def _uniform(word):
 def _threshold(u, beta, eps, gumbel):
     """What a logit has to exceed for its edge to stay."""
     if gumbel:
-        return _log(eps - beta * _log(u + eps))
-    return _log(np.float32(1) - u + eps) - _log(u + eps)
+        return log(eps - beta * log(u + eps))
+    return log(np.float32(1) - u + eps) - log(u + eps)
 
 
 @numba.njit(nogil=True, inline="always")
@@ -181,7 +151,7 @@ def _chunk(item, rows, count, lengths, offset, of_edge_list):
     return b, row, first, min(_CHUNK, count - first), lo, hi
 
 
-@_compile
+@compile_loops
 def _keep_chunks(
     first_item, last_item, rows, count, k0, k1, sample_ids, lengths, offset, of_edge_list, logits, bias, kept, beta, eps, gumbel
 ):  # fmt: skip
@@ -211,7 +181,7 @@ def _keep_chunks(
             out[i] = kind(1) if gamma > threshold else (kind(0) if gamma <= threshold else gamma)
 
 
-@_compile
+@compile_loops
 def _slope_chunks(
     first_item, last_item, rows, count, k0, k1, sample_ids, lengths, offset, of_edge_list, dkept, logits, gradient, beta, tau, eps, gumbel, smooth
 ):  # fmt: skip
@@ -237,5 +207,5 @@ def _slope_chunks(
         mine, here = u[begin:end], flat_logits[at + begin : at + end]
         for i in range(len(out)):
             z = (here[i] - _threshold(kind(mine[i]), beta_, eps_, gumbel)) * slope
-            soft = kind(1) / (kind(1) + math.exp(-z))
+            soft = kind(1) / (kind(1) + exp(-z))
             out[i] = given[i] * slope * soft * (kind(1) - soft)

@@ -83,6 +83,7 @@ def reference(
     else:
         z = (gamma + torch.log(u + eps) - torch.log(1 - u + eps)) / tau
     soft = z if estimator == "identity" else torch.sigmoid(z)
+    soft = torch.where(soft.isinf(), 0, soft)  # whose difference with itself is no number
     kept = torch.round(torch.sigmoid(z)).detach() + (soft - soft.detach())
     return sparse.mask_edges(kept, graph.index(logits.device).offset, lengths).to(logits.dtype)
 
