@@ -19,7 +19,9 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from fastst.graph import GraphIndex
+from csrc_triton.launch import launch_options, on_device_of
+from csrc_triton.products import feature_bytes, frames_read
+from fastst.graph import GraphIndex, SkeletonGraph
 
 _FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
 _HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neither
@@ -35,7 +37,7 @@ def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths
     y = torch.empty_like(x_src)
     log_sum = torch.empty(B, T, J, len(att), dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
     tile = _tile(T, *att.shape)
-    with torch.cuda.device_of(x_src):
+    with on_device_of(x_src):
         _attend[_grid(B, T, J, len(att), tile)](
             x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J,
             *att.shape, **tile,
@@ -63,9 +65,8 @@ def attend_backward(
     grid = _grid(B, T, J, H, tile)
     mean = torch.empty_like(log_sum)  # Σ α dα over the edges into a node, which is y · dy
     partial = torch.empty(*grid, H, W, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
-    columns = {"BC": 4, "BN": 1024, "num_warps": 8}
-    graph = (index.src, index.dst, index.offset)
-    with torch.cuda.device_of(x_src):
+    columns: dict[str, Any] = {"BC": 4, "BN": 1024, **launch_options(num_warps=8)}
+    with on_device_of(x_src):
         _attend_receivers[grid](
             x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.dst_order, index.src, index.offset,
             negative_slope, T, J, H, W, **tile,
@@ -78,18 +79,19 @@ def attend_backward(
     return dsrc, ddst, datt
 
 
-def _tile(T: int, H: int, W: int) -> dict[str, int]:
+def _tile(T: int, H: int, W: int) -> dict[str, Any]:
     """BR rows of BW channels by BS slots: 32 channels a thread, which are eight loads of 16 bytes in float32."""
     BW = triton.next_power_of_2(W)
     # Of att's gradient every program leaves all heads, so with fewer rows than heads that would be more than the features.
-    most = min(max(1024 // BW, triton.next_power_of_2(H)), max(2048 // BW, 1))
+    most = min(max(min(1024 // BW, 128), triton.next_power_of_2(H)), max(2048 // BW, 1))
     BR = min(most, max(triton.next_power_of_2(T * H), 1))
-    num_warps = min(max(BR * BW // 256, 1), 16)
-    BS = min(max(1024 * num_warps // (BR * BW), 4), 16)  # few rows, as in an edge list, leave room for more slots
-    return {"BS": BS, "BR": BR, "BW": BW, "num_warps": num_warps}
+    # A row a thread where rows are short, and 16 channels where warps share a long row: else registers run out.
+    num_warps = max(BR // 32, 1) if BW < 8 else min(max(BR * BW // (256 if BW < 256 else 128), 1), 16)
+    BS = min(max(1024 * num_warps // (BR * BW), 4), 16) if num_warps == 1 else 4  # few rows, as in an edge list, leave room for more slots
+    return {"BS": BS, "BR": BR, "BW": BW, **launch_options(num_warps=num_warps)}
 
 
-def _grid(B: int, T: int, J: int, H: int, tile: dict[str, int]) -> tuple[int]:
+def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
     return (B * J * triton.cdiv(T * H, tile["BR"]),)
 
 
@@ -246,18 +248,34 @@ def _sum_rows(x_ptr, y_ptr, N, C, BN: tl.constexpr, BC: tl.constexpr):
 
 
 def compilations(dtype: str) -> list[Compilation]:
-    """The kernels of this file as launched at B = 8, T = 60 on coco18 with k = 3, C = 64 in 4 heads."""
-    B, T, J, H, W = 8, 60, 18, 4, 16
-    kind = DTYPES[dtype]
-    tile = _tile(T, H, W)
-    (programs,) = _grid(B, T, J, H, tile)
+    """The kernels of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels in 4 heads."""
+    B, T, H, W, graph = 8, 60, 4, 16, SkeletonGraph("coco18", 3)
+    J, kind, tile = graph.num_joints, DTYPES[dtype], _tile(T, H, W)
+    grid = _grid(B, T, J, H, tile)
     known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
     known |= dict.fromkeys(("x_src_ptr", "x_dst_ptr", "att_ptr", "dy_ptr", "y_ptr", "ddst_ptr", "dsrc_ptr"), kind)
     known |= dict.fromkeys(("log_sum_ptr", "mean_ptr", "partial_ptr"), torch.float32)
     known |= {"lengths_ptr": torch.int64, "negative_slope": 0.2, "T": T, "J": J, "H": H, "W": W, **tile}
+    BT = tile["BR"] // H  # frames of a program
+    features, per_row = B * T * J * H * W * kind.itemsize, B * T * J * H * 4
+    window = (frames_read(T, BT, graph.hops) - T) * features // T  # what the tiles read of one another's frames
+    partial = grid[0] * H * W * 4
 
-    def one(name: str, kernel: Any) -> Compilation:
+    def one(name: str, kernel: Any, tensors: int, rows: int, windows: int, extra: int = 0) -> Compilation:
+        """The counts: tensors of features and of rows' values, of how many of them a window is read, and bytes beside."""
         arguments = {parameter.name: known[parameter.name] for parameter in kernel.params}
-        return Compilation(name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k=3 C={H * W} heads={H}", programs, 1, 1)
+        least = tensors * features + rows * per_row
+        requested, distinct = feature_bytes(graph, BT, windows * H * W * kind.itemsize, transposed=windows == 2)
+        return Compilation(
+            name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k={graph.hops} C={H * W} heads={H}", *grid,
+            bytes_moved=least + windows * window + extra, bytes_least=least, feature_bytes=(requested, distinct),
+        )  # fmt: skip
 
-    return [one("attend", _attend), one("attend backward (receivers)", _attend_receivers), one("attend backward (senders)", _attend_senders)]
+    columns = {"x_ptr": torch.float32, "y_ptr": kind, "N": grid[0], "C": H * W, "BN": 1024, "BC": 4}
+    moved = partial + H * W * kind.itemsize
+    return [
+        one("attend", _attend, 3, 1, 1),
+        one("attend backward (receivers)", _attend_receivers, 5, 2, 1, partial),
+        one("attend backward (senders)", _attend_senders, 4, 2, 2),
+        Compilation("attend backward (att)", _sum_rows, columns, 8, f"{grid[0]} parts of {H * W}", H * W // 4, moved, moved),
+    ]

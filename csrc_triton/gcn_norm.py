@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.launch import launch_options, on_device_of
 from fastst.graph import GraphIndex
 
 
@@ -23,7 +24,7 @@ def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints
     weight, self_weight = torch.empty_like(kept), kept.new_empty(B, T, num_joints)
     root = _per_node(kept, num_joints)
     nodes, edges = _node_tile(T, hops), _edge_tile(P, T)
-    with torch.cuda.device_of(kept):
+    with on_device_of(kept):
         _degrees[_node_grid(B, T, num_joints, nodes)](
             kept, root, self_weight, lengths, index.dst_ptr, index.dst_order, index.offset, T, num_joints, P, **nodes
         )
@@ -39,7 +40,7 @@ def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Ten
     root, ddegree = _per_node(kept, num_joints), _per_node(kept, num_joints)
     nodes, edges = _node_tile(T, hops), _edge_tile(P, T)
     grid = _node_grid(B, T, num_joints, nodes)
-    with torch.cuda.device_of(kept):
+    with on_device_of(kept):
         _degrees[grid](kept, root, None, lengths, index.dst_ptr, index.dst_order, index.offset, T, num_joints, P, **nodes)
         _degrees_backward[grid](kept, dweight, dself, root, ddegree, lengths, *index, T, num_joints, P, **nodes)
         _weights_backward[_edge_grid(B, P, T, edges)](
@@ -52,24 +53,26 @@ def _per_node(kept: Tensor, num_joints: int) -> Tensor:
     return torch.empty(len(kept), num_joints, kept.shape[2], dtype=torch.promote_types(kept.dtype, torch.float32), device=kept.device)
 
 
-def _node_tile(T: int, hops: int) -> dict[str, int]:
+def _node_tile(T: int, hops: int) -> dict[str, Any]:
     """One joint: BS of its slots at a time over BT frames, eight values a thread. An edge list has one frame, and a warp for every node."""
     BT = max(min(triton.next_power_of_2(T), 64), 1)
-    return {"BS": 32, "BT": 1, "num_warps": 1} if hops == 0 else {"BS": 16, "BT": BT, "num_warps": max(BT // 16, 1)}
+    if hops == 0:
+        return {"BS": 32, "BT": 1, **launch_options(num_warps=1)}
+    return {"BS": 16, "BT": BT, **launch_options(num_warps=max(BT // 16, 1))}
 
 
-def _node_grid(B: int, T: int, num_joints: int, tile: dict[str, int]) -> tuple[int]:
+def _node_grid(B: int, T: int, num_joints: int, tile: dict[str, Any]) -> tuple[int]:
     return (B * num_joints * triton.cdiv(T, tile["BT"]),)
 
 
-def _edge_tile(P: int, T: int) -> dict[str, int]:
+def _edge_tile(P: int, T: int) -> dict[str, Any]:
     """Up to 512 edges, four a thread."""
     BT = max(min(triton.next_power_of_2(T), 256), 1)
     BP = max(min(triton.next_power_of_2(P), 512 // BT), 1)
-    return {"BP": BP, "BT": BT, "num_warps": min(max(BP * BT // 128, 1), 4)}
+    return {"BP": BP, "BT": BT, **launch_options(num_warps=min(max(BP * BT // 128, 1), 4))}
 
 
-def _edge_grid(B: int, P: int, T: int, tile: dict[str, int]) -> tuple[int]:
+def _edge_grid(B: int, P: int, T: int, tile: dict[str, Any]) -> tuple[int]:
     return (B * triton.cdiv(P, tile["BP"]) * triton.cdiv(T, tile["BT"]),)
 
 
@@ -195,15 +198,15 @@ def compilations(dtype: str) -> list[Compilation]:
     known: dict[str, Any] = {"T": T, "J": J, "P": P, "root_ptr": torch.float32, "ddegree_ptr": torch.float32, "lengths_ptr": torch.int64}
     known |= dict.fromkeys(("kept_ptr", "weight_ptr", "self_ptr", "dweight_ptr", "dself_ptr", "dkept_ptr"), kind)
 
-    def one(name: str, kernel: Any, programs: int, tile: dict[str, int], edge_values: int, node_values: int, roots: int) -> Compilation:
+    def one(name: str, kernel: Any, programs: int, tile: dict[str, Any], edge_values: int, node_values: int, roots: int) -> Compilation:
         """The counts: tensors `[B, P, T]` and `[B, T, J]` in kept's dtype, and `[B, J, T]` in float32, that it reads or writes."""
         arguments = {parameter.name: {**known, **tile}.get(parameter.name, torch.int32) for parameter in kernel.params}
         moved = (edge_values * P + node_values * J) * B * T * kind.itemsize + roots * B * T * J * 4
         return Compilation(name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k=3", programs, moved, moved)
 
     return [
-        one("degrees", _degrees, node_programs, nodes, 1, 1, 1),
-        one("gcn_norm", _weights, edge_programs, edges, 2, 0, 1),
-        one("degrees backward", _degrees_backward, node_programs, nodes, 2, 1, 2),
-        one("gcn_norm backward", _weights_backward, edge_programs, edges, 2, 0, 2),
+        one("gcn_norm degrees", _degrees, node_programs, nodes, 1, 1, 1),
+        one("gcn_norm weights", _weights, edge_programs, edges, 2, 0, 1),
+        one("gcn_norm backward (degrees)", _degrees_backward, node_programs, nodes, 2, 1, 2),
+        one("gcn_norm backward (edges)", _weights_backward, edge_programs, edges, 2, 0, 2),
     ]

@@ -14,7 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from fastst.graph import GraphIndex
+from csrc_triton.launch import launch_options, on_device_of
+from csrc_triton.products import feature_bytes, frames_read
+from fastst.graph import GraphIndex, SkeletonGraph
 
 _BELOW_ONE = tl.constexpr(1 - 2**-24)  # the largest uniform number
 
@@ -33,9 +35,12 @@ def sample_edges(
     """kept = 1 where γ - log(-β log(u + ε) + ε) > 0; with logistic noise where γ + log(u + ε) - log(1 - u + ε) > 0.  # [B, P, T], γ's dtype"""
     logits = logits.contiguous()
     kept = torch.empty_like(logits)
-    shape, grid, tile = _rows(logits, hops)
-    with torch.cuda.device_of(logits):
-        _sample[grid](logits, kept, sample_ids.contiguous(), lengths, offset, seed, beta, eps, *shape, LOGISTIC=noise == "logistic", **tile)
+    shape, grid, tile, num_warps = _rows(logits, hops)
+    with on_device_of(logits):
+        _sample[grid](
+            logits, kept, sample_ids.contiguous(), lengths, offset, seed, beta, eps, *shape,
+            LOGISTIC=noise == "logistic", **tile, **launch_options(num_warps=num_warps),
+        )  # fmt: skip
     return kept
 
 
@@ -56,10 +61,13 @@ def sample_edges_backward(
     """dγ = dkept / τ, for which no logits are read and no noise is made; with estimator "sigmoid" dkept σ'(z) / τ.  # [B, P, T], γ's dtype"""
     dkept = dkept.contiguous()
     dlogits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    shape, grid, tile = _rows(dkept, hops)
+    shape, grid, tile, num_warps = _rows(dkept, hops)
     reads = (logits.contiguous(), sample_ids.contiguous()) if estimator == "sigmoid" else (None, None)
-    with torch.cuda.device_of(dkept):
-        _sample_backward[grid](dkept, dlogits, *reads, lengths, offset, seed, beta, 1 / tau, eps, *shape, LOGISTIC=noise == "logistic", **tile)
+    with on_device_of(dkept):
+        _sample_backward[grid](
+            dkept, dlogits, *reads, lengths, offset, seed, beta, 1 / tau, eps, *shape,
+            LOGISTIC=noise == "logistic", **tile, **launch_options(num_warps=num_warps),
+        )  # fmt: skip
     return dlogits
 
 
@@ -84,22 +92,26 @@ def sample_from_embeddings(
     B, T, J, D = q.shape
     P = len(index.src)
     kept = torch.empty(B, P, T, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
-    options = {"D": D, "LOGISTIC": noise == "logistic"}
-    with torch.cuda.device_of(q):
+    constants = {"D": D, "LOGISTIC": noise == "logistic"}
+    with on_device_of(q):
         if hops == 0:
-            tile = _list_tile(D)
+            tile, num_warps = _list_tile(D)
             grid = (B * triton.cdiv(P, tile["BE"]),)
-            _sample_list[grid](q, k, bias, kept, sample_ids, index.src, index.dst, seed, beta, eps, J, P, **options, **tile)
+            _sample_list[grid](
+                q, k, bias, kept, sample_ids, index.src, index.dst, seed, beta, eps, J, P, **constants, **tile, **launch_options(num_warps=num_warps)
+            )
         else:
-            tile = _slot_tile(T, D)
+            tile, num_warps = _slot_tile(T, D)
             grid = (B * J * triton.cdiv(T, tile["BT"]),)
             graph = (index.dst_ptr, index.dst_order, index.src, index.offset)
-            _sample_slots[grid](q, k, bias, kept, sample_ids, lengths, *graph, seed, beta, eps, T, J, P, **options, **tile)
+            _sample_slots[grid](
+                q, k, bias, kept, sample_ids, lengths, *graph, seed, beta, eps, T, J, P, **constants, **tile, **launch_options(num_warps=num_warps)
+            )
     return kept
 
 
-def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any]]:
-    """Rows and columns of a walk's edges, the grid, and what is constant in the kernel. A thread makes four neighbours or a few times that."""
+def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any], int]:
+    """Rows and columns of a walk's edges, the grid, what is constant in the kernel, and warps. A thread makes four neighbours or a few times that."""
     B, rows, columns = edges.shape
     if hops == 0:
         rows, columns = 1, rows
@@ -108,22 +120,22 @@ def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[s
     BR = min((512 if edges.numel() < 1 << 19 else 1024) // BC, max(triton.next_power_of_2(rows), 1))
     num_warps = min(max(BR * BC // 128, 1), 4)
     grid = (B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC),)
-    return (rows, columns), grid, {"LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC, "num_warps": num_warps}
+    return (rows, columns), grid, {"LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC}, num_warps
 
 
-def _slot_tile(T: int, D: int) -> dict[str, int]:
-    """Four slots of BT frames and BD channels at a time: 32 products a thread from eight loads of 16 bytes of k in float32.
+def _slot_tile(T: int, D: int) -> tuple[dict[str, int], int]:
+    """Four slots of BT frames and BD channels at a time: 16 products a thread from four loads of 16 bytes of k in float32.
 
     64 bytes of a row at a time are what the first-level cache of the older chips gives in a clock, and leave four lanes to sum over instead of more.
     """
     BD = min(max(triton.next_power_of_2(D), 4), 16)
     BT = min(max(triton.next_power_of_2(T), 16), 32)
-    return {"BD": BD, "BT": BT, "num_warps": max(BT * BD // 256, 1)}
+    return {"BD": BD, "BT": BT}, max(BT * BD // 128, 1)
 
 
-def _list_tile(D: int) -> dict[str, int]:
+def _list_tile(D: int) -> tuple[dict[str, int], int]:
     """Few channels at a time, to have many edges: the ends' rows are anywhere, so 64 bytes of one are as good as more."""
-    return {"BD": min(max(triton.next_power_of_2(D), 4), 16), "BE": 256, "num_warps": 4}
+    return {"BD": min(max(triton.next_power_of_2(D), 4), 16), "BE": 256}, 4
 
 
 @triton.jit
@@ -143,6 +155,12 @@ def _threshold(u, beta, eps, LOGISTIC: tl.constexpr):
     if LOGISTIC:
         return tl.log(1 - u + eps) - tl.log(u + eps)
     return tl.log(eps - tl.full([], beta, u.dtype) * tl.log(u + eps))
+
+
+@triton.jit
+def _keep(score):
+    """1 where the score is above 0, else 0, but NaN where it is NaN: that must not look like a removed edge."""
+    return tl.where(score != score, score, (score > 0).to(score.dtype))
 
 
 @triton.jit
@@ -185,8 +203,8 @@ def _sample(
     gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
     quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
     u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed)
-    kept = exists & (gamma > _threshold(u.to(compute), beta, eps, LOGISTIC))
-    tl.store(kept_ptr + at, kept.to(compute), inside)
+    kept = _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC))
+    tl.store(kept_ptr + at, tl.where(exists, kept, 0.0), inside)
 
 
 @triton.jit
@@ -265,8 +283,8 @@ def _sample_slots(
             gamma += tl.load(bias_ptr + p).to(compute)
         source = t + tl.load(offset_ptr + p)
         exists = (source >= 0) & (source < length) & (t < length)
-        kept = exists & (gamma > _threshold(_uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
-        tl.store(kept_ptr + (b.to(tl.int64) * P + p) * T + t, kept.to(compute), (position < last) & (t < T))
+        kept = _keep(gamma - _threshold(_uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
+        tl.store(kept_ptr + (b.to(tl.int64) * P + p) * T + t, tl.where(exists, kept, 0.0), (position < last) & (t < T))
 
 
 @triton.jit
@@ -294,43 +312,46 @@ def _sample_list(
     quad = (first_edge // 4 + tl.arange(0, BE // 4))[None, :]
     row = tl.zeros((1, 1), tl.int32)
     u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, seed).reshape(BE)
-    kept = gamma > _threshold(u.to(compute), beta, eps, LOGISTIC)
-    tl.store(kept_ptr + b * E + e, kept.to(compute), inside)
+    tl.store(kept_ptr + b * E + e, _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)), inside)
 
 
 def compilations(dtype: str) -> list[Compilation]:
-    """The kernels of this file as launched at B = 8, T = 60 on coco18 with k = 3 (P = 494), and on an edge list of 4096 edges."""
-    B, T, J, P, D, E = 8, 60, 18, 494, 32, 4096
-    kind = DTYPES[dtype]
-    size = kind.itemsize
-    index = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
-    numbers = {"seed": -(2**40) - 1, "beta": 2.0, "eps": 1e-10, "slope": 0.5, "T": T, "J": J, "P": P, "N": T * J, "E": E, "D": D, "LOGISTIC": False}
-    pointers = {"ids_ptr": torch.int64, "lengths_ptr": torch.int64, "bias_ptr": torch.float32, "kept_ptr": torch.float32}
+    """The kernels of this file as launched on the paper's skeleton with k = 3, and on an edge list of 4096 edges."""
+    B, T, D, E, graph = 8, 60, 32, 4096, SkeletonGraph("coco18", 3)
+    J, P, kind = graph.num_joints, graph.num_slots, DTYPES[dtype]
+    known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
+    known |= {"seed": -(2**40) - 1, "beta": 2.0, "eps": 1e-10, "slope": 0.5, "T": T, "J": J, "P": P, "N": T * J, "E": E, "D": D, "LOGISTIC": False}
+    known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64) | dict.fromkeys(
+        ("logits_ptr", "dkept_ptr", "dlogits_ptr", "q_ptr", "k_ptr"), kind
+    )
 
-    def one(name: str, kernel: Any, programs: int, tile: dict[str, Any], moved: int, least: int, work: str, **more: Any) -> Compilation:
-        known = {**index, **numbers, **pointers, **more, **tile}
+    def one(name: str, kernel: Any, work: str, programs: int, moved: int, least: int, window: tuple[int, int] | None = None) -> Compilation:
         arguments = {parameter.name: known[parameter.name] for parameter in kernel.params}
-        return Compilation(name, kernel, arguments, tile["num_warps"], work, programs, moved, least)
+        return Compilation(name, kernel, arguments, num_warps, work, programs, moved, least, window)
 
-    (rows, columns), grid, tile = _rows(torch.empty(B, P, T, device="meta"), hops=3)
-    edges, work = B * P * T, f"B={B} T={T} k=3"
-    shape: dict[str, Any] = {"rows": rows, "columns": columns, "logits_ptr": kind, "dkept_ptr": kind, "dlogits_ptr": kind}
-    moved = edges * size
+    (rows, columns), (programs,), tile, num_warps = _rows(torch.empty(B, P, T, device="meta"), graph.hops)
+    known |= {"rows": rows, "columns": columns, "kept_ptr": kind, **tile}
+    work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
     found = [
-        one("sample", _sample, *grid, tile, 2 * moved, 2 * moved, work, **{**shape, "kept_ptr": kind}),
-        one(
-            "sample backward (identity)", _sample_backward, *grid, tile, 2 * moved, 2 * moved, work, **{**shape, "logits_ptr": None, "ids_ptr": None}
-        ),
-        one("sample backward (sigmoid)", _sample_backward, *grid, tile, 3 * moved, 3 * moved, work, **shape),
+        one("sample_edges", _sample, work, programs, 2 * edges, 2 * edges),
+        one("sample_edges backward (sigmoid)", _sample_backward, work, programs, 3 * edges, 3 * edges),
     ]
-    out = 4 * edges
-    slots, listed = _slot_tile(T, D), _list_tile(D)
-    features: dict[str, Any] = {"q_ptr": kind, "k_ptr": kind}
-    BT = slots["BT"]
-    moved, least = out + B * triton.cdiv(T, BT) * (2 * BT + 6) * J * D * size, out + 2 * B * T * J * D * size
-    programs = B * J * triton.cdiv(T, BT)
-    found.append(one("sample from embeddings", _sample_slots, programs, slots, moved, least, f"{work} D={D}", **features))
-    least = B * (4 * E + 2 * T * J * D * size)
-    programs = B * triton.cdiv(E, listed["BE"])
-    found.append(one("sample from embeddings (edge list)", _sample_list, programs, listed, least, least, f"B={B} N={T * J} E={E} D={D}", **features))
+    known |= {"logits_ptr": None, "ids_ptr": None}
+    found.append(one("sample_edges backward (identity)", _sample_backward, work, programs, 2 * edges, 2 * edges))
+
+    tile, num_warps = _slot_tile(T, D)
+    BT, features = tile["BT"], B * T * J * D * kind.itemsize
+    known |= {"kept_ptr": torch.float32, "bias_ptr": torch.float32, "ids_ptr": torch.int64, **tile}
+    least = 4 * B * P * T + 2 * features
+    moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
+    window = feature_bytes(graph, BT, D * kind.itemsize)
+    found.append(one("sample_edges from embeddings", _sample_slots, f"{work} D={D}", B * J * triton.cdiv(T, BT), moved, least, window))
+
+    tile, num_warps = _list_tile(D)
+    known |= tile
+    least = 4 * B * E + 2 * features
+    moved = 4 * B * E + 2 * B * E * D * kind.itemsize  # every edge reads both its ends
+    window = (2 * tile["BE"] * D * kind.itemsize,) * 2
+    programs = B * triton.cdiv(E, tile["BE"])
+    found.append(one("sample_edges from embeddings (edge list)", _sample_list, f"B={B} N={T * J} E={E} D={D}", programs, moved, least, window))
     return found
