@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+import torch
 
 from fastst.ops import backends
 from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
@@ -9,10 +10,25 @@ from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 def test_default_is_the_fastest_that_can_run(monkeypatch):
     monkeypatch.delenv("FASTST_BACKEND", raising=False)
     assert current_backend("cpu") == "cpu"
-    assert current_backend("cuda") == "torch"
+    assert current_backend("cuda") == ("triton" if why_not("triton") is None else "torch")
+
+
+def test_without_the_compilers_the_torch_backend_serves(monkeypatch):
+    monkeypatch.delenv("FASTST_BACKEND", raising=False)
     monkeypatch.setattr(backends, "_HAS_NUMBA", False)
-    assert current_backend("cpu") == "torch"
+    monkeypatch.setattr(backends, "_HAS_TRITON", False)
+    assert current_backend("cpu") == current_backend("cuda") == "torch"
     assert why_not("cpu") == "numba is not installed"
+    assert why_not("triton") == "triton is not installed"
+
+
+def test_without_a_gpu_triton_says_so(monkeypatch):
+    monkeypatch.setattr(backends, "_HAS_TRITON", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert why_not("triton").startswith("there is no GPU that torch can use")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert why_not("triton") is None
 
 
 def test_the_cpu_backend_says_that_it_is_for_cpus():

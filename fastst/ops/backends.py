@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import torch
+from torch.autograd import forward_ad
 
 BACKENDS = {
     "reference": "dense matrices that read like the mathematics; any dtype, small graphs only",
@@ -67,19 +68,33 @@ def current_backend(device: str = "cpu") -> str:
     """The backend of the next call on tensors of a device type: that of `use_backend`, else `FASTST_BACKEND`, else the fastest that can run.
 
     Raises:
-        RuntimeError, ValueError: the one asked for can't run here or on that device, or does not exist.
+        RuntimeError, ValueError: the one asked for can't run here, on that device or inside a function transform, or does not exist.
     """
-    name = _chosen.name
-    if name is None:
-        name = os.environ.get("FASTST_BACKEND", "")
-        if not name:
-            return _fastest(device)
-        _require(name, "FASTST_BACKEND")
+    name = _asked_for() or _fastest(device)
     if name == "cpu" and device != "cpu":
         raise RuntimeError(f"the backend 'cpu' was asked for, but the tensors are on {device}")
     if name == "triton" and device != "cuda" and not _interpreted():
         raise RuntimeError(f"the backend 'triton' was asked for, but the tensors are on {device}")
+    if name != "reference" and not torch.compiler.is_compiling() and _inside_transform():
+        raise RuntimeError(
+            "fastst's operations have gradients for backward() and torch.autograd.grad, but none for torch.func (grad, vmap, jvp) and forward mode; "
+            "use the former, and the batch dimension instead of vmap; fastst.ops.use_backend('reference') can be differentiated in every way"
+        )
     return name
+
+
+def _asked_for() -> str | None:
+    name = _chosen.name
+    if name is None:
+        name = os.environ.get("FASTST_BACKEND") or None
+        if name is not None:
+            _require(name, "FASTST_BACKEND")
+    return name
+
+
+def _inside_transform() -> bool:
+    """Where torch would give zeros for gradients that the operations don't have, without a word."""
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
 
 
 def _fastest(device: str) -> str:

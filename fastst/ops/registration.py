@@ -23,6 +23,15 @@ def operation(name: str) -> Callable[[Callable], CustomOpDef]:
                 result = function(*args)
             return tuple(y.contiguous() for y in result) if isinstance(result, tuple) else result.contiguous()
 
-        return torch.library.custom_op(f"fastst::{name}", run, mutates_args=())
+        registered = torch.library.custom_op(f"fastst::{name}", run, mutates_args=())
+        if name.endswith("_backward"):
+            registered.register_autograd(_no_second_derivative)
+        return registered
 
     return register
+
+
+def _no_second_derivative(ctx, *_):
+    raise NotImplementedError(
+        "fastst's operations can be differentiated once; for second derivatives run them inside fastst.ops.use_backend('reference'), on small graphs"
+    )

@@ -1,0 +1,145 @@
+"""The operations inside other people's code: function transforms, checkpoints, export, data loaders, and numbers that are none."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from graphs import BACKENDS, generator
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, Dataset
+
+from fastst import SkeletonGraph
+from fastst.nn import GraphClassifier
+from fastst.ops import attend, edge_logits, gcn_norm, mean_average_distance, propagate, sample_edges, sample_from_embeddings, use_backend
+
+GRAPH = SkeletonGraph("coco17", 1)
+B, T, J, C = 2, 6, 17, 4
+WEIGHTS = torch.rand(B, GRAPH.num_slots, T, generator=generator(1))
+
+OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "propagate": lambda x: propagate(x, WEIGHTS, GRAPH),
+    "edge_logits": lambda x: edge_logits(x, x, GRAPH),
+    "attend": lambda x: attend(x, x, torch.ones(2, C // 2), GRAPH, 2),
+    "sample_edges": lambda x: sample_edges(WEIGHTS * x.sum(), GRAPH, seed=0, estimator="sigmoid"),
+    "sample_from_embeddings": lambda x: sample_from_embeddings(x, x, GRAPH, seed=0),
+    "gcn_norm": lambda x: gcn_norm(WEIGHTS * x.square().mean(), GRAPH)[0],
+    "mean_average_distance": lambda x: mean_average_distance(x),
+}
+each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+def features() -> Tensor:
+    return torch.randn(B, T, J, C, generator=generator())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@each_operation
+def test_a_checkpoint_changes_nothing(operation, backend: str):
+    gradients = []
+    with use_backend(backend):
+        for run in (operation, lambda x: checkpoint(operation, x, use_reentrant=False)):
+            x = features().requires_grad_()
+            run(x).square().sum().backward()
+            gradients.append(x.grad)
+    assert torch.equal(*gradients)
+
+
+@each_operation
+def test_function_transforms_are_refused_in_words(operation):
+    """torch would return zeros as the tangent of an operation that has none."""
+    x = features()
+    with pytest.raises(RuntimeError, match=r"none for torch\.func \(grad, vmap, jvp\)"):
+        torch.func.grad(lambda x: operation(x).sum())(x)
+    with pytest.raises(RuntimeError, match="the batch dimension instead of vmap"):
+        torch.func.vmap(operation)(x[None])
+    with pytest.raises(RuntimeError, match="forward mode"):
+        torch.func.jvp(operation, (x,), (x,))
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward mode"):
+        operation(torch.autograd.forward_ad.make_dual(x, x))
+
+
+def test_the_reference_can_be_transformed():
+    x = features()
+    with use_backend("reference"):
+        gradient = torch.func.grad(lambda x: propagate(x, WEIGHTS, GRAPH).square().sum())(x)
+    leaf = x.clone().requires_grad_()
+    propagate(leaf, WEIGHTS, GRAPH).square().sum().backward()
+    torch.testing.assert_close(gradient, leaf.grad)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@each_operation
+def test_second_derivatives_are_refused_in_words(operation, backend: str):
+    x = features().requires_grad_()
+    with use_backend(backend):
+        (gradient,) = torch.autograd.grad(operation(x).square().sum(), x, create_graph=True)
+        with pytest.raises(NotImplementedError, match="can be differentiated once"):
+            gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_what_is_no_number_is_not_lost(backend: str):
+    """Where an edge brings a NaN or an infinity, it arrives, at an edge of weight 0 too. A dense matrix spreads it over its walk, the torch backend
+    over the frames in reach (0 times NaN is NaN); the kernels bring it to its neighbours and nowhere else. No walk sees another's."""
+    x, weight = features(), WEIGHTS.clone()
+    x[0, 3, 5, 1] = float("nan")
+    x[0, 3, 5, 2] = float("inf")
+    weight[:, ::2] = 0
+    neighbours = GRAPH.dense(T)[:, 3 * J + 5].view(T, J).bool()
+    with use_backend(backend):
+        y = propagate(x, weight, GRAPH)
+        logits = edge_logits(x, x, GRAPH)
+        attended = attend(x, x, torch.ones(1, C), GRAPH, 1)
+    assert y[0, ..., 1][neighbours].isnan().all()
+    assert not y[0, ..., 2][neighbours].isfinite().any()
+    assert attended[0][neighbours].isnan().any(-1).all()
+    source = torch.arange(T) + GRAPH.offset[:, None]
+    touched = (source.eq(3) & GRAPH.src.eq(5)[:, None] | torch.arange(T).eq(3) & GRAPH.dst.eq(5)[:, None]) & GRAPH.edge_mask(T)
+    assert logits[0][touched].isnan().all()
+    for result in (y[1], logits[1], attended[1]):
+        assert result.isfinite().all()
+    if backend not in ("reference", "torch"):
+        assert torch.equal(y[0, ..., 1].isnan(), neighbours)
+        assert torch.equal(logits[0].isnan(), touched)
+
+
+def classifier() -> GraphClassifier:
+    torch.manual_seed(0)
+    return GraphClassifier("coco17", 3, frames=8, hidden=16, heads=2, layers=2).eval()
+
+
+def test_the_evaluation_model_can_be_exported():
+    model, poses = classifier(), torch.randn(2, 8, J, 2)
+    frames = torch.export.Dim("T", min=2, max=8)
+    program = torch.export.export(model, (poses,), {"evaluation": "threshold"}, dynamic_shapes={"poses": {1: frames}, "evaluation": None})
+    for walk in (poses, poses[:, :5].contiguous()):
+        torch.testing.assert_close(program.module()(walk, evaluation="threshold").logits, model(walk, evaluation="threshold").logits)
+
+
+@pytest.mark.slow
+def test_a_model_compiles_in_full_for_changing_lengths_of_walks():
+    model = classifier()
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=True)
+    for frames in (8, 5, 7):
+        walks = torch.randn(2, frames, J, 2)
+        torch.testing.assert_close(compiled(walks, seed=1).logits, model(walks, seed=1).logits)
+
+
+class Propagated(Dataset):
+    """Walks that a worker propagates."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> Tensor:
+        return propagate(features(), WEIGHTS, GRAPH)[i % B]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_runs_in_the_workers_of_a_data_loader(context: str):
+    here = propagate(features(), WEIGHTS, GRAPH)  # threads have been started before the fork
+    loaded = torch.cat(list(DataLoader(Propagated(), num_workers=2, multiprocessing_context=context)))
+    assert torch.equal(loaded, torch.cat((here, here)))
