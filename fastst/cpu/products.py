@@ -62,7 +62,7 @@ def _sum_slots(
     lengths: Tensor | None,
     diagonal: Tensor | None,
 ) -> Tensor:
-    """y[t, j] = Σ over the slots s of j of values[s, t] x[u, neighbour[s]], u = t + offset[s]; for sign -1 of values[s, u] x[u, …], u = t - offset[s]."""
+    """y[t, j] = Σ over the slots s of j of values[s, t] x[t + offset[s], neighbour[s]]; for sign -1 values[s, u] x[u, …] with u = t - offset[s]."""
     B, T, J, C = x.shape
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
