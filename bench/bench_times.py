@@ -1,6 +1,8 @@
 """Times: every test is one contender in one group. The group's contenders are checked and timed together, in interleaved rounds, when its first
 test runs; each test then hands its own rounds to pytest-benchmark."""
 
+import dataclasses
+
 import pytest
 
 from bench.contenders import CONTENDERS
@@ -26,7 +28,13 @@ def outcomes(request):
     def of(group: Group) -> dict[str, Outcome]:
         if group not in latest:
             latest.clear()
-            latest[group] = run_group(group, request.config.getoption("--seconds-per-group"), timed=not request.config.getoption("benchmark_disable"))
+            chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]  # `-k` may have left some out
+            contenders = tuple(params["contender"] for params in chosen if params.get("group") == group)
+            latest[group] = run_group(
+                dataclasses.replace(group, contenders=contenders),
+                request.config.getoption("--seconds-per-group"),
+                timed=not request.config.getoption("benchmark_disable"),
+            )
         return latest[group]
 
     return of

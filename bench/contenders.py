@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu, linear
 
 from fastst import SkeletonGraph, ops
+from fastst.nn import layers, models
 from fastst.ops.backends import why_not
 
-_PATCHED = {"fastst.nn.layers": ("attend", "propagate"), "fastst.nn.models": ("edge_logits", "gcn_norm", "sample_edges")}
+_OPERATIONS = ("attend", "edge_logits", "gcn_norm", "propagate", "sample_edges", "sample_from_embeddings")
 
 
 class Contender:
@@ -67,9 +68,9 @@ class Contender:
     attend: Any
     edge_logits: Any
     gcn_norm: Any
-    logits_and_sampling: Any
     propagate: Any
     sample_edges: Any
+    sample_from_embeddings: Any
 
     def gcn_layer(self, h: Tensor, W: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
         """Â h Wᵀ + bias with Â the weights."""
@@ -79,9 +80,10 @@ class Contender:
     def installed(self) -> Iterator[None]:
         """Inside, fastst's models call this contender's functions in place of fastst's."""
         with ExitStack() as stack:
-            for module, names in _PATCHED.items():
-                for name in names:
-                    stack.enter_context(mock.patch(f"{module}.{name}", getattr(self, name)))
+            for module in (layers, models):
+                for name in _OPERATIONS:
+                    if hasattr(module, name):
+                        stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
             yield
 
 
@@ -109,11 +111,9 @@ class Fastst(Contender):
         with ops.use_backend(self.backend):
             return ops.sample_edges(logits, self.graph, seed=seed)
 
-    def logits_and_sampling(self, q: Tensor, k: Tensor, seed: int = 0) -> Tensor:
+    def sample_from_embeddings(self, q: Tensor, k: Tensor, graph: Any = None, bias: Tensor | None = None, *, seed: int = 0, **_: Any) -> Tensor:
         with ops.use_backend(self.backend):
-            if hasattr(ops, "sample_from_embeddings"):
-                return ops.sample_from_embeddings(q, k, self.graph, seed=seed)
-            return ops.sample_edges(ops.edge_logits(q, k, self.graph), self.graph, seed=seed)
+            return ops.sample_from_embeddings(q, k, self.graph, bias, seed=seed)
 
     def gcn_norm(self, kept: Tensor, graph: Any = None, lengths: None = None) -> tuple[Tensor, Tensor]:
         with ops.use_backend(self.backend):
@@ -153,8 +153,8 @@ class _Peer(Contender):
         z = (logits - torch.log(-beta * torch.log(u + 1e-10) + 1e-10)) / tau
         return (torch.round(torch.sigmoid(z)) - z).detach() + z  # straight through
 
-    def logits_and_sampling(self, q: Tensor, k: Tensor, seed: int = 0) -> Tensor:
-        return self.sample_edges(self.edge_logits(q, k), seed=seed)
+    def sample_from_embeddings(self, q: Tensor, k: Tensor, graph: Any = None, bias: Tensor | None = None, *, seed: int = 0, **options: Any) -> Tensor:
+        return self.sample_edges(self.edge_logits(q, k, bias=bias), seed=seed, **options)
 
 
 class IndexAdd(_Peer):
@@ -295,7 +295,7 @@ class TorchScatter(IndexAdd):
     unable: ClassVar = {
         "sample_edges": "has no such operation",
         "edge_logits": "has no such operation",
-        "logits_and_sampling": "has no such operation",
+        "sample_from_embeddings": "has no such operation",
     }
 
     @classmethod
@@ -427,7 +427,7 @@ class TorchSparse(_WithSelfLoops):
         "attend": "has no softmax over the entries of a row",
         "sample_edges": "has no such operation",
         "edge_logits": "has no such operation",
-        "logits_and_sampling": "has no such operation",
+        "sample_from_embeddings": "has no such operation",
     }
 
     @classmethod
@@ -462,7 +462,7 @@ class PyG(_WithSelfLoops):
         "propagate": "its layer includes the linear map: see the GCN layer",
         "sample_edges": "has no such operation",
         "edge_logits": "has no such operation",
-        "logits_and_sampling": "has no such operation",
+        "sample_from_embeddings": "has no such operation",
     }
 
     @classmethod
@@ -526,7 +526,7 @@ class Compiled(IndexAdd):
 
     def __init__(self, graph, B, T, device="cpu"):
         super().__init__(graph, B, T, device)
-        for name in ("propagate", "gcn_layer", "edge_logits", "logits_and_sampling", "attend"):
+        for name in ("propagate", "gcn_layer", "edge_logits", "sample_from_embeddings", "attend"):
             setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 
 

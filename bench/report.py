@@ -31,7 +31,7 @@ HEADLINES = (
     ("propagate", True, 32, 60, 3, 64),
     ("propagate", False, 8, 300, 3, 64),
     ("propagate", True, 8, 300, 3, 64),
-    ("logits_and_sampling", True, 32, 60, 3, 32),
+    ("sample_from_embeddings", True, 32, 60, 3, 32),
     ("attend", True, 32, 60, 3, 64),
     ("gcn_layer", True, 32, 60, 1, 256),
     ("training_step", True, PAPER.batch_size, PAPER.frames, PAPER.hops, PAPER.hidden),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from bench.contenders import CONTENDERS
 from bench.timing import Group
 from bench.works import PAPER, WORKS, Size
@@ -32,9 +34,10 @@ def default_groups() -> list[Group]:
     paper = Size(PAPER.batch_size, PAPER.frames, PAPER.hops, PAPER.hidden)
     wide = Size(32, 60, 1, 256)
     return [
-        *(Group("propagate", backward, size, ALL) for size in (ordinary, long) for backward in (False, True)),
-        Group("logits_and_sampling", True, Size(32, 60, 3, 32), ALL),
-        Group("attend", True, ordinary, ALL),
+        *(Group("propagate", backward, ordinary, ALL) for backward in (False, True)),
+        *(Group("propagate", backward, long, EAGER) for backward in (False, True)),
+        Group("sample_from_embeddings", True, Size(32, 60, 3, 32), EAGER),
+        Group("attend", True, ordinary, EAGER),
         Group("gcn_layer", False, wide, (*EAGER, "gemm")),
         Group("gcn_layer", True, wide, (*EAGER, "gemm")),
         Group("edge_logits", False, Size(32, 60, 3, 32), EAGER),
@@ -59,9 +62,12 @@ def variants() -> list[Group]:
 
 def full_groups() -> list[Group]:
     """The default groups, then every work at every T, k and C."""
-    groups = default_groups()
+    compiled = ("sample_from_embeddings", "attend", "gcn_layer")  # compiling takes its time, so the default does without here
+    groups = [
+        dataclasses.replace(group, contenders=(*group.contenders, "compiled")) if group.work in compiled else group for group in default_groups()
+    ]
     for work in WORKS:
-        if work == "logits_and_sampling":
+        if work == "sample_from_embeddings":
             continue
         for size in _sizes(whole_model=work in ("upstream", "training_step", "inference")):
             for backward in {"training_step": (True,), "inference": (False,)}.get(work, (False, True)):

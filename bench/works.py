@@ -211,12 +211,12 @@ class SampleEdges(EdgeLogits):
         return (6 * size.edges, 2 * size.edges), (7 * size.edges, 4 * size.edges)
 
 
-class LogitsAndSampling(EdgeLogits):
-    name, title = "logits_and_sampling", "edge logits + sampling"
+class SampleFromEmbeddings(EdgeLogits):
+    name, title = "sample_from_embeddings", "edge logits + sampling"
     dense_matrices = (4, 6)
 
     def run(self):
-        return self.contender.logits_and_sampling(*self.leaves)
+        return self.contender.sample_from_embeddings(*self.leaves, seed=0)
 
     def results(self, backward):
         with same_noise(self.contender, self.size):
@@ -366,7 +366,7 @@ class UpstreamModel(Inference):
 
 
 WORKS: dict[str, type[Work]] = {
-    work.name: work for work in (SampleEdges, EdgeLogits, LogitsAndSampling, Propagate, Attend, GcnLayer, UpstreamModel, TrainingStep, Inference)
+    work.name: work for work in (SampleEdges, EdgeLogits, SampleFromEmbeddings, Propagate, Attend, GcnLayer, UpstreamModel, TrainingStep, Inference)
 }
 
 
