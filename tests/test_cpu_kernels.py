@@ -12,8 +12,11 @@ import torch
 from graphs import generator
 
 from fastst import EdgeList, SkeletonGraph
+from fastst.cpu import attend as compiled_attend
 from fastst.cpu import products, threads
-from fastst.ops import sparse
+from fastst.cpu.functions import compile_loops, exp, log
+from fastst.cpu.memory import empty
+from fastst.ops import attend, sparse, use_backend
 
 GRAPH = SkeletonGraph("coco18", 2)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -48,6 +51,69 @@ def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[in
                     assert close(found, getattr(sparse, name)(x64, values64, index, 2, lengths, mine64), dtype), (name, C, T)
             dots = products.edge_dot(x, k, index, 2, lengths)
             assert close(dots, sparse.edge_dot(x64, k64, index, 2, lengths), torch.promote_types(dtype, torch.float32)), (C, T)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS, ids=lambda width: f"{16 * len(width)} bytes")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_attention_at_every_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
+    """Heads below, at and beyond a vector; more edges into a node than a vector has lanes."""
+    monkeypatch.setattr(compiled_attend, "WIDTH", width)
+    for heads, channels in ((1, 1), (3, 5), (4, 16), (1, 37)):
+        senders, receivers, dy = torch.randn(3, 2, 9, 18, heads * channels, generator=generator()).to(dtype)
+        att, lengths = torch.randn(heads, channels, generator=generator(1)).to(dtype), torch.tensor([9, 4])
+        results = []
+        for name, kind in (("cpu", dtype), ("torch", torch.float64)):
+            leaves = [v.to(kind).detach().requires_grad_() for v in (senders, receivers, att)]
+            with use_backend(name):
+                y = attend(*leaves, GRAPH, heads, lengths=lengths)
+            results.append((y, *torch.autograd.grad(y, leaves, dy.to(kind))))
+        for found, wanted in zip(*results, strict=True):
+            assert close(found, wanted, dtype), (heads, channels)
+
+
+def test_logarithm_and_exponential_are_within_two_units_in_the_last_place():
+    @compile_loops
+    def both(x, y, logs, exps):
+        for i in range(len(x)):
+            logs[i], exps[i] = log(x[i]), exp(y[i])
+
+    x = np.concatenate((np.logspace(-37, 38, 200_000), np.linspace(0.5, 2, 200_000))).astype(np.float32)
+    y = np.linspace(-87, 88, len(x)).astype(np.float32)
+    logs, exps = np.empty_like(x), np.empty_like(x)
+    both(x, y, logs, exps)
+    for found, wanted in ((logs, np.log(x.astype(np.float64))), (exps, np.exp(y.astype(np.float64)))):
+        assert (np.abs(found - wanted) <= 2 * np.spacing(np.abs(wanted).astype(np.float32))).all()
+    odd = np.array([np.nan, np.inf, -np.inf, -1000, 1000], np.float32)
+    both(np.ones_like(odd), odd, np.empty_like(odd), exps)
+    assert np.isnan(exps[0])
+    assert (exps[[1, 4]] > 1e38).all()
+    assert (exps[2:4] == 0).all()
+
+
+def test_results_begin_on_a_cache_line():
+    for shape in ((3, 5, 7), (0, 4), (1 << 20, 3)):
+        for dtype in (torch.float32, torch.bfloat16):
+            tensor = empty(*shape, dtype=dtype)
+            assert (tensor.shape, tensor.dtype, tensor.is_contiguous(), tensor.storage_offset()) == (shape, dtype, True, 0)
+            assert tensor.data_ptr() % 64 == 0
+
+
+def test_long_runs_of_offsets_and_many_tiles():
+    """Hops beyond the run lengths that the micro-kernel knows, a walk of several blocks of tiles, a chunk that begins inside one."""
+    graph = SkeletonGraph("coco17", 5)
+    x, k, values, own = inputs(2, 171, 20, torch.float64, graph)
+    lengths, before = torch.tensor([171, 131]), torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            for name in ("gather_sum", "scatter_sum"):
+                for mine in (None, own):
+                    found = getattr(products, name)(x, values, graph.index(), 5, lengths, mine)
+                    assert close(found, getattr(sparse, name)(x, values, graph.index(), 5, lengths, mine), torch.float64), name
+            assert close(products.edge_dot(x, k, graph.index(), 5, lengths), sparse.edge_dot(x, k, graph.index(), 5, lengths), torch.float64)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_results_do_not_depend_on_threads_padding_or_the_batch():
