@@ -3,30 +3,31 @@
 import mmap
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from graphs import CASES, Case, generator, lifted, names
 from torch import Tensor
 
 from fastst import EdgeList, Layout, SkeletonGraph
-from fastst.ops import attend, edge_logits, gcn_norm, sample_edges, use_backend
+from fastst.ops import attend, edge_logits, gcn_norm, sample_edges, sample_from_embeddings, use_backend
+from fastst.ops.random import edge_uniform
 
-kernels = pytest.importorskip("csrc_triton.sample_edges", reason="triton is not installed")
-from csrc_triton import attend as attention  # noqa: E402
-from csrc_triton.gcn_norm import gcn_norm as launch_gcn_norm  # noqa: E402
+triton = pytest.importorskip("triton", reason="triton is not installed")
+tl = triton.language
+from csrc_triton import attend as attend_kernels  # noqa: E402
+from csrc_triton import gcn_norm as norm_kernels  # noqa: E402
+from csrc_triton import sample_edges as sample_kernels  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:divide by zero encountered", "ignore:overflow encountered")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = SkeletonGraph(Layout.custom(["a", "b", "c", "d"], [(0, 1), (1, 2), (2, 3)], "chain"), 2)
 SMALL = [case for case in CASES if case.B * case.graph.num_slots <= 60]
-ODD = Case("chain, odd sizes", CHAIN, 2, 19, 5, [19, 10])  # more than one tile of frames, none full
+SHORT = Case("chain", CHAIN, 2, 7, 5, [7, 4])
+LONG = Case("tiles", CHAIN, 2, 70, 5, [70, 33])  # more than one tile of frames, the last not full, one of which the second walk has none
 SAMPLING = [(noise, estimator) for noise in ("gumbel", "logistic") for estimator in ("identity", "sigmoid")]
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-
-
-def on_device(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.to(DEVICE)
 
 
 def run(function: Callable, inputs: list[Tensor]) -> list[Tensor]:
@@ -38,7 +39,7 @@ def run(function: Callable, inputs: list[Tensor]) -> list[Tensor]:
 
 
 def assert_matches(function: Callable, inputs: list[Tensor], atol: float = 1e-9) -> None:
-    """Every output and gradient for random output gradients, against the reference in float64 on the CPU. function takes also the lengths' device."""
+    """Every output and the gradient of every input for random output gradients, against the reference in float64 on the CPU."""
     with use_backend("reference"):
         expected = run(function, [x.double() for x in inputs])
     with use_backend("triton"):
@@ -62,7 +63,7 @@ def check_attend(case: Case, heads: int, dtype: torch.dtype = torch.float64, ato
 
 
 @pytest.mark.parametrize(("noise", "estimator"), SAMPLING)
-@pytest.mark.parametrize("case", [*CASES, ODD], ids=names)
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=names)
 def test_sample_edges_matches_the_reference(case: Case, noise: str, estimator: str):
     def function(logits):
         return sample_edges(logits, case.graph, seed=-5, noise=noise, estimator=estimator, tau=0.7, lengths=lengths_of(case, logits))
@@ -70,21 +71,253 @@ def test_sample_edges_matches_the_reference(case: Case, noise: str, estimator: s
     assert_matches(function, [case.edges()])
 
 
-@pytest.mark.parametrize("case", [*CASES, ODD], ids=names)
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=names)
 def test_gcn_norm_matches_the_reference(case: Case):
     assert_matches(lambda kept: gcn_norm(kept, case.graph, lengths_of(case, kept)), [(case.edges() > 0.3).double()])
 
 
-@pytest.mark.parametrize("case", [*SMALL, ODD], ids=names)
+@pytest.mark.parametrize("case", [*SMALL, SHORT], ids=names)
 def test_gcn_norm_of_any_weights(case: Case):
     assert_matches(lambda kept: gcn_norm(kept, case.graph, lengths_of(case, kept)), [case.edges().abs()])
 
 
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_attend_matches_the_reference(case: Case):
-    check_attend(case, heads=3)
+    check_attend(case, heads=1 if case.graph.num_joints > 6 else 3)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 5])
-def test_attend_on_odd_sizes(heads: int):
-    check_attend(ODD, heads)
+@pytest.mark.parametrize(("case", "heads"), [(SHORT, 1), (SHORT, 5), (LONG, 3)], ids=str)
+def test_attend_on_odd_sizes(case: Case, heads: int):
+    check_attend(case, heads)
+
+
+def test_attend_on_large_scores_and_without_edges():
+    graph = EdgeList(torch.tensor([[0], [1]]), 3)
+    x = torch.randn(1, 3, 4, device=DEVICE)
+    with use_backend("triton"):
+        y = attend(x, x, torch.randn(2, 2, device=DEVICE), graph, 2)
+        torch.testing.assert_close(y[0, 1], x[0, 0])
+        assert (y[0, [0, 2]] == 0).all()
+        assert attend(1e4 * x, 1e4 * x, torch.ones(1, 4, device=DEVICE), EdgeList(torch.tensor([[0, 1], [2, 2]]), 3), 1).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_features_of_every_dtype(dtype: torch.dtype):
+    check_attend(SHORT, 3, dtype, TOLERANCES[dtype])
+    kept = (SHORT.edges() > 0.3).to(dtype)
+    assert_matches(lambda kept: gcn_norm(kept, CHAIN, lengths_of(SHORT, kept)), [kept], TOLERANCES[dtype])
+    logits = SHORT.edges().to(dtype).to(DEVICE).requires_grad_()
+    with use_backend("triton"):
+        sample = sample_edges(logits, CHAIN, seed=3, estimator="sigmoid")
+        (gradient,) = torch.autograd.grad(sample.sum(), logits)
+        q = SHORT.nodes().to(dtype).to(DEVICE)
+        assert sample_from_embeddings(q, q, CHAIN, seed=3).dtype == torch.float32
+    with use_backend("torch"):
+        exact = logits.detach().double().requires_grad_()
+        wanted = sample_edges(exact, CHAIN, seed=3, estimator="sigmoid")
+        (wanted_gradient,) = torch.autograd.grad(wanted.sum(), exact)
+    assert sample.dtype == gradient.dtype == dtype
+    assert torch.equal(sample.double(), wanted)
+    torch.testing.assert_close(gradient.double(), wanted_gradient, atol=TOLERANCES[dtype], rtol=TOLERANCES[dtype])
+
+
+@triton.jit
+def _store_uniform(u_ptr, seed, sample, KIND: tl.constexpr, R: tl.constexpr, Q: tl.constexpr):
+    row, column = tl.arange(0, R)[:, None], tl.arange(0, 4 * Q)[None, :]
+    quad = tl.arange(0, Q)[None, :]
+    u = sample_kernels._uniform(quad, row, sample.to(tl.uint32), KIND, seed)
+    tl.store(u_ptr + row * 4 * Q + column, u)
+
+
+@pytest.mark.parametrize("seed", [0, -5, 2**40 + 17, 2**63 - 1])
+@pytest.mark.parametrize("sample", [7, 2**31 + 5, 2**40 + 3])
+def test_uniforms_have_the_bits_of_the_reference(seed: int, sample: int):
+    u = torch.empty(4, 16, device=DEVICE)
+    _store_uniform[(1,)](u, seed, sample, 0, 4, 4)
+    assert torch.equal(u.cpu(), edge_uniform(seed, torch.tensor([sample]), 4, 16, of_edge_list=False)[0])
+    u = torch.empty(1, 16, device=DEVICE)
+    _store_uniform[(1,)](u, seed, sample, 1, 1, 4)
+    assert torch.equal(u.cpu(), edge_uniform(seed, torch.tensor([sample]), 16, 1, of_edge_list=True)[0].T)
+
+
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+@pytest.mark.parametrize("ids", [torch.tensor([12, -3]), torch.tensor([2**33 + 1, 2**31]), torch.tensor([4, 4], dtype=torch.int32)], ids=str)
+def test_all_backends_keep_the_same_edges(ids: Tensor, noise: str):
+    logits, kept = SHORT.edges(torch.float32), {}
+    for backend in ("reference", "torch", "triton"):
+        device = DEVICE if backend == "triton" else "cpu"
+        with use_backend(backend):
+            kept[backend] = sample_edges(logits.to(device), CHAIN, seed=2**63 + 9, noise=noise, sample_ids=ids.to(device)).cpu()
+    assert torch.equal(kept["reference"], kept["torch"])
+    assert torch.equal(kept["triton"], kept["torch"])
+
+
+def test_a_graph_depends_on_the_seed_and_on_the_walk_alone():
+    logits, ids, lengths = SHORT.edges().to(DEVICE), torch.tensor([40, 7], device=DEVICE), torch.tensor([7, 4], device=DEVICE)
+    with use_backend("triton"):
+        batch = sample_edges(logits, CHAIN, seed=1, sample_ids=ids, lengths=lengths)
+        swapped = sample_edges(logits.flip(0), CHAIN, seed=1, sample_ids=ids.flip(0), lengths=lengths.flip(0))
+        alone = sample_edges(logits[1:, :, :4], CHAIN, seed=1, sample_ids=ids[1:])
+    assert torch.equal(swapped.flip(0), batch)
+    assert torch.equal(batch[1:, :, :4], alone)
+
+
+@pytest.mark.parametrize("D", [3, 8, 70])
+@pytest.mark.parametrize("case", [*[case for case in CASES if case.graph.num_joints <= 6], LONG], ids=names)
+def test_fused_sampling_equals_the_two_operations(case: Case, D: int):
+    bias = torch.randn(case.graph.num_slots, dtype=torch.float64, generator=generator(2))
+    options = {"seed": 11, "sample_ids": 7 * torch.arange(case.B) - 3, "noise": "logistic" if D == 8 else "gumbel"}
+    q, k = case.nodes(D), case.nodes(D).flip(-1)
+    with use_backend("reference"):
+        logits = edge_logits(q, k, case.graph, bias, case.length_tensor())
+        wanted = sample_edges(logits, case.graph, lengths=case.length_tensor(), **options)
+    with use_backend("triton"):
+        ids = options.pop("sample_ids").to(DEVICE)
+        found = sample_from_embeddings(
+            q.to(DEVICE), k.to(DEVICE), case.graph, bias.to(DEVICE), sample_ids=ids, lengths=lengths_of(case, ids), **options
+        )
+    assert torch.equal(found.cpu(), wanted)
+
+
+@pytest.mark.parametrize("estimator", ["identity", "sigmoid"])
+@pytest.mark.parametrize("case", [SHORT, CASES[-3]], ids=names)
+def test_gradients_of_fused_sampling(case: Case, estimator: str):
+    def function(q, k, bias):
+        return sample_from_embeddings(q, k, case.graph, bias, seed=4, estimator=estimator, lengths=lengths_of(case, q))
+
+    bias = torch.randn(case.graph.num_slots, dtype=torch.float64, generator=generator(2))
+    assert_matches(function, [case.nodes(), case.nodes().flip(-1), bias])
+
+
+def test_fused_sampling_on_the_skeleton_without_bias():
+    graph = SkeletonGraph("coco18", 1)
+    q = torch.randn(1, 5, 18, 4, dtype=torch.float64, generator=generator())
+    with use_backend("reference"):
+        wanted = sample_from_embeddings(q, q, graph, seed=2)
+    with use_backend("triton"):
+        assert torch.equal(sample_from_embeddings(q.to(DEVICE), q.to(DEVICE), graph, seed=2).cpu(), wanted)
+
+
+def test_what_stands_beyond_the_lengths_does_not_matter():
+    """NaN in the frames and edges that a walk does not have, in inputs and output gradients."""
+    lengths, C = torch.tensor([7, 4], device=DEVICE), 6
+    frames, edges = torch.arange(7, device=DEVICE) < lengths[:, None], CHAIN.edge_mask(7, lengths)
+    values, nodes, att = SHORT.edges().to(DEVICE), SHORT.nodes(C).to(DEVICE), torch.randn(2, 3, dtype=torch.float64, device=DEVICE)
+
+    def poisoned(x: Tensor, there: Tensor) -> Tensor:
+        return torch.where(there, x, torch.nan).requires_grad_()
+
+    x = poisoned(nodes, frames[:, :, None, None])
+    logits, kept = poisoned(values, edges), poisoned((values > 0).double(), edges)
+    with use_backend("triton"):
+        outputs = {
+            "attend": attend(x, x, att, CHAIN, 2, lengths=lengths),
+            "sample_edges": sample_edges(logits, CHAIN, seed=1, estimator="sigmoid", lengths=lengths),
+            "sample_from_embeddings": sample_from_embeddings(x, x, CHAIN, seed=1, lengths=lengths),
+        }
+        outputs["weight"], outputs["self_weight"] = gcn_norm(kept, CHAIN, lengths)
+        gradients = []
+        for name, y in outputs.items():
+            there = edges if y.shape == edges.shape else frames.view(2, 7, *[1] * (y.ndim - 2))
+            assert y.isfinite().all(), name
+            assert (torch.where(there, 0, y) == 0).all(), name
+            gradients.append(torch.where(there, 1, torch.nan).expand(y.shape).to(y.dtype))
+        for gradient, there in zip(
+            torch.autograd.grad(list(outputs.values()), [x, logits, kept], gradients), [frames[:, :, None, None], edges, edges], strict=True
+        ):
+            assert gradient.isfinite().all()
+            assert (torch.where(there, 0, gradient) == 0).all()
+
+
+def test_nan_at_an_edge_shows():
+    x, logits = torch.randn(1, 4, 4, 2, device=DEVICE), torch.zeros(1, CHAIN.num_slots, 4, device=DEVICE)
+    with use_backend("triton"):
+        x[0, 1, 2] = torch.nan
+        y = attend(x, x, torch.ones(1, 2, device=DEVICE), CHAIN, 1)
+        reached = CHAIN.dense(4)[:, 1 * 4 + 2].view(4, 4).bool()
+        reached[1, 2] = True  # as a receiver it scores its neighbours with NaN
+        assert torch.equal(y[0].isnan().all(-1).cpu(), reached)
+        logits[0, 0] = torch.nan
+        kept = sample_edges(logits, CHAIN, seed=0)
+        assert torch.equal(kept[0, 0].isnan().cpu(), CHAIN.edge_mask(4)[0])
+        assert kept[0, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("case", [CASES[-3], CASES[-4]], ids=names)
+def test_opcheck(case: Case):
+    logits, x = lifted(case, [], [case.edges()])[0], lifted(case, [case.nodes()], [])[0]
+    att = torch.randn(1, case.C, dtype=torch.float64)
+    logits, x, att = (leaf.detach().to(DEVICE).requires_grad_() for leaf in (logits, x, att))
+    ops, graph, index, lengths = torch.ops.fastst, case.graph, case.graph.index(DEVICE), lengths_of(case, x)
+    options = (-3, graph.hops, 2.0, 2.0, 1e-10, "gumbel", "sigmoid", "triton")
+    torch.library.opcheck(ops.sample_edges.default, (logits, torch.arange(case.B, device=DEVICE), lengths, index.offset, *options))
+    torch.library.opcheck(
+        ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, list(index), graph.num_joints, graph.hops, "triton")
+    )
+    torch.library.opcheck(ops.attend.default, (x, x, att, lengths, list(index), graph.hops, 0.2, "triton"))
+
+
+def test_the_same_result_every_time():
+    x = SHORT.nodes(6).float().to(DEVICE).requires_grad_()
+    att = torch.randn(2, 3, device=DEVICE, requires_grad=True)
+    with use_backend("triton"):
+        first, second = (torch.autograd.grad(attend(x, x, att, CHAIN, 2).square().sum(), [x, att]) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (2, 0)], ids=["no walk", "no frame"])
+def test_nothing_to_do(sizes: tuple[int, int]):
+    B, T = sizes
+    values, x = torch.zeros(B, CHAIN.num_slots, T, device=DEVICE), torch.zeros(B, T, 4, 6, device=DEVICE)
+    with use_backend("triton"):
+        assert sample_edges(values, CHAIN, seed=0).shape == values.shape
+        assert gcn_norm(values, CHAIN)[1].shape == (B, T, 4)
+        assert attend(x, x, torch.zeros(2, 3, device=DEVICE), CHAIN, 2).shape == x.shape
+        assert sample_from_embeddings(x, x, CHAIN, seed=0).shape == values.shape
+
+
+@pytest.fixture
+def huge() -> Callable[[], Tensor]:
+    """Makes tensors of 9 GiB, of which on a CPU only what is touched takes memory."""
+
+    def make() -> Tensor:
+        if DEVICE == "cuda":
+            return torch.empty(9 << 29, dtype=torch.float16, device=DEVICE)
+        memory = mmap.mmap(-1, 9 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
+        return torch.from_numpy(np.frombuffer(memory, np.float16))
+
+    return make
+
+
+def test_edges_beyond_32_bits(huge: Callable[[], Tensor]):
+    """The first frames of a walk of 2²⁸: the grid holds only the program that has them, and the last of its slots lies 15 · 2²⁸ away."""
+    T, near, P = 1 << 28, 16, 16
+    logits, kept = huge().as_strided((P, near), (T, 1)), huge().as_strided((P, near), (T, 1))
+    logits.copy_(torch.randn(P, near, generator=generator()))
+    offset, ids = torch.zeros(P, dtype=torch.int32, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    sample_kernels._sample[(1,)](logits, kept, ids, None, offset, 3, 2.0, 1e-10, P, T, LOGISTIC=False, LIST=False, QUADS=True, BR=P, BC=near)
+    wanted = torch.ops.fastst.sample_edges(logits[None].contiguous(), ids, None, offset, 3, 1, 2.0, 2.0, 1e-10, "gumbel", "identity", "torch")
+    assert torch.equal(kept, wanted[0])
+
+
+def test_weights_beyond_32_bits(huge: Callable[[], Tensor]):
+    T, near, P = 1 << 28, 16, 16
+    kept, weight, root = (huge().as_strided((P, near), (T, 1)) for _ in range(3))
+    kept.fill_(1)
+    root.copy_(torch.rand(P, near, generator=generator()))
+    joint, offset = torch.arange(P, dtype=torch.int32, device=DEVICE), torch.zeros(P, dtype=torch.int32, device=DEVICE)
+    norm_kernels._weights[(1,)](kept, root, weight, None, joint, joint, offset, T, P, P, BP=P, BT=near)
+    torch.testing.assert_close(weight, root * root)
+
+
+def test_features_beyond_32_bits(huge: Callable[[], Tensor]):
+    """Joint 0 of a graph of 2²⁷ joints in two frames, which lie 2³¹ channels apart; it has an edge from itself in either frame."""
+    J, W = 1 << 27, 16
+    x, y = (huge().as_strided((2, W), (J * W, 1)) for _ in range(2))
+    x.copy_(torch.randn(2, W, generator=generator()))
+    log_sum = huge().view(torch.float32)
+    ptr, order = torch.tensor([0, 2], dtype=torch.int32, device=DEVICE), torch.tensor([0, 1], dtype=torch.int32, device=DEVICE)
+    src, offset = torch.zeros_like(order), torch.tensor([-1, 1], dtype=torch.int32, device=DEVICE)
+    att = torch.ones(1, W, dtype=torch.float16, device=DEVICE)
+    attend_kernels._attend[(1,)](x, x, att, y, log_sum, None, ptr, order, src, offset, 0.2, 2, J, 1, W, BS=4, BR=2, BW=W)
+    assert torch.equal(y, x.flip(0))
