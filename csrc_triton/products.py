@@ -290,6 +290,3 @@ def feature_bytes(graph: SkeletonGraph, BT: int, row: int, transposed: bool = Fa
     slots = list(zip(joint.tolist(), neighbour.tolist(), graph.offset.tolist(), strict=True))
     distinct = {(j, n, t + offset) for j, n, offset in slots for t in range(BT)}
     return len(slots) * BT * row // graph.num_joints, len(distinct) * row // graph.num_joints
-
-
-_frames_read, _feature_bytes = frames_read, feature_bytes
