@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -128,6 +129,17 @@ def _no_loops(kernel: Callable[..., None], count: int, *args: Any) -> None:
 
 
 @contextmanager
+def _in_cpu_kernels(name: str, function: Callable[..., Any]):
+    """Inside, `function` stands for a function of that name in every module of `fastst.cpu` that has one."""
+    with ExitStack() as stack:
+        for found in pkgutil.iter_modules(fastst.cpu.__path__, "fastst.cpu."):
+            module = importlib.import_module(found.name)
+            if hasattr(module, name):
+                stack.enter_context(mock.patch.object(module, name, function))
+        yield
+
+
+@contextmanager
 def loops_left_out():
     """Compiled kernels (fastst's for the CPU, torch_scatter's) allocate what they would, and compute nothing."""
     numpy = Tensor.numpy
@@ -137,10 +149,9 @@ def loops_left_out():
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Tensor, "numpy", numpy_or_stand_in))
-        for found in pkgutil.iter_modules(fastst.cpu.__path__, "fastst.cpu."):
-            module = importlib.import_module(found.name)
-            if hasattr(module, "run_ranges"):
-                stack.enter_context(mock.patch.object(module, "run_ranges", _no_loops))
+        scalar = _fake_empty(dtype=torch.float32)
+        stack.enter_context(_in_cpu_kernels("run_ranges", _no_loops))
+        stack.enter_context(_in_cpu_kernels("empty", lambda *shape, dtype: scalar.new_empty(shape, dtype=dtype)))
         if importlib.util.find_spec("torch_scatter"):
             stack.enter_context(mock.patch.multiple("torch_scatter", segment_csr=_segment_csr, gather_csr=_gather_csr))
         yield
@@ -156,8 +167,12 @@ def peak_of(function: Callable[[], Any], *there_before: Tensor) -> Peak:
     return Peak(tracker.peak, held, tracker.largest, tracker.operations)
 
 
+@cache
 def fake_mode() -> FakeTensorMode:
-    """Its tensors mix with real ones: index tensors stay real, so that what depends on their values can be computed."""
+    """The one that all fake tensors here belong to.
+
+    They mix with real ones: index tensors stay real, so that what depends on their values can be computed.
+    """
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
@@ -191,6 +206,11 @@ def training_step_peak(contender: str, size: Size, checkpointed: bool = False) -
     if quadratic:
         raise RuntimeError(f"attention fell back on {quadratic}, which holds a matrix of frames by frames")
     return peak
+
+
+def _fake_empty(*shape: int, dtype: torch.dtype) -> Tensor:
+    with fake_mode():
+        return torch.empty(shape, dtype=dtype)
 
 
 def _fake_model(size: Size, mode: FakeTensorMode, checkpointed: bool) -> nn.Module:
@@ -295,7 +315,8 @@ def cuda_step(contender: str, size: Size, checkpointed: bool) -> int:
 
 def allocated_peak(step: Callable[[], Any]) -> int:
     """What torch's CPU allocator really gave out at a time during a step, beyond what there was before."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    in_torch = _in_cpu_kernels("empty", lambda *shape, dtype: torch.empty(shape, dtype=dtype))  # and not in numpy, which does not report
+    with in_torch, torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0
