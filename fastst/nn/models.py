@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from fastst.graph import SkeletonGraph, edge_exists
 from fastst.layouts import Layout
 from fastst.nn.layers import ATTENTIONS, EncoderLayer, GraphAttention, GraphConvolution
-from fastst.ops import edge_logits, gcn_norm, keep_probability, sample_edges
+from fastst.ops import edge_logits, gcn_norm, keep_probability, sample_edges, sample_from_embeddings
 
 GRAPH_MODES = ("fixed", "random", "learned")
 EVALUATIONS = ("sample", "threshold")
@@ -59,6 +59,14 @@ class Upstream(nn.Module):
         self.slot_bias = nn.Parameter(torch.zeros(graph.num_slots))
 
     def forward(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return edge_logits(*self.embeddings(poses, lengths), self.graph, self.slot_bias, lengths)
+
+    def sample(self, poses: Tensor, lengths: Tensor | None = None, **options: Any) -> Tensor:
+        """Kept edges, sampled from the priors without making them; the options are those of `fastst.ops.sample_from_embeddings`."""
+        return sample_from_embeddings(*self.embeddings(poses, lengths), self.graph, self.slot_bias, lengths=lengths, **options)
+
+    def embeddings(self, poses: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of the nodes, as receivers and as senders of edges.  # [B, T, J, C] twice"""
         T = poses.shape[1]
         h = self.input(poses) + self.joint + self._positions(T)[:, None]
         h = h + self._layer(self.graph_attention, h, self.graph, lengths)
@@ -69,7 +77,7 @@ class Upstream(nn.Module):
         for layer in self.encoder:
             h = self._layer(layer, h, visible)
         h = self.norm(h)
-        return edge_logits(self.query(h) / math.sqrt(h.shape[-1]), self.key(h), self.graph, self.slot_bias, lengths)
+        return self.query(h) / math.sqrt(h.shape[-1]), self.key(h)
 
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         return _checkpointed(layer, *inputs) if self.checkpoint_activations else layer(*inputs)
@@ -193,18 +201,17 @@ class GraphClassifier(nn.Module):
 
     def _kept(self, poses: Tensor, lengths: Tensor | None, seed: int, sample_ids: Tensor | None, evaluation: str) -> Tensor:
         B, T = poses.shape[:2]
-        exists = self._existing_edges(B, T, lengths, poses.device)
         if self.graph_mode == "fixed":
-            return exists
+            return self._existing_edges(B, T, lengths, poses.device)
         if self.graph_mode == "random":
-            logits = exists * math.log((1 - self.drop) / max(self.drop, 1e-30))
+            logits = poses.new_full((B, self.graph.num_slots, T), math.log((1 - self.drop) / max(self.drop, 1e-30)))
             return sample_edges(logits, self.graph, seed=seed, noise="logistic", sample_ids=sample_ids, lengths=lengths)
         assert self.upstream is not None
-        logits = self.upstream(poses, lengths)
         if evaluation == "threshold":
+            logits = self.upstream(poses, lengths)
             likely = keep_probability(logits, beta=self.sampling["beta"], noise=self.sampling["noise"]) > 0.5
-            return likely.to(logits.dtype) * exists
-        return sample_edges(logits, self.graph, seed=seed, sample_ids=sample_ids, lengths=lengths, **self.sampling)
+            return likely.to(logits.dtype) * self._existing_edges(B, T, lengths, poses.device)
+        return self.upstream.sample(poses, lengths, seed=seed, sample_ids=sample_ids, **self.sampling)
 
     def _existing_edges(self, B: int, T: int, lengths: Tensor | None, device: torch.device) -> Tensor:
         mask = edge_exists(self.graph.index(device).offset, T, lengths)
