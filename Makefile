@@ -3,7 +3,7 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 
-.PHONY: train test bench lint
+.PHONY: train test bench bench-compare bench-report lint
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
@@ -18,6 +18,12 @@ test: $(ENV)/.ready
 # JSON, tables and pictures land in .benchmarks/report; BENCH=--full runs everything.
 bench: $(ENV)/.ready
 	$(BIN)/pytest bench/ --benchmark-only $(BENCH)
+
+bench-compare: $(ENV)/.ready
+	$(BIN)/pytest-benchmark compare docs/benchmarks.json .benchmarks/report/benchmarks.json --columns median,iqr --sort fullname
+
+bench-report: $(ENV)/.ready
+	$(BIN)/python -m bench.report docs/benchmarks.json --readme README.md
 
 lint: $(ENV)/.ready
 	$(BIN)/ruff check --fix .
