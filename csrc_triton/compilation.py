@@ -93,7 +93,7 @@ def specialise(compilation: Compilation) -> tuple[dict[str, str], dict[str, Any]
     signature, constants, attributes = {}, {}, {}
     for position, parameter in enumerate(compilation.kernel.params):
         value = compilation.arguments[parameter.name]
-        kind = "constexpr" if parameter.is_constexpr else _kind(value)
+        kind = "constexpr" if parameter.is_constexpr else parameter.annotation_type or _kind(value)
         signature[parameter.name] = kind
         if kind == "constexpr":
             constants[parameter.name] = value
