@@ -54,11 +54,11 @@ def _per_node(kept: Tensor, num_joints: int) -> Tensor:
 
 
 def _node_tile(T: int, hops: int) -> dict[str, Any]:
-    """One joint: BS of its slots at a time over BT frames, eight values a thread. An edge list has one frame, and a warp for every node."""
+    """One joint: BS of its slots at a time over BT frames, four values a thread. An edge list has one frame, and a warp for every node."""
     BT = max(min(triton.next_power_of_2(T), 64), 1)
     if hops == 0:
         return {"BS": 32, "BT": 1, **launch_options(num_warps=1)}
-    return {"BS": 16, "BT": BT, **launch_options(num_warps=max(BT // 16, 1))}
+    return {"BS": 8, "BT": BT, **launch_options(num_warps=max(BT // 16, 1))}
 
 
 def _node_grid(B: int, T: int, num_joints: int, tile: dict[str, Any]) -> tuple[int]:
