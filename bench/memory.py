@@ -123,6 +123,8 @@ class _Memory:
     def view(self, *_: Any) -> _Memory:
         return self
 
+    reshape = view
+
 
 def _no_loops(kernel: Callable[..., None], count: int, *args: Any) -> None:
     """For `run_ranges`."""
