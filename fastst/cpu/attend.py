@@ -13,7 +13,7 @@ from torch import Tensor
 from fastst.cpu.functions import compile_loops, exp
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import VECTORS, leaky_sums, row_products, weighted_sum
-from fastst.cpu.products import WIDTH, array, frame_counts
+from fastst.cpu.products import WIDTH, array, frame_counts, node_dot
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -45,7 +45,7 @@ def attend_backward(
     dsrc, ddst = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, C, dtype=x_src.dtype)
     pieces = _pieces(B * T * J)
     datt = x_src.new_zeros(pieces, *att.shape)
-    mean = (y * dy).unflatten(-1, (len(att), -1)).sum(-1)  # Σ α dα over the edges into a node, which is y · dy
+    mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
     given = [array(v) for v in (x_src, x_dst, att, dy, log_sum, mean)]
     receivers = _receivers(index, lengths, B, T)
     run_ranges(_backward_receivers, pieces, *given, ddst.numpy(), datt.numpy(), *receivers, negative_slope, WIDTH)

@@ -32,7 +32,7 @@ def _log_of(x):
 
     def log32(x):
         # x = 2^e m with √½ <= m < √2, and log m = 2 atanh s with s = (m - 1) / (m + 1), |s| < 0.172, by its series
-        bits = bits_of(x)
+        bits: np.int32 = bits_of(x)
         e = np.int32((bits - np.int32(0x3F3504F3)) >> np.int32(23))
         m = float_of(np.int32(bits - (e << np.int32(23))))
         s = (m - np.float32(1)) / (m + np.float32(1))

@@ -169,7 +169,7 @@ def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tupl
     return counter, list(carried), close
 
 
-FRAMES, TILE = 4, 16  # frames that `run_sums` makes at once, and those that share one packed piece of memory
+FRAMES, TILE = 4, 32  # frames that `run_sums` makes at once, and those that share one packed piece of memory
 RUNS = (7, 5, 3, 1)  # how many slots in a row, of one pair of joints and of offsets that follow one another, `run_sums` has code for
 VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers
 
@@ -244,10 +244,14 @@ def pack_frames(typingctx, width, source, source_at, target, target_at, lo, hi):
     def codegen(context, b, signature, args):
         e = _Elements(b, source.dtype, W)
         from_, to = (b.gep(_data(context, b, signature, args, i), [args[i + 1]]) for i in (1, 3))
-        for v in range(TILE // e.lanes):
-            at = [_I64(v * e.lanes)]
-            mask = b.and_(e.mask(b.sub(args[6], at[0])), b.not_(e.mask(b.sub(args[5], at[0]))))
-            e.store(e.load(b.gep(from_, at), mask), b.gep(to, at), None)
+        whole = b.and_(b.icmp_signed("<=", args[5], _I64(0)), b.icmp_signed(">=", args[6], _I64(TILE)))
+        with b.if_else(whole) as (full, part):
+            for branch, masked in ((full, False), (part, True)):
+                with branch:
+                    for v in range(TILE // e.lanes):
+                        at = [_I64(v * e.lanes)]
+                        inside = b.and_(e.mask(b.sub(args[6], at[0])), b.not_(e.mask(b.sub(args[5], at[0])))) if masked else None
+                        e.store(e.load(b.gep(from_, at), inside), b.gep(to, at), None)
         return context.get_dummy_value()
 
     i = types.int64

@@ -1,6 +1,6 @@
 """The three sparse products on the CPU: A x, Aᵀ y, and q kᵀ at the edges. Same contract as `fastst.ops.sparse`.
 
-The sums of a skeleton go over tiles of 16 frames of one walk. What a tile needs is packed first, with zeros where no edge or frame exists, and the
+The sums of a skeleton go over tiles of 32 frames of one walk. What a tile needs is packed first, with zeros where no edge or frame exists, and the
 micro-kernel then runs over it without a condition: the edge values of all slots, in the order in which they are summed, and for two vectors of
 channels at a time the features of the tile's frames and of those within reach, few enough to stay in the first-level cache.
 
@@ -20,7 +20,6 @@ from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
 WIDTH = native_width()
-_BLOCK = 4  # tiles whose edge values are packed at once: whole cache lines of them
 _BITS = {torch.bfloat16: (torch.int16, np.int16), torch.float16: (torch.int16, np.uint16)}
 
 
@@ -48,6 +47,16 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     arrays = [array(v) for v in (q, k, values, index.dst_ptr, shift, k_offset, order * T, frame_counts(lengths, B, T))]
     run_ranges(_dot_tiles, B * -(-T // FRAMES), *arrays, hops, WIDTH)
     return values
+
+
+def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
+    """a · b of every node, head by head; 0 beyond the lengths.  # [B, T, J, C] twice -> [B, T, J, heads], at least float32"""
+    B, T, J, C = a.shape
+    compute = torch.promote_types(a.dtype, torch.float32)
+    dots = empty(B, T, J, heads, dtype=compute)
+    rows = (array(v.to(compute)).reshape(-1) for v in (a, b))
+    run_ranges(_dot_rows, B * T, *rows, dots.numpy().reshape(B * T, J * heads), C // heads, frame_counts(lengths, B, T).numpy())
+    return dots
 
 
 def _sum_slots(
@@ -146,18 +155,15 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
     frame, tiles = J * channels, (T + TILE - 1) // TILE
     rows, places = (pieces[0] + reach) * frame + pieces[1] * channels, pieces[2] * TILE
     packed_x = np.empty((TILE + 2 * reach) * frame, values.dtype)
-    packed_values = np.empty((_BLOCK, (len(slot_place) + len(own_place)) * TILE), values.dtype)
+    packed_values = np.empty((len(slot_place) + len(own_place)) * TILE, values.dtype)
     for tile in range(first, last):
-        b, number = tile // tiles, tile % tiles
-        t0, length = number * TILE, lengths[b]
+        b, t0 = tile // tiles, tile % tiles * TILE
+        length = lengths[b]
         frames = min(TILE, length - t0)
         y[b, t0 + max(0, frames) : t0 + TILE] = 0
         if frames <= 0:
             continue
-        if tile == first or number % _BLOCK == 0:
-            count = min(_BLOCK - number % _BLOCK, tiles - number)
-            _pack_values(packed_values, values, own, b, number, count, length, offset, slot_place, own_place, sign, width)
-        edge_values = packed_values[number % _BLOCK]
+        _pack_values(packed_values, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
         for c in range(0, C, channels):
             for f in range(frames + 2 * reach):
                 t = t0 - reach + f
@@ -169,26 +175,24 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
             for j in range(J):
                 for f in range(0, frames, FRAMES):
                     run_sums(
-                        width, packed_x, f * frame, edge_values, f, rows, places, bounds, j, frame,
+                        width, packed_x, f * frame, packed_values, f, rows, places, bounds, j, frame,
                         y, ((b * T + t0 + f) * J + j) * C + c, J * C, frames - f, C - c,
                     )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
-def _pack_values(packed, values, own, b, first, count, length, offset, slot_place, own_place, sign, width):
-    """The edge values of `count` tiles in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
+def _pack_values(packed, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
+    """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
     _, P, T = values.shape
     for s in range(P):
         shift = sign * offset[s]
+        lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
-        at = (b * P + s) * T + (shift if sign < 0 else 0)
-        for tile in range(first, first + count):
-            t = tile * TILE
-            lo, hi = max(0, -shift - t), min(TILE, length - t, length - shift - t)
-            pack_frames(width, values, at + t, packed[tile % _BLOCK], slot_place[s] * TILE, lo, hi)
+        at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
+        pack_frames(width, values, at, packed, slot_place[s] * TILE, lo, hi)
     for j in range(len(own_place)):
-        for t in range(first * TILE, (first + count) * TILE):
-            packed[t // TILE % _BLOCK, own_place[j] * TILE + t % TILE] = own[b, t, j] if t < length else 0
+        for f in range(TILE):
+            packed[own_place[j] * TILE + f] = own[b, t0 + f, j] if t0 + f < length else 0
 
 
 @numba.njit(nogil=True, cache=True)
@@ -232,3 +236,19 @@ def _dot_tiles(first, last, q, k, values, ptr, shift, k_offset, values_offset, l
                         values[b, values_offset[s] // T, t] = 0
                 for s in range(0, near, lanes):
                     dot_products(width, (0,), q, here + j * C, k, here, values, values_here, near_k, near_values, s, near, frame_size, C)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _dot_rows(first, last, a, b, dots, channels, lengths):
+    T, rows = len(dots) // len(lengths), dots.shape[1]
+    for frame in range(first, last):
+        if frame % T >= lengths[frame // T]:
+            dots[frame] = 0
+            continue
+        for row in range(rows):
+            at = (frame * rows + row) * channels
+            left, right = a[at : at + channels], b[at : at + channels]
+            total = dots.dtype.type(0)
+            for c in range(channels):
+                total += left[c] * right[c]
+            dots[frame, row] = total
