@@ -157,7 +157,7 @@ def _keep_chunks(
 ):  # fmt: skip
     kind = logits.dtype.type
     beta_, eps_ = kind(beta), kind(eps)
-    u, shift = np.empty(_CHUNK + 4, np.float32), np.empty(_CHUNK, logits.dtype)
+    u, gamma = np.empty(_CHUNK + 4, np.float32), np.empty(_CHUNK, logits.dtype)
     flat_logits, flat_kept = logits.reshape(-1), kept.reshape(-1)
     for item in range(first_item, last_item):
         b, row, first, number, lo, hi = _chunk(item, rows, count, lengths, offset, of_edge_list)
@@ -170,15 +170,17 @@ def _keep_chunks(
         if begin >= end:
             continue
         if of_edge_list:
-            shift[: end - begin] = bias[first + begin : first + end]
+            gamma[: end - begin] = bias[first + begin : first + end]
         else:
-            shift[: end - begin] = bias[row]
+            gamma[: end - begin] = bias[row]
         mine, here, out = u[begin:end], flat_logits[at + begin : at + end], flat_kept[at + begin : at + end]
+        # The result may be written over the logits, which are taken out first: loops that read and write one array don't become vectors.
         for i in range(len(out)):
-            gamma = here[i] + shift[i]
+            gamma[i] += here[i]
+        for i in range(len(out)):
             threshold = _threshold(kind(mine[i]), beta_, eps_, gumbel)
             # neither above nor not above: NaN, which must not look like a removed edge
-            out[i] = kind(1) if gamma > threshold else (kind(0) if gamma <= threshold else gamma)
+            out[i] = kind(1) if gamma[i] > threshold else (kind(0) if gamma[i] <= threshold else gamma[i])
 
 
 @compile_loops
