@@ -49,7 +49,7 @@ def attend_backward(
     given = [array(v) for v in (x_src, x_dst, att, dy, log_sum, mean)]
     receivers = _receivers(index, lengths, B, T)
     run_ranges(_backward_receivers, pieces, *given, ddst.numpy(), datt.numpy(), *receivers, negative_slope, WIDTH)
-    senders = (*(array(v) for v in (index.src_ptr, index.src_order, index.dst, -index.offset)), receivers[-1])
+    senders = (*(array(v) for v in (index.src_ptr, index.src_order, index.dst, -index.offset)), receivers[-2], _places(index.src_ptr))
     run_ranges(_backward_senders, pieces, *given, dsrc.numpy(), *senders, negative_slope, WIDTH)
     return dsrc, ddst, datt.sum(0)
 
@@ -59,7 +59,12 @@ def _pieces(nodes: int) -> int:
 
 
 def _receivers(index: GraphIndex, lengths: Tensor | None, B: int, T: int) -> tuple[np.ndarray, ...]:
-    return tuple(array(v) for v in (index.dst_ptr, index.dst_order, index.src, index.offset, frame_counts(lengths, B, T)))
+    return *(array(v) for v in (index.dst_ptr, index.dst_order, index.src, index.offset, frame_counts(lengths, B, T))), _places(index.dst_ptr)
+
+
+def _places(ptr: Tensor) -> np.ndarray:
+    """0, 1, … for the edges of a node, by more than a vector too many."""
+    return np.arange(int((ptr[1:] - ptr[:-1]).max()) + 16)
 
 
 @compile_loops
@@ -92,19 +97,18 @@ def _weighted_rows(values, x, offsets, places, count, y, y_at, channels, width):
 
 
 @compile_loops
-def _buffers(most, kind):
-    """For the edges of a node: their other ends, the offsets of those's features, places 0, 1, …, and two values; more than a vector too long."""
-    return (
-        np.empty(most + 16, np.int64), np.empty(most + 16, np.int64), np.arange(most + 16), np.empty(most + 16, kind), np.empty(most + 16, kind)
-    )  # fmt: skip
+def _buffers(places, kind):
+    """For the edges of a node: their other ends, the offsets of those's features, and two values; as long as `places`."""
+    most = len(places)
+    return np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, kind), np.empty(most, kind)
 
 
 @compile_loops
-def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset, lengths, negative_slope, width):
+def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset, lengths, places, negative_slope, width):
     _, T, J, C = x_src.shape
     H, channels = att.shape
     slope = att.dtype.type(negative_slope)
-    ends, offsets, places, score, _ = _buffers(np.max(ptr[1:] - ptr[:-1]), att.dtype)
+    ends, offsets, score, _ = _buffers(places, att.dtype)
     flat = log_sum.reshape(-1)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
@@ -129,11 +133,13 @@ def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset
 
 
 @compile_loops
-def _backward_receivers(first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, ptr, order, src, offset, lengths, negative_slope, width):
+def _backward_receivers(
+    first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, ptr, order, src, offset, lengths, places, negative_slope, width
+):
     _, T, J, C = x_src.shape
     H, channels = att.shape
     slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
-    ends, offsets, _, score, through = _buffers(np.max(ptr[1:] - ptr[:-1]), att.dtype)
+    ends, offsets, score, through = _buffers(places, att.dtype)
     flat_sum, flat_mean, flat = log_sum.reshape(-1), mean.reshape(-1), ddst.reshape(-1)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         flat[node * C : (node + 1) * C] = 0
@@ -155,11 +161,11 @@ def _backward_receivers(first, last, x_src, x_dst, att, dy, log_sum, mean, ddst,
 
 
 @compile_loops
-def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, ptr, order, dst, shift, lengths, negative_slope, width):
+def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, ptr, order, dst, shift, lengths, places, negative_slope, width):
     _, T, J, C = x_src.shape
     H, channels = att.shape
     slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
-    ends, offsets, places, alpha, through = _buffers(np.max(ptr[1:] - ptr[:-1]), att.dtype)
+    ends, offsets, alpha, through = _buffers(places, att.dtype)
     flat_sum, flat_mean = log_sum.reshape(-1), mean.reshape(-1)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _neighbours(node, T, J, ptr, order, dst, shift, lengths, ends)

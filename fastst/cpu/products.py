@@ -141,7 +141,8 @@ def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
         for group, length in enumerate(RUNS):
             for r in range(last + 1):
                 while lengths[r] >= length:
-                    pieces[:, count] = runs[:, r]
+                    for part in range(3):  # numba compiles the assignment of one array to another for seconds
+                        pieces[part, count] = runs[part, r]
                     count += 1
                     runs[0, r], runs[2, r], lengths[r] = runs[0, r] + length, runs[2, r] + length, lengths[r] - length
             bounds[j * len(RUNS) + group + 1] = count

@@ -169,14 +169,11 @@ def _keep_chunks(
         flat_kept[at + max(begin, end) : at + number] = 0
         if begin >= end:
             continue
-        if of_edge_list:
-            gamma[: end - begin] = bias[first + begin : first + end]
-        else:
-            gamma[: end - begin] = bias[row]
         mine, here, out = u[begin:end], flat_logits[at + begin : at + end], flat_kept[at + begin : at + end]
         # The result may be written over the logits, which are taken out first: loops that read and write one array don't become vectors.
+        mine_bias, stride = bias[first + begin if of_edge_list else row :], 1 if of_edge_list else 0
         for i in range(len(out)):
-            gamma[i] += here[i]
+            gamma[i] = here[i] + mine_bias[i * stride]
         for i in range(len(out)):
             threshold = _threshold(kind(mine[i]), beta_, eps_, gumbel)
             # neither above nor not above: NaN, which must not look like a removed edge
