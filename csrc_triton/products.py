@@ -1,4 +1,4 @@
-"""The three sparse products on a GPU: A x, Aᵀ y, and q kᵀ at the edges. Same contract as `fastst.ops.sparse`.
+"""The sparse products on a GPU: A x, Aᵀ y, q kᵀ at the edges, and a · b at the nodes. Same contract as `fastst.ops.sparse`.
 
 A program works on one joint and a tile of frames, and runs over the joint's slots; an edge of it at frame t reads the features of frame
 t + offset, so a slot's features are rows at a fixed stride and need no gathered indices. Away from a walk's ends all edges of a tile exist, and
@@ -48,6 +48,16 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     with on_device_of(q):
         _edge_dot[programs,](*arguments.values(), **launch_options(**options))
     return values
+
+
+def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
+    """a · b of every node, head by head; 0 beyond the lengths.  # [B, T, J, C] twice -> [B, T, J, heads], at least float32"""
+    a, b = a.contiguous(), b.contiguous()
+    dots = a.new_empty(*a.shape[:3], heads, dtype=torch.promote_types(a.dtype, torch.float32))
+    programs, arguments, options = _node_dot_launch(a, b, dots, lengths)
+    with on_device_of(a):
+        _node_dot[programs,](*arguments.values(), **launch_options(**options))
+    return dots
 
 
 def _product(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None, transposed: bool) -> Tensor:
@@ -104,6 +114,19 @@ def _edge_dot_launch(
         "C": C, "BT": BT, "BC": BC, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
     return B * tiles * J, arguments, {"num_warps": 2 if BT > 16 else 1}
+
+
+def _node_dot_launch(a: Tensor, b: Tensor, dots: Tensor, lengths: Tensor | None) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Number of programs, arguments and options of the launch."""
+    C = a.shape[3] // max(1, dots.shape[3])
+    BC = min(64, triton.next_power_of_2(max(1, C)))
+    rows_a_program = max(1, 1024 // BC)
+    arguments = {
+        "a_ptr": a, "b_ptr": b, "dots_ptr": dots, "lengths_ptr": lengths,
+        "rows": dots.numel(), "T": dots.shape[1], "rows_a_frame": dots.shape[2] * dots.shape[3], "C": C, "EVEN": C % BC == 0,
+        "BR": rows_a_program, "BC": BC,
+    }  # fmt: skip
+    return triton.cdiv(dots.numel(), rows_a_program), arguments, {"num_warps": 4}
 
 
 def _tile(B: int, T: int, J: int, C: int, most: int) -> tuple[int, int]:
@@ -245,6 +268,26 @@ def _edge_dot(
         tl.store(values_ptr + b * values_stride_b + values_at, dots, (slots < last)[:, None] & (t < T)[None, :])
 
 
+@triton.jit
+def _node_dot(
+    a_ptr, b_ptr, dots_ptr, lengths_ptr, rows, T, rows_a_frame, C, EVEN: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr
+):  # fmt: skip
+    """dots[row] = a[row] · b[row] for BR rows of C channels; a row is a head of a node."""
+    dtype: tl.constexpr = tl.float64 if a_ptr.dtype.element_ty == tl.float64 else tl.float32
+    row = tl.program_id(0).to(tl.int64) * BR + tl.arange(0, BR)
+    frame = row // rows_a_frame
+    live = row < rows
+    if lengths_ptr is not None:
+        live = live & (frame % T < tl.load(lengths_ptr + frame // T, row < rows, 0))
+    c = tl.arange(0, BC)
+    total = tl.zeros((BR, BC), dtype)
+    for c0 in range(0, C, BC):
+        inside = live[:, None] if EVEN else live[:, None] & (c0 + c < C)[None, :]
+        at = (row * C)[:, None] + (c0 + c)[None, :]
+        total = tl.fma(tl.load(a_ptr + at, inside, 0.0).to(dtype), tl.load(b_ptr + at, inside, 0.0).to(dtype), total)
+    tl.store(dots_ptr + row, tl.sum(total, 1), row < rows)
+
+
 def compilations(dtype: str) -> list[Compilation]:
     """The three products on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels."""
     B, T, C, graph = 8, 60, 64, SkeletonGraph("coco18", 3)
@@ -276,6 +319,10 @@ def compilations(dtype: str) -> list[Compilation]:
             "edge_dot", _edge_dot, arguments, work=work, programs=programs, bytes_moved=moved, bytes_least=least, feature_bytes=window, **options
         )
     )
+    dots = torch.empty(B, T, J, 1, dtype=torch.float32, device="meta")
+    programs, arguments, options = _node_dot_launch(x, x, dots, lengths)
+    least = 2 * features + dots.nbytes
+    found.append(Compilation("node_dot", _node_dot, arguments, work=work, programs=programs, bytes_moved=least, bytes_least=least, **options))
     return found
 
 

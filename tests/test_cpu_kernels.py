@@ -99,6 +99,26 @@ def test_results_begin_on_a_cache_line():
             assert tensor.data_ptr() % 64 == 0
 
 
+def test_a_batch_of_no_walks():
+    x, k, values, own = inputs(0, 5, 8, torch.float32)
+    index = GRAPH.index()
+    for found in (products.gather_sum(x, values, index, 2, None, own), products.scatter_sum(x, values, index, 2, None)):
+        assert found.shape == x.shape
+    assert products.edge_dot(x, k, index, 2, None).shape == values.shape
+    assert products.node_dot(x, k, 2, None).shape == (0, 5, 18, 2)
+
+
+@pytest.mark.parametrize("module", [sparse, products], ids=["torch", "cpu"])
+def test_products_of_nodes(module):
+    a, b, _, _ = inputs(2, 5, 12, torch.bfloat16)
+    found = module.node_dot(a, b, 3, torch.tensor([5, 2]))
+    wanted = torch.einsum("btjhc,btjhc->btjh", a.double().unflatten(-1, (3, 4)), b.double().unflatten(-1, (3, 4)))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found[0].double(), wanted[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1, :2].double(), wanted[1, :2], atol=1e-5, rtol=1e-5)
+    assert (found[1, 2:] == 0).all()
+
+
 def test_long_runs_of_offsets_and_many_tiles():
     """Hops beyond the run lengths that the micro-kernel knows, a walk of several blocks of tiles, a chunk that begins inside one."""
     graph = SkeletonGraph("coco17", 5)

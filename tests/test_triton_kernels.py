@@ -190,3 +190,15 @@ def test_strides_of_more_than_32_bits(function, far, huge):
     inputs |= moved
     found = function(inputs["x"], inputs["values"], index, 1, None, inputs["diagonal"])
     torch.testing.assert_close(found, wanted, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("heads", "C"), [(1, 3), (2, 12), (1, 65)])
+def test_products_of_nodes(heads: int, C: int, dtype: torch.dtype):
+    a, b = torch.randn(2, 2, 5, 7, C, generator=generator()).to(dtype)
+    a[1, 3] = float("nan")
+    lengths = torch.tensor([5, 3])
+    found = products.node_dot(a.to(DEVICE), b.to(DEVICE), heads, lengths.to(DEVICE)).cpu()
+    wanted = sparse.node_dot(a, b, heads, lengths)
+    assert found.dtype == wanted.dtype
+    torch.testing.assert_close(found, wanted)

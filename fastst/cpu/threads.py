@@ -20,6 +20,8 @@ _pool_size = 0
 def run_ranges(kernel: Callable[..., None], count: int, *args: Any) -> None:
     """Calls `kernel(first, last, *args)` for ranges that cover 0 … count - 1, as many at a time as `torch.get_num_threads()` says."""
     threads = min(torch.get_num_threads(), count)
+    if count == 0:
+        return
     if threads <= 1:
         kernel(0, count, *args)
         return

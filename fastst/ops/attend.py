@@ -122,7 +122,7 @@ def _backward(
     dsenders = _unfold_heads(sparse.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
     dalpha = _unfold_edges(sparse.edge_dot(folded_dy, _fold_heads(senders, heads), graph, hops, folded_lengths), heads)
     # dα of the softmax: α (dα - Σ α dα), and the sum over a node's edges is y · dy.
-    mean = (y.to(dtype) * dy).unflatten(-1, (heads, -1)).sum(-1).permute(2, 0, 1, 3)  # [J, B, T, heads]
+    mean = sparse.node_dot(y, dy, heads, lengths).permute(2, 0, 1, 3)  # [J, B, T, heads]
     dscores = alpha * (dalpha - mean[graph.dst.long()])
     through_src, dreceivers, datt = _edge_scores_backward(dscores, senders, receivers, att.to(dtype), graph, hops, negative_slope)
     return (dsenders + through_src).to(x_src.dtype), dreceivers.to(x_dst.dtype), datt.to(att.dtype)

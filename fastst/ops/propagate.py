@@ -79,9 +79,7 @@ def _backward(
     dweight = product.edge_dot(dy, x, graph, hops, lengths).to(weight.dtype)
     if self_weight is None:
         return dx, dweight, x.new_empty(0)
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    dself = (dy.to(dtype) * x.to(dtype)).sum(-1)
-    return dx, dweight, sparse.mask_frames(dself, lengths).to(self_weight.dtype)
+    return dx, dweight, product.node_dot(dy, x, 1, lengths).squeeze(-1).to(self_weight.dtype)
 
 
 @_backward.register_fake

@@ -1,4 +1,4 @@
-"""The three products from which every operation is built, in torch operations: over a skeleton's block band, or over an edge list's CSR matrix.
+"""The products from which every operation is built, in torch operations: over a skeleton's block band, or over an edge list's CSR matrix.
 
 With A[to, from] the matrix of edge values: `gather_sum` is A x, `scatter_sum` is Aᵀ y, `edge_dot` is (q kᵀ) at the edges. The gradients of each
 are the other two. What stands at edges that don't exist and beyond a walk's length is not looked at, and 0 is written there.
@@ -79,6 +79,12 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     blocks = torch.bmm(queries.view(-1, J, D), _windows(k, hops).transpose(1, 2))
     column = (index.dst * (2 * hops + 1) + index.offset + hops) * J + index.src
     return mask_edges(blocks.view(B, T + hops, -1)[:, :T].index_select(2, column).transpose(1, 2), index.offset, lengths)
+
+
+def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
+    """a · b of every node, head by head; 0 beyond the lengths.  # [B, T, J, C] twice -> [B, T, J, heads], at least float32"""
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    return mask_frames((a.to(dtype) * b.to(dtype)).unflatten(-1, (heads, -1)).sum(-1), lengths)
 
 
 def _masked(x: Tensor, values: Tensor, index: GraphIndex, lengths: Tensor | None, diagonal: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
