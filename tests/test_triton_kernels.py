@@ -10,7 +10,7 @@ from graphs import CASES, Case, generator, lifted, names
 from torch import Tensor
 
 from fastst import EdgeList, Layout, SkeletonGraph
-from fastst.ops import edge_logits, propagate, use_backend
+from fastst.ops import edge_logits, propagate, sparse, use_backend
 
 products = pytest.importorskip("csrc_triton.products", reason="triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
