@@ -412,6 +412,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, command: Command) -> None:
 def test_a_backend_that_is_not_there(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     if name == "triton" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setenv("FASTST_BACKEND", name)
     refused(command(train, "--data", write_npz(tmp_path / "walks.npz"), "--out", tmp_path / "run", *TINY), repr(name))
 

@@ -259,3 +259,13 @@ def test_the_frontier_is_computed_on_both_of_its_sides():
     assert found["peak"] <= 30 * 10**6 < found["not_peak"]
     assert found["T"] < found["not_T"] <= found["T"] * 1.011 + 1
     assert training_step_peak("fastst_cpu", Size(2, found["T"], 1, 16, 2)).peak == found["peak"]
+
+
+def test_the_profile_of_a_training_step_knows_its_groups():
+    from bench.training_step import GROUPS, OTHERS, group_of
+
+    names = ("aten::addmm", "aten::_scaled_dot_product_flash_attention_for_cpu_backward", "fastst::propagate_backward")
+    assert [group_of(name) for name in names] == list(GROUPS)
+    assert group_of("aten::add") == OTHERS
+    committed = (Path(__file__).parent.parent / "docs/training_step.md").read_text(encoding="utf-8")
+    assert all(group in committed for group in (*GROUPS, OTHERS))
