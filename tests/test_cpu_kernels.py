@@ -238,3 +238,18 @@ def test_later_processes_find_the_compiled_code(tmp_path):
     )
     assert second < first / 2
     assert list(tmp_path.rglob("*.nbi"))
+
+
+def test_works_while_python_ends():
+    code = """
+import atexit, torch
+from fastst import SkeletonGraph
+from fastst.ops import propagate
+torch.set_num_threads(3)
+graph = SkeletonGraph("coco17", 1)
+run = lambda: propagate(torch.ones(5, 40, 17, 4), torch.ones(5, graph.num_slots, 40), graph)
+before = run()
+atexit.register(lambda: print("the same:", torch.equal(run(), before)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "the same: True"

@@ -3,7 +3,7 @@ import torch
 from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
 from fastst import SkeletonGraph
-from fastst.ops import edge_logits
+from fastst.ops import edge_logits, use_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -58,3 +58,13 @@ def test_errors_name_the_argument(change, error, message):
     arguments = {"q": torch.zeros(2, 5, 18, 4), "k": torch.zeros(2, 5, 18, 4), "graph": SkeletonGraph("coco18", 1)}
     with pytest.raises(error, match=message):
         edge_logits(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_the_bias_does_not_change_the_dtype(backend: str):
+    graph = SkeletonGraph("coco18", 1)
+    q = torch.randn(1, 3, 18, 4)
+    with use_backend(backend):
+        assert edge_logits(q, q, graph, torch.zeros(graph.num_slots, dtype=torch.float64)).dtype == torch.float32
+    with pytest.raises(TypeError, match="bias must be a tensor, got list"):
+        edge_logits(q, q, graph, [0.0])

@@ -98,8 +98,8 @@ def test_threshold_keeps_the_likelier_half_and_needs_no_noise():
 
 def test_positions_are_interpolated_beyond_the_trained_length():
     upstream = Upstream(SkeletonGraph("coco18", 1), 2, 8, frames=5, heads=2, encoder_layers=1, attention="factorized")
-    assert torch.equal(upstream._positions(3), upstream.position[:3])
-    longer = upstream._positions(9)
+    assert torch.equal(upstream._positions(3, None), upstream.position[:3])
+    longer = upstream._positions(9, None)[0]
     torch.testing.assert_close(longer[::2], upstream.position)
     torch.testing.assert_close(longer[1], (upstream.position[0] + upstream.position[1]) / 2)
 
@@ -168,3 +168,22 @@ def test_compiles_as_one_graph():
 def test_errors(options, message):
     with pytest.raises(ValueError, match=message):
         small(**{"graph": "learned", **options})
+
+
+def test_padding_changes_nothing_beyond_the_trained_length_too():
+    """Positions are stretched by a walk's own length, and what stands in its padding reaches neither results nor gradients."""
+    torch.manual_seed(0)
+    model = GraphClassifier("coco18", 3, layers=2, hidden=16, frames=6, heads=2)
+    walks, lengths, ids = torch.randn(2, 9, 18, 2), torch.tensor([9, 4]), torch.tensor([3, 5])
+    padded = torch.full((2, 14, 18, 2), float("nan"))
+    padded[0, :9], padded[1, :4] = walks[0], walks[1, :4]
+    alone, together = model(walks, lengths, sample_ids=ids), model(padded, lengths, sample_ids=ids)
+    assert torch.equal(alone.kept, together.kept[..., :9])
+    torch.testing.assert_close(alone.logits, together.logits)
+    together.logits.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_a_misspelled_evaluation_is_an_error():
+    with pytest.raises(ValueError, match="evaluation must be one of sample, threshold, got 'treshold'"):
+        GraphClassifier("coco18", 3, hidden=8, heads=2)(torch.zeros(1, 4, 18, 2), evaluation="treshold")

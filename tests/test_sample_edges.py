@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
@@ -85,6 +86,36 @@ def test_seeds_count_modulo_2_to_the_64():
             assert torch.equal(sample_edges(logits, GRAPH, seed=2**63), sample_edges(logits, GRAPH, seed=-(2**63)))
 
 
+def test_any_whole_number_is_a_seed():
+    logits = torch.zeros(1, GRAPH.num_slots, 9)
+    for seed in (np.int64(3), np.uint64(3), torch.tensor(3)):
+        assert torch.equal(sample_edges(logits, GRAPH, seed=seed), sample_edges(logits, GRAPH, seed=3))
+    assert torch.equal(sample_edges(logits, GRAPH, seed=np.uint64(2**63)), sample_edges(logits, GRAPH, seed=2**63))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_eps_keeps_or_removes_every_edge(dtype: torch.dtype, backend: str):
+    logits = torch.zeros(1, GRAPH.num_slots, 500, dtype=dtype)
+    with use_backend(backend):
+        for options in ({"eps": 2.0**-24, "beta": 1e3}, {"eps": 0.5, "noise": "logistic"}):
+            kept = sample_edges(logits, GRAPH, seed=1, **options)
+            assert ((kept == 0) | (kept == 1)).all()
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_logits_where_no_edge_exists_are_not_looked_at(backend: str):
+    logits = torch.zeros(1, GRAPH.num_slots, 5)
+    logits[0][~GRAPH.edge_mask(5)] = float("nan")
+    logits.requires_grad_()
+    with use_backend(backend):
+        for estimator in ("identity", "sigmoid"):
+            kept = sample_edges(logits, GRAPH, seed=1, estimator=estimator)
+            (gradient,) = torch.autograd.grad(kept.sum(), logits)
+            assert kept.isfinite().all()
+            assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("noise", ["gumbel", "logistic"])
 def test_float32_keeps_what_float64_keeps_away_from_the_threshold(noise: str):
     logits = torch.randn(2, GRAPH.num_slots, 50, dtype=torch.float64)
@@ -128,6 +159,8 @@ def test_half_precision_logits():
     ("change", "error", "message"),
     [
         ({"beta": 0.0}, ValueError, "beta must be above 0, got 0.0"),
+        ({"eps": 1e-3}, ValueError, "eps must be at most 2⁻²⁴"),
+        ({"seed": 3.5}, TypeError, "seed must be a whole number, got 3.5"),
         ({"tau": -1.0}, ValueError, "tau must be above 0"),
         ({"noise": "normal"}, ValueError, "noise must be one of gumbel, logistic, got 'normal'"),
         ({"estimator": "none"}, ValueError, "estimator must be one of identity, sigmoid"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -27,7 +27,12 @@ def run_ranges(kernel: Callable[..., None], count: int, *args: Any) -> None:
         return
     bounds = [count * i // threads for i in range(threads + 1)]
     pool = _threads(threads - 1)
-    others = [pool.submit(kernel, bounds[i], bounds[i + 1], *args) for i in range(1, threads)]
+    others: list[Future[None]] = []
+    try:
+        for i in range(1, threads):
+            others.append(pool.submit(kernel, bounds[i], bounds[i + 1], *args))  # noqa: PERF401 (those before a failure must be kept)
+    except RuntimeError:  # Python is ending and starts no more threads
+        kernel(bounds[len(others) + 1], count, *args)
     kernel(0, bounds[1], *args)
     for other in others:
         other.result()

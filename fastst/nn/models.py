@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from fastst.graph import SkeletonGraph, edge_exists
 from fastst.layouts import Layout
 from fastst.nn.layers import ATTENTIONS, EncoderLayer, GraphAttention, GraphConvolution
 from fastst.ops import edge_logits, gcn_norm, keep_probability, sample_edges, sample_from_embeddings
+from fastst.ops.sparse import mask_frames
 
 GRAPH_MODES = ("fixed", "random", "learned")
 EVALUATIONS = ("sample", "threshold")
@@ -68,7 +68,7 @@ class Upstream(nn.Module):
     def embeddings(self, poses: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Of the nodes, as receivers and as senders of edges.  # [B, T, J, C] twice"""
         T = poses.shape[1]
-        h = self.input(poses) + self.joint + self._positions(T)[:, None]
+        h = self.input(poses) + self.joint + self._positions(T, lengths).unsqueeze(-2)
         h = h + self._layer(self.graph_attention, h, self.graph, lengths)
         visible = None
         if lengths is not None:
@@ -82,10 +82,20 @@ class Upstream(nn.Module):
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         return _checkpointed(layer, *inputs) if self.checkpoint_activations else layer(*inputs)
 
-    def _positions(self, T: int) -> Tensor:
-        if len(self.position) >= T:
+    def _positions(self, T: int, lengths: Tensor | None) -> Tensor:
+        """One for every frame, stretched over a walk that is longer than the trained windows: by its own length, not by its batch's.
+
+        # [T, C], or [B, T, C]
+        """
+        frames = len(self.position)
+        if frames >= T:
             return self.position[:T]
-        return interpolate(self.position.T[None], size=T, mode="linear", align_corners=True)[0].T
+        longest = torch.full((1,), T, device=self.position.device) if lengths is None else lengths.clamp(min=frames)
+        at = torch.arange(T, device=self.position.device) * ((frames - 1) / (longest - 1).clamp(min=1))[:, None]  # [B, T]
+        before = at.long().clamp(max=max(0, frames - 2))
+        after = (before + 1).clamp(max=frames - 1)
+        fraction = (at - before).clamp(max=1).to(self.position.dtype).unsqueeze(-1)
+        return torch.lerp(self.position[before], self.position[after], fraction)
 
 
 class Downstream(nn.Module):
@@ -183,8 +193,14 @@ class GraphClassifier(nn.Module):
         """Poses `[B, T, J, D]`, lengths `[B]` frames (None: all T), seed and sample_ids as in `sample_edges`.
 
         `evaluation="threshold"` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).
+
+        Raises:
+            ValueError: an evaluation that does not exist.
         """
-        poses = (poses - self.pose_mean) / self.pose_scale
+        if evaluation not in EVALUATIONS:
+            raise ValueError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {evaluation!r}")
+        # What stands beyond a walk's length counts for nothing, not even as 0 times NaN in a gradient.
+        poses = mask_frames((poses - self.pose_mean) / self.pose_scale, lengths)
         kept = self._kept(poses, lengths, seed, sample_ids, evaluation)
         logits, embedding = self.downstream(poses, kept, lengths)
         return Classification(logits, kept, embedding)

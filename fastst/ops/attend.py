@@ -7,7 +7,7 @@ from torch.nn.functional import leaky_relu
 from fastst.graph import Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
-from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
+from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, lower
 from fastst.ops.propagate import dense_adjacency
 from fastst.ops.registration import operation
 
@@ -45,6 +45,7 @@ def attend(
     C = x_src.shape[-1]
     if heads < 1 or C % heads:
         raise ValueError(f"heads must divide the channels C = {C}, got {heads}")
+    check_float("att", att)
     if list(att.shape) != [heads, C // heads]:
         raise ValueError(f"att must be [heads, C // heads] = {[heads, C // heads]}, got {list(att.shape)}")
     check_device("att", att, "x_src", x_src)

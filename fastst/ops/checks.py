@@ -20,7 +20,7 @@ def check_graph(graph: Graph) -> None:
 def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | None = None) -> Tensor:
     """Node features, lifted to `[B, T, J, C]`. `like`: name and value of an argument that has to agree in shape, dtype and device."""
     check_graph(graph)
-    _check_float(name, x)
+    check_float(name, x)
     if isinstance(graph, EdgeList):
         if x.ndim != 3 or x.shape[1] != graph.num_joints:
             raise ValueError(f"{name} must be [B, N, C] with N = {graph.num_joints} as in {graph}, got {list(x.shape)}")
@@ -38,7 +38,7 @@ def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | N
 def check_edges(name: str, values: Tensor, graph: Graph, B: int | None = None, T: int | None = None) -> Tensor:
     """Edge values, lifted to `[B, P, T]`."""
     check_graph(graph)
-    _check_float(name, values)
+    check_float(name, values)
     if isinstance(graph, EdgeList):
         if values.ndim != 2 or values.shape[1] != graph.num_slots or (B is not None and values.shape[0] != B):
             raise ValueError(f"{name} must be [B, E] with {_size('B', B)}E = {graph.num_slots} as in {graph}, got {list(values.shape)}")
@@ -51,7 +51,7 @@ def check_edges(name: str, values: Tensor, graph: Graph, B: int | None = None, T
 
 def check_per_node(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
     """One value a node, lifted to `[B, T, J]`."""
-    _check_float(name, values)
+    check_float(name, values)
     expected = [B, graph.num_joints] if isinstance(graph, EdgeList) else [B, T, graph.num_joints]
     if list(values.shape) != expected:
         raise ValueError(f"{name} must be {expected}, one value for every node, got {list(values.shape)}")
@@ -87,7 +87,7 @@ def lower(graph: Graph, values: Tensor, dim: int) -> Tensor:
     return values.squeeze(dim) if isinstance(graph, EdgeList) else values
 
 
-def _check_float(name: str, value: Tensor) -> None:
+def check_float(name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if not value.is_floating_point():

@@ -6,7 +6,7 @@ from torch import Tensor
 from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import current_backend, products
-from fastst.ops.checks import check_device, check_lengths, check_nodes, lower
+from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, lower
 from fastst.ops.registration import operation
 
 
@@ -39,6 +39,7 @@ def check_embeddings(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, le
     receivers = check_nodes("q", q, graph)
     senders = check_nodes("k", k, graph, like=("q", q))
     if bias is not None:
+        check_float("bias", bias)
         if list(bias.shape) != [graph.num_slots]:
             raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
         check_device("bias", bias, "q", q)
@@ -67,7 +68,7 @@ def logits_dtype(q: Tensor) -> torch.dtype:
 def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str) -> Tensor:
     graph = GraphIndex(*index)
     logits = products(backend).edge_dot(q, k, graph, hops, lengths)
-    return logits if bias is None else sparse.mask_edges(logits + bias[:, None], graph.offset, lengths)
+    return logits if bias is None else sparse.mask_edges(logits + bias.to(logits.dtype)[:, None], graph.offset, lengths)
 
 
 @_forward.register_fake

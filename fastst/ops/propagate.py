@@ -33,8 +33,8 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     edges = check_edges("weight", weight, graph, B, T)
     check_device("weight", weight, "x", x)
     if self_weight is not None:
-        check_device("self_weight", self_weight, "x", x)
         self_weight = check_per_node("self_weight", self_weight, graph, B, T)
+        check_device("self_weight", self_weight, "x", x)
     lengths = check_lengths(lengths, graph, B, ("x", x))
     backend = current_backend(x.device.type)
     if backend == "reference":

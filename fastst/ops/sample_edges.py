@@ -1,5 +1,7 @@
 """Which edges stay: the straight-through Gumbel sampling of the paper (Eq. 2 and 3)."""
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from fastst.ops.registration import operation
 
 NOISES = ("gumbel", "logistic")
 ESTIMATORS = ("identity", "sigmoid")
+_MOST_EPS = 2.0**-24  # what the largest u lacks to 1
 
 
 def sample_edges(
@@ -52,7 +55,7 @@ def sample_edges(
     edges = check_edges("logits", logits, graph)
     B = len(edges)
     lengths = check_lengths(lengths, graph, B, ("logits", logits))
-    sample_ids = check_sampling(B, ("logits", logits), beta, tau, eps, noise, estimator, sample_ids)
+    seed, sample_ids = check_sampling(B, ("logits", logits), seed, beta, tau, eps, noise, estimator, sample_ids)
     options = (float(beta), float(tau), float(eps), noise, estimator)
     backend = current_backend(logits.device.type)
     if backend == "reference":
@@ -76,7 +79,8 @@ def reference(
 ) -> Tensor:
     """Eq. 2 and 3 as printed; the straight-through gradient by adding what is 0 in value."""
     _, P, T = logits.shape
-    gamma = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    offset = graph.index(logits.device).offset
+    gamma = sparse.mask_edges(logits, offset, lengths).to(torch.promote_types(logits.dtype, torch.float32))
     u = edge_uniform(seed, sample_ids, P, T, isinstance(graph, EdgeList)).to(gamma.dtype)
     if noise == "gumbel":
         z = (gamma - torch.log(-beta * torch.log(u + eps) + eps)) / tau
@@ -85,7 +89,7 @@ def reference(
     soft = z if estimator == "identity" else torch.sigmoid(z)
     soft = torch.where(soft.isinf(), 0, soft)  # whose difference with itself is no number
     kept = torch.round(torch.sigmoid(z)).detach() + (soft - soft.detach())
-    return sparse.mask_edges(kept, graph.index(logits.device).offset, lengths).to(logits.dtype)
+    return sparse.mask_edges(kept, offset, lengths).to(logits.dtype)
 
 
 def signed(seed: int) -> int:
@@ -94,17 +98,24 @@ def signed(seed: int) -> int:
 
 
 def check_sampling(
-    B: int, like: tuple[str, Tensor], beta: float, tau: float, eps: float, noise: str, estimator: str, sample_ids: Tensor | None
-) -> Tensor:
-    """The options, and the numbers that stand for the walks."""
+    B: int, like: tuple[str, Tensor], seed: int, beta: float, tau: float, eps: float, noise: str, estimator: str, sample_ids: Tensor | None
+) -> tuple[int, Tensor]:
+    """The options; the seed and the numbers that stand for the walks."""
+    if not isinstance(seed, int):
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise TypeError(f"seed must be a whole number, got {seed!r}") from None
     for name, value in (("beta", beta), ("tau", tau), ("eps", eps)):
         if not value > 0:
             raise ValueError(f"{name} must be above 0, got {value}")
     check_choice("noise", noise, NOISES)
     check_choice("estimator", estimator, ESTIMATORS)
+    if noise == "gumbel" and eps > _MOST_EPS:
+        raise ValueError(f"eps must be at most 2⁻²⁴ = {_MOST_EPS:.3g}, so that Eq. 2 takes no logarithm of a negative number; got {eps}")
     if sample_ids is None:
-        return torch.arange(B, device=like[1].device)
-    return check_per_walk("sample_ids", sample_ids, B, like)
+        return seed, torch.arange(B, device=like[1].device)
+    return seed, check_per_walk("sample_ids", sample_ids, B, like)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -46,7 +46,7 @@ def sample_from_embeddings(
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
     """
     receivers, senders, lengths = check_embeddings(q, k, graph, bias, lengths)
-    sample_ids = check_sampling(len(q), ("q", q), beta, tau, eps, noise, estimator, sample_ids)
+    seed, sample_ids = check_sampling(len(q), ("q", q), seed, beta, tau, eps, noise, estimator, sample_ids)
     options = (float(beta), float(tau), float(eps), noise, estimator)
     backend = current_backend(q.device.type)
     if backend == "reference":
