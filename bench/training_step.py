@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.works import PAPER
 from fastst.nn import GraphClassifier
 
-MODELS = {"smallest: 2 layers, 1 hop": (2, 1), "default: 4 layers, 1 hop": (4, 1), "largest: 16 layers, 3 hops": (16, 3)}
+MODELS = {"smallest: 2 layers, 1 hop": (2, 1), "largest: 16 layers, 3 hops": (16, 3)}
 ATTENTIONS = ("full", "factorized")
 GROUPS: dict[str, tuple[str, ...]] = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
