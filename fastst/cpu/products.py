@@ -1,4 +1,4 @@
-"""The three sparse products on the CPU: A x, Aᵀ y, and q kᵀ at the edges. Same contract as `fastst.ops.sparse`.
+"""The sparse products on the CPU: A x, Aᵀ y, q kᵀ at the edges, and a · b at the nodes. Same contract as `fastst.ops.sparse`.
 
 The sums of a skeleton go over tiles of 32 frames of one walk. What a tile needs is packed first, with zeros where no edge or frame exists, and the
 micro-kernel then runs over it without a condition: the edge values of all slots, in the order in which they are summed, and for two vectors of
