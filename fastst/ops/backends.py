@@ -112,7 +112,7 @@ def products(backend: str) -> ModuleType:
 
 def compiled(operation: str, backend: str) -> ModuleType | None:
     """The module with the backend's kernels of an operation; None for `torch`, which has none."""
-    if backend not in _ROOMS or importlib.util.find_spec(f"{_ROOMS[backend]}.{operation}") is None:
+    if backend not in _ROOMS:
         return None
     return importlib.import_module(f"{_ROOMS[backend]}.{operation}")  # only now: numba and triton take a while to import
 

@@ -41,6 +41,7 @@ def sample_edges(
 
     Args:
         logits: γ, `[B, P, T]`, or `[B, E]` for an `EdgeList`.
+        eps: ε; at most 2⁻²⁴ for `noise="gumbel"`, beyond which Eq. 2 would take the logarithm of a negative number.
         seed: any whole number, used modulo 2⁶⁴. The same seed keeps the same edges, on every backend and device.
         sample_ids: `[B]` whole numbers that stand for the walks in the random numbers, a dataset index say; without them the position in the
             batch. With them a walk's graph does not depend on the batch or on padding.
