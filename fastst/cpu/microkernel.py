@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-_I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+_I1, _BYTE, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 
 
 def native_width() -> tuple[int, ...]:
@@ -143,6 +143,13 @@ def _data(context: Any, builder: Any, signature: Any, args: Any, number: int) ->
     return context.make_array(signature.args[number])(context, builder, args[number]).data
 
 
+def _prefetch(builder: Any, pointer: Any, to_write: bool) -> None:
+    """Has the line of memory at an address fetched into the first-level cache. An address that isn't one does no harm."""
+    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+    builder.call(function, [builder.bitcast(pointer, _BYTE.as_pointer()), _I32(int(to_write)), _I32(3), _I32(1)])
+
+
 def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tuple[Any, list[Any], Any]:
     """Opens a loop over [lo, hi) that carries values: returns the counter, the values, and `close(next values)`, which leaves the builder behind
     the loop and returns the values at its end."""
@@ -176,7 +183,7 @@ VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors
 
 @intrinsic
 def run_sums(typingctx, width, x, x_at, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count):
-    """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · TILE + f] · x[rows[r] + (i + f) · frame + c].
+    """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
     x and values are packed (see `pack_channels`, `pack_frames`): nothing is masked. The runs of n = RUNS[g] slots are `bounds[joint · G + g]` up
     to the next bound. A row of x is loaded once for all frames and slots of a run that need it. Writes the first `frames` of four frames,
@@ -189,6 +196,9 @@ def run_sums(typingctx, width, x, x_at, values, values_at, rows, slots, bounds, 
         data = {n: _data(context, b, signature, args, i) for i, n in ((1, "x"), (3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (10, "y"))}
         x0, v0, frame_ = b.gep(data["x"], [args[2]]), b.gep(data["values"], [args[4]]), args[9]
         bound = b.gep(data["bounds"], [b.mul(args[8], _I64(len(RUNS)))])
+        y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[11]])
+        for f in range(FRAMES):  # without, the stores at the end wait for memory one after the other
+            _prefetch(b, b.gep(y0, [b.mul(args[12], _I64(f))]), to_write=True)
         acc, lo = [e.zero()] * (FRAMES * VECTORS), b.load(bound)
         for group, length in enumerate(RUNS):
             hi = b.load(b.gep(bound, [_I64(group + 1)]))
@@ -201,11 +211,10 @@ def run_sums(typingctx, width, x, x_at, values, values_at, rows, slots, bounds, 
                 here = b.gep(first_row, [b.mul(frame_, _I64(row))])
                 vectors = [e.load(b.gep(here, [_I64(v * e.lanes)]), None) for v in range(VECTORS)]
                 for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
-                    weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * TILE + f)])))
+                    weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * FRAMES + f)])))
                     for v in range(VECTORS):
                         acc[f * VECTORS + v] = e.fma(weight, vectors[v], acc[f * VECTORS + v])
             acc, lo = close(acc), hi
-        y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[11]])
         for f in range(FRAMES):
             with b.if_then(b.icmp_signed("<", _I64(f), args[13])):
                 o.store_channels(acc[f * VECTORS : (f + 1) * VECTORS], b.gep(y0, [b.mul(args[12], _I64(f))]), args[14])
@@ -237,25 +246,34 @@ def pack_channels(typingctx, width, source, source_at, target, target_at, count)
 
 
 @intrinsic
-def pack_frames(typingctx, width, source, source_at, target, target_at, lo, hi):
-    """target[f] = source[f] for lo <= f < hi, 0 for the others of TILE frames; nothing else of the source is read."""
-    W = width.count
+def prefetch(typingctx, source, at):
+    """Has a line of memory fetched that is going to be read. (A place beyond the array does no harm.)"""
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, source.dtype, W)
-        from_, to = (b.gep(_data(context, b, signature, args, i), [args[i + 1]]) for i in (1, 3))
-        whole = b.and_(b.icmp_signed("<=", args[5], _I64(0)), b.icmp_signed(">=", args[6], _I64(TILE)))
+        _prefetch(b, b.gep(_data(context, b, signature, args, 0), [args[1]]), to_write=False)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64), codegen
+
+
+@intrinsic
+def pack_frames(typingctx, source, source_at, target, target_at, lo, hi):
+    """target[f] = source[f] for lo <= f < hi, 0 for the others of FRAMES frames; nothing else of the source is read."""
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, source.dtype, 2 if source.dtype == types.float64 else 1)
+        assert e.lanes == FRAMES
+        from_, to = (b.gep(_data(context, b, signature, args, i), [args[i + 1]]) for i in (0, 2))
+        whole = b.and_(b.icmp_signed("<=", args[4], _I64(0)), b.icmp_signed(">=", args[5], _I64(FRAMES)))
         with b.if_else(whole) as (full, part):
-            for branch, masked in ((full, False), (part, True)):
-                with branch:
-                    for v in range(TILE // e.lanes):
-                        at = [_I64(v * e.lanes)]
-                        inside = b.and_(e.mask(b.sub(args[6], at[0])), b.not_(e.mask(b.sub(args[5], at[0])))) if masked else None
-                        e.store(e.load(b.gep(from_, at), inside), b.gep(to, at), None)
+            with full:
+                e.store(e.load(from_, None), to, None)
+            with part:
+                e.store(e.load(from_, b.and_(e.mask(args[5]), b.not_(e.mask(args[4])))), to, None)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, source, i, target, i, i, i), codegen
+    return types.void(source, i, target, i, i, i), codegen
 
 
 @intrinsic

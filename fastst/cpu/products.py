@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import FRAMES, RUNS, TILE, VECTORS, dot_products, native_width, pack_channels, pack_frames, run_sums, weighted_sum
+from fastst.cpu.microkernel import FRAMES, RUNS, TILE, VECTORS, dot_products, native_width, pack_channels, pack_frames, prefetch, run_sums, weighted_sum
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
 WIDTH = native_width()
+_AHEAD = 8  # slots whose values are fetched while others are packed
+_BLOCK = 256  # bytes of channels: with the frames of a tile a piece of memory for the second-level cache
 _BITS = {torch.bfloat16: (torch.int16, np.int16), torch.float16: (torch.int16, np.uint16)}
 
 
@@ -152,11 +154,13 @@ def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
 @numba.njit(nogil=True, cache=True)
 def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
     _, T, J, C = x.shape
-    channels = VECTORS * (len(width) * 16 // values.itemsize)
+    channels = VECTORS * (len(width) * 16 // values.itemsize)  # that are summed at once
+    block = min(_BLOCK // values.itemsize, (C + channels - 1) // channels * channels)  # and those that are packed at once
     frame, tiles = J * channels, (T + TILE - 1) // TILE
-    rows, places = (pieces[0] + reach) * frame + pieces[1] * channels, pieces[2] * TILE
-    packed_x = np.empty((TILE + 2 * reach) * frame, values.dtype)
-    packed_values = np.empty((len(slot_place) + len(own_place)) * TILE, values.dtype)
+    piece, group = (TILE + 2 * reach) * frame, (len(slot_place) + len(own_place)) * FRAMES
+    rows, places = (pieces[0] + reach) * frame + pieces[1] * channels, pieces[2] * FRAMES
+    packed_x = np.empty(block // channels * piece, values.dtype)
+    packed_values = np.empty(TILE // FRAMES * group, values.dtype)
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
@@ -165,35 +169,44 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
         if frames <= 0:
             continue
         _pack_values(packed_values, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
-        for c in range(0, C, channels):
+        for c0 in range(0, C, block):
+            count = min(block, C - c0)
             for f in range(frames + 2 * reach):
                 t = t0 - reach + f
-                if 0 <= t < length:
-                    for i in range(J):
-                        pack_channels(width, x, ((b * T + t) * J + i) * C + c, packed_x, f * frame + i * channels, C - c)
-                else:
-                    packed_x[f * frame : (f + 1) * frame] = 0
-            for j in range(J):
-                for f in range(0, frames, FRAMES):
-                    run_sums(
-                        width, packed_x, f * frame, packed_values, f, rows, places, bounds, j, frame,
-                        y, ((b * T + t0 + f) * J + j) * C + c, J * C, frames - f, C - c,
-                    )  # fmt: skip
+                if not 0 <= t < length:
+                    for c in range(0, count, channels):
+                        packed_x[c // channels * piece + f * frame : c // channels * piece + (f + 1) * frame] = 0
+                    continue
+                for i in range(J):
+                    for c in range(0, count, channels):
+                        to = c // channels * piece + f * frame + i * channels
+                        pack_channels(width, x, ((b * T + t) * J + i) * C + c0 + c, packed_x, to, count - c)
+            for f in range(0, frames, FRAMES):
+                for c in range(0, count, channels):
+                    for j in range(J):
+                        run_sums(
+                            width, packed_x, c // channels * piece + f * frame, packed_values, f // FRAMES * group, rows, places, bounds, j, frame,
+                            y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c,
+                        )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
 def _pack_values(packed, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
     """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
     _, P, T = values.shape
+    group = (len(slot_place) + len(own_place)) * FRAMES
     for s in range(P):
         shift = sign * offset[s]
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
         at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
-        pack_frames(width, values, at, packed, slot_place[s] * TILE, lo, hi)
+        for ahead in range(0, TILE, 16):
+            prefetch(values, at + _AHEAD * T + ahead)
+        for f in range(0, TILE, FRAMES):
+            pack_frames(values, at + f, packed, f // FRAMES * group + slot_place[s] * FRAMES, lo - f, hi - f)
     for j in range(len(own_place)):
         for f in range(TILE):
-            packed[own_place[j] * TILE + f] = own[b, t0 + f, j] if t0 + f < length else 0
+            packed[f // FRAMES * group + own_place[j] * FRAMES + f % FRAMES] = own[b, t0 + f, j] if t0 + f < length else 0
 
 
 @numba.njit(nogil=True, cache=True)
