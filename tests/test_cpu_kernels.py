@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -207,21 +208,51 @@ def test_works_in_a_child_process_after_use_in_the_parent(method: str):
     assert child.exitcode == 0
 
 
-def test_ranges_cover_the_work_once_and_errors_come_out():
-    done = np.zeros(100, int)
+@numba.njit(nogil=True)
+def _mark(first, last, done, size):
+    scratch = np.zeros(size, np.uint8)
+    for i in range(first, last):
+        done[i] += 1 + scratch[i % size]
 
-    def mark(first: int, last: int) -> None:
-        done[first:last] += 1
 
-    threads.run_ranges(mark, 100)
-    assert (done == 1).all()
+@pytest.mark.parametrize("team", [True, False], ids=["torch's team", "Python threads"])
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_ranges_cover_the_work_once_on_any_number_of_threads(count: int, team: bool, monkeypatch):
+    if team and not threads._team:
+        pytest.skip("this torch does not run on GNU's OpenMP")
+    monkeypatch.setattr(threads, "_team", threads._team if team else 0)
+    for number in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
+        done = np.zeros(count, np.int64)
+        threads.run_ranges(_mark, count, done, 1)
+        assert (done == 1).all()
 
-    def fail(first: int, last: int) -> None:
-        if last == 100:
-            raise ValueError("last range")
 
-    with pytest.raises(ValueError, match="last range"):
-        threads.run_ranges(fail, 100)
+def test_a_kernel_without_memory_says_so():
+    with pytest.raises(MemoryError, match="_mark of fastst"):
+        threads.run_ranges(_mark, 100, np.zeros(100, np.int64), 1 << 60)
+
+
+def test_kernels_run_on_the_threads_of_torch():
+    """No threads beside torch's: after a kernel the process has as many as after an operation of torch."""
+    code = """
+import os, torch
+from fastst import SkeletonGraph
+from fastst.ops import propagate
+graph = SkeletonGraph("coco17", 1)
+run = lambda: propagate(torch.ones(5, 40, 17, 4), torch.ones(5, graph.num_slots, 40), graph)
+torch.set_num_threads(1)
+run()  # compiles
+torch.set_num_threads(3)
+torch.ones(1 << 22).exp()
+before = len(os.listdir("/proc/self/task"))
+run()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    if not threads._team or not os.path.exists("/proc/self/task"):
+        pytest.skip("needs a torch on GNU's OpenMP, and Linux to count threads")
+    counted = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert counted.stdout.strip() == "0"
 
 
 @pytest.mark.slow

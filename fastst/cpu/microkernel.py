@@ -150,6 +150,11 @@ def _prefetch(builder: Any, pointer: Any, to_write: bool) -> None:
     builder.call(function, [builder.bitcast(pointer, _BYTE.as_pointer()), _I32(int(to_write)), _I32(3), _I32(1)])
 
 
+def _opaque(builder: Any, number: Any) -> Any:
+    """The same number, of which the compiler knows nothing."""
+    return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], False)
+
+
 def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tuple[Any, list[Any], Any]:
     """Opens a loop over [lo, hi) that carries values: returns the counter, the values, and `close(next values)`, which leaves the builder behind
     the loop and returns the values at its end."""
@@ -336,13 +341,15 @@ def dot_products(typingctx, width, frames, q, q_at, k, k_at, out, out_at, k_offs
             s = b.add(args[10], _I64(i))
             slots.append(b.select(b.icmp_signed("<", s, last), s, last))
         rows = [b.gep(k0, [b.load(b.gep(data["ko"], [s]))]) for s in slots]
+        outs = [b.gep(out0, [b.load(b.gep(data["oo"], [s]))]) for s in slots]
+        for out_ in outs:
+            _prefetch(b, out_, to_write=True)
 
         def step(c: Any, acc: list[Any], mask: Any) -> list[Any]:
-            mine = [e.load(b.gep(q0, [b.add(b.mul(frame, _I64(f)), c)]), mask) for f in range(F)]
-            return [
-                e.fma(mine[f], e.load(b.gep(rows[i], [b.add(b.mul(frame, _I64(f)), c)]), mask), acc[i * F + f])
-                for i, f in itertools.product(range(S), range(F))
-            ]
+            # Opaque, for otherwise LLVM makes an address of every row and frame, and has no registers for that many.
+            places = [_opaque(b, b.add(b.mul(frame, _I64(f)), c)) for f in range(F)]
+            mine = [e.load(b.gep(q0, [place]), mask) for place in places]
+            return [e.fma(mine[f], e.load(b.gep(rows[i], [places[f]]), mask), acc[i * F + f]) for i, f in itertools.product(range(S), range(F))]
 
         whole = b.sub(channels_, b.srem(channels_, _I64(e.lanes)))
         c, acc, close = _loop(b, _I64(0), whole, e.lanes, [e.zero()] * (S * F))
@@ -351,10 +358,12 @@ def dot_products(typingctx, width, frames, q, q_at, k, k_at, out, out_at, k_offs
         close(step(c, acc, e.mask(b.sub(channels_, c))))
         for group in range(S * F // e.lanes):
             sums = _sum_lanes(b, e, acc[group * e.lanes : (group + 1) * e.lanes])
-            for lane in range(e.lanes):
+            together = min(F, e.lanes)  # frames of one slot, which stand side by side
+            for lane in range(0, e.lanes, together):
                 i, f = divmod(group * e.lanes + lane, F)
-                at = b.gep(out0, [b.add(b.load(b.gep(data["oo"], [slots[i]])), _I64(f))])
-                b.store(b.extract_element(sums, _I32(lane)), at)
+                piece = b.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(_I32, together), list(range(lane, lane + together))))
+                at = b.bitcast(b.gep(outs[i], [_I64(f)]), piece.type.as_pointer())
+                b.store(piece, at).align = 8 if e.dtype == types.float64 else 4
         return context.get_dummy_value()
 
     arguments = (width, frames, q, types.int64, k, types.int64, out, types.int64, k_offset, out_offset, *[types.int64] * 4)
@@ -363,22 +372,23 @@ def dot_products(typingctx, width, frames, q, q_at, k, k_at, out, out_at, k_offs
 
 def _sum_lanes(b: Any, e: _Elements, vectors: list[Any]) -> Any:
     """Lane i of the result is the sum of the lanes of vector i; as many vectors as lanes."""
-    distance = 1
-    while len(vectors) > 1:
-        low = [lane for lane in range(e.lanes) if not lane & distance]
-        pick = ir.VectorType(_I32, e.lanes)
-        # Lanes alternate, in blocks of `distance`, between the first and the second of each pair of vectors.
-        first, second = [], []
-        for block in range(0, len(low), distance):
-            lanes = low[block : block + distance]
-            first += lanes + [e.lanes + lane for lane in lanes]
-            second += [lane + distance for lane in lanes] + [e.lanes + lane + distance for lane in lanes]
+    pick, half = ir.VectorType(_I32, e.lanes), e.lanes // 2
+    vectors = [vectors[_reversed_bits(i, e.lanes)] for i in range(e.lanes)]
+    while half:
+        # Of a pair of vectors, one half of each is kept where it is, the other comes to its place: both become halves of one.
+        keep = [lane + (e.lanes if lane & half else 0) for lane in range(e.lanes)]
+        move = [(lane ^ half) + (e.lanes if lane & half else 0) for lane in range(e.lanes)]
         vectors = [
-            b.fadd(b.shuffle_vector(a, c, ir.Constant(pick, first)), b.shuffle_vector(a, c, ir.Constant(pick, second)))
-            for a, c in zip(vectors[::2], vectors[1::2], strict=True)
+            b.fadd(b.shuffle_vector(first, second, ir.Constant(pick, keep)), b.shuffle_vector(first, second, ir.Constant(pick, move)))
+            for first, second in zip(vectors[::2], vectors[1::2], strict=True)
         ]
-        distance *= 2
+        half //= 2
     return vectors[0]
+
+
+def _reversed_bits(number: int, count: int) -> int:
+    """Of a number below `count`, a power of two."""
+    return sum(((number >> i) & 1) * (count >> (i + 1)) for i in range(count.bit_length() - 1))
 
 
 @intrinsic

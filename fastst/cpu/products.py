@@ -15,7 +15,19 @@ import torch
 from torch import Tensor
 
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import FRAMES, RUNS, TILE, VECTORS, dot_products, native_width, pack_channels, pack_frames, prefetch, run_sums, weighted_sum
+from fastst.cpu.microkernel import (
+    FRAMES,
+    RUNS,
+    TILE,
+    VECTORS,
+    dot_products,
+    native_width,
+    pack_channels,
+    pack_frames,
+    prefetch,
+    run_sums,
+    weighted_sum,
+)
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
