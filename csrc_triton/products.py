@@ -89,7 +89,7 @@ def _weighted_sum_launch(
         "diagonal_stride_b": 0 if diagonal is None else diagonal.stride(0),
         "diagonal_stride_t": 0 if diagonal is None else diagonal.stride(1),
         "diagonal_stride_j": 0 if diagonal is None else diagonal.stride(2),
-        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "BT": BT, "BC": BC, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
+        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "BT": BT, "BC": BC, "PARTS": 2 if BC == 64 else 1, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
     return B * tiles * chunks * J, arguments, {"num_warps": 2 if BT * BC > 256 else 1, "max_registers": _MAX_REGISTERS[x.dtype]}
 
@@ -144,7 +144,7 @@ def _weighted_sum(
     T, J, C, tiles, chunks, hops,
     x_stride_b, x_stride_t, y_stride_b, y_stride_t, values_stride_b, values_stride_p, values_stride_t,
     diagonal_stride_b, diagonal_stride_t, diagonal_stride_j,
-    TRANSPOSED: tl.constexpr, EVEN: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, INDEX: tl.constexpr,
+    TRANSPOSED: tl.constexpr, EVEN: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
     """y[t, j] = Σ over the slots p of j of values[p, t] x[t + offset, neighbour]; transposed: values[p, t - offset] x[t - offset, neighbour]."""
     program = tl.program_id(0)
@@ -159,45 +159,47 @@ def _weighted_sum(
     rows = tl.arange(0, BT)
     inside = t0 + rows < length
     t = tl.where(inside, t0 + rows, 1 << 30)  # a frame from which no offset leads back into the walk
-    c = tl.arange(0, BC)[None, :]
-    c_inside = tl.full((1, BC), 1, tl.int1) if EVEN else c0 + c < C
+    # [parts, frames, channels of a part]: the parts of a row lie in one thread, which works out their address and asks for their edge once.
+    part = tl.arange(0, PARTS)[:, None, None] * (BC // PARTS)
+    c = tl.arange(0, BC // PARTS)[None, None, :]
+    c_inside = tl.full((PARTS, 1, BC // PARTS), 1, tl.int1) if EVEN else c0 + part + c < C
     # 64 bits from the tensor's beginning to the tile, and mostly 32 from there.
-    x_rows = x_ptr + b * x_stride_b + t0.to(tl.int64) * x_stride_t + c0 + (rows.to(INDEX)[:, None] * x_stride_t + c)  # [BT, BC]
+    x_rows = x_ptr + b * x_stride_b + t0.to(tl.int64) * x_stride_t + c0 + (rows.to(INDEX)[None, :, None] * x_stride_t + c)  # [1, BT, BC / PARTS]
     values_rows = values_ptr + b * values_stride_b + t0.to(tl.int64) * values_stride_t + rows.to(INDEX) * values_stride_t  # [BT]
-    total = tl.zeros((BT, BC), tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32)
+    total = tl.zeros((PARTS, BT, BC // PARTS), tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32)
     if diagonal_ptr is not None:
         own = tl.load(diagonal_ptr + b * diagonal_stride_b + (t0 + rows).to(tl.int64) * diagonal_stride_t + j * diagonal_stride_j, inside, 0.0)
-        x = tl.load(x_rows + j.to(INDEX) * C, inside[:, None] & c_inside, 0.0)
-        total = own[:, None].to(total.dtype) * x.to(total.dtype)
+        x = tl.load(x_rows + j.to(INDEX) * C + part, inside[None, :, None] & c_inside, 0.0)
+        total = own[None, :, None].to(total.dtype) * x.to(total.dtype)
 
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     fours, twos = last - (last - first) % 4, last - (last - first) % 2
     if (t0 >= hops) & (t0 + BT + hops <= length):
         total = _add_slots(
-            total, first, fours, x_rows, values_rows, t, length, c_inside, order_ptr, neighbour_ptr, offset_ptr,
+            total, first, fours, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
             C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, False, 4, INDEX,
         )  # fmt: skip
         total = _add_slots(
-            total, fours, last, x_rows, values_rows, t, length, c_inside, order_ptr, neighbour_ptr, offset_ptr,
+            total, fours, last, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
             C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, False, 1, INDEX,
         )  # fmt: skip
     elif t0 < length:  # masks take registers: two slots at a time
         total = _add_slots(
-            total, first, twos, x_rows, values_rows, t, length, c_inside, order_ptr, neighbour_ptr, offset_ptr,
+            total, first, twos, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
             C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, True, 2, INDEX,
         )  # fmt: skip
         total = _add_slots(
-            total, twos, last, x_rows, values_rows, t, length, c_inside, order_ptr, neighbour_ptr, offset_ptr,
+            total, twos, last, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
             C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, True, 1, INDEX,
         )  # fmt: skip
 
-    y_rows = y_ptr + b * y_stride_b + (t0 + rows).to(tl.int64)[:, None] * y_stride_t + (j.to(tl.int64) * C + c0 + c)
-    tl.store(y_rows, total.to(y_ptr.dtype.element_ty), (t0 + rows < T)[:, None] & c_inside)
+    y_rows = y_ptr + b * y_stride_b + (t0 + rows).to(tl.int64)[None, :, None] * y_stride_t + (j.to(tl.int64) * C + c0 + part + c)
+    tl.store(y_rows, total.to(y_ptr.dtype.element_ty), (t0 + rows < T)[None, :, None] & c_inside)
 
 
 @triton.jit
 def _add_slots(
-    total, first, last, x_rows, values_rows, t, length, c_inside, order_ptr, neighbour_ptr, offset_ptr,
+    total, first, last, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
     C, x_stride_t, values_stride_p, values_stride_t,
     TRANSPOSED: tl.constexpr, EVEN: tl.constexpr, MASKED: tl.constexpr, UNROLL: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
@@ -215,11 +217,11 @@ def _add_slots(
             if MASKED:
                 exists = (t + offset).to(tl.uint32) < length.to(tl.uint32)  # negative frames are large ones
                 w = tl.load(values_rows + values_at, exists, 0.0)
-                x = tl.load(x_rows + x_at, exists[:, None] & c_inside, 0.0)
+                x = tl.load(x_rows + x_at + part, exists[None, :, None] & c_inside, 0.0)
             else:
                 w = tl.load(values_rows + values_at)
-                x = tl.load(x_rows + x_at) if EVEN else tl.load(x_rows + x_at, c_inside)
-            total = tl.fma(w[:, None].to(total.dtype), x.to(total.dtype), total)
+                x = tl.load(x_rows + x_at + part) if EVEN else tl.load(x_rows + x_at + part, c_inside)
+            total = tl.fma(w[None, :, None].to(total.dtype), x.to(total.dtype), total)
     return total
 
 
