@@ -157,8 +157,8 @@ def inspect(compilation: Compilation, target: int | str) -> dict[str, Any]:
         "atomics": sum(i.name.startswith(("ATOM", "RED.")) for i in code),
     }
     loops = [code[first : last + 1] for first, last in inner_loops(code)]
-    busy = [loop for loop in loops if _count(loop, "FFMA")]
-    if compilation.feature_bytes is not None and busy:
+    if compilation.feature_bytes is not None:
+        busy = [loop for loop in loops if _count(loop, "FFMA")] or [unrolled(code)]
         most = max(_count(loop, "FFMA") for loop in busy)
         busiest = [loop for loop in busy if _count(loop, "FFMA") == most]
         figures |= {
@@ -215,18 +215,29 @@ def _count(loop: list[Instruction], name: str, part: str = "") -> int:
     return sum(i.name.split(".")[0] == name and part in i.name for i in loop)
 
 
-def loads_in_flight(loop: list[Instruction]) -> int:
-    """The most 16-byte loads that are under way at one time: between a load and the first instruction that names what it loads."""
-    waiting: dict[int, set[int]] = {}
-    most = 0
-    for position, instruction in enumerate(loop):
+def _waiting(code: list[Instruction]) -> list[int]:
+    """After every instruction how many 16-byte loads are under way: between a load and the first instruction that names what it loads."""
+    waiting: list[set[int]] = []
+    found = []
+    for instruction in code:
         named = {int(register) for register in _REGISTER.findall(instruction.operands)}
-        waiting = {load: registers for load, registers in waiting.items() if not registers & named}
+        waiting = [registers for registers in waiting if not registers & named]
         if instruction.name.startswith("LDG") and ".128" in instruction.name:
             first = int(_REGISTER.findall(instruction.operands)[0])
-            waiting[position] = set(range(first, first + 4))
-            most = max(most, len(waiting))
-    return most
+            waiting.append(set(range(first, first + 4)))
+        found.append(len(waiting))
+    return found
+
+
+def loads_in_flight(loop: list[Instruction]) -> int:
+    """The most 16-byte loads that are under way at one time."""
+    return max(_waiting(loop))
+
+
+def unrolled(code: list[Instruction]) -> list[Instruction]:
+    """What became of a loop over features that has so few rounds that it is none any more: from the first 16-byte load to the use of the last."""
+    under_way = [i for i, loads in enumerate(_waiting(code)) if loads]
+    return code[under_way[0] : under_way[-1] + 2]
 
 
 def inspect_all(modules: Sequence[str] = KERNEL_MODULES) -> list[dict[str, Any]]:

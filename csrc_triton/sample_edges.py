@@ -95,13 +95,13 @@ def sample_from_embeddings(
     constants = {"D": D, "LOGISTIC": noise == "logistic"}
     with on_device_of(q):
         if hops == 0:
-            tile, num_warps = _list_tile(D)
+            tile, num_warps = _list_tile(q)
             grid = (B * triton.cdiv(P, tile["BE"]),)
             _sample_list[grid](
                 q, k, bias, kept, sample_ids, index.src, index.dst, seed, beta, eps, J, P, **constants, **tile, **launch_options(num_warps=num_warps)
             )
         else:
-            tile, num_warps = _slot_tile(T, D)
+            tile, num_warps = _slot_tile(q)
             grid = (B * J * triton.cdiv(T, tile["BT"]),)
             graph = (index.dst_ptr, index.dst_order, index.src, index.offset)
             _sample_slots[grid](
@@ -123,19 +123,21 @@ def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[s
     return (rows, columns), grid, {"LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC}, num_warps
 
 
-def _slot_tile(T: int, D: int) -> tuple[dict[str, int], int]:
-    """Four slots of BT frames and BD channels at a time: 16 products a thread from four loads of 16 bytes of k in float32.
-
-    64 bytes of a row at a time are what the first-level cache of the older chips gives in a clock, and leave four lanes to sum over instead of more.
-    """
-    BD = min(max(triton.next_power_of_2(D), 4), 16)
+def _slot_tile(q: Tensor) -> tuple[dict[str, int], int]:
+    """Four slots of BT frames and BD channels at a time: 16 products a thread from four loads of 16 bytes of k in float32."""
+    _, T, _, D = q.shape
     BT = min(max(triton.next_power_of_2(T), 16), 32)
-    return {"BD": BD, "BT": BT}, max(BT * BD // 128, 1)
+    return {"BD": _channels(q), "BT": BT, "QUADS": T % 4 == 0}, BT // 16
 
 
-def _list_tile(D: int) -> tuple[dict[str, int], int]:
-    """Few channels at a time, to have many edges: the ends' rows are anywhere, so 64 bytes of one are as good as more."""
-    return {"BD": min(max(triton.next_power_of_2(D), 4), 16), "BE": 256}, 4
+def _list_tile(q: Tensor) -> tuple[dict[str, int], int]:
+    """Few channels at a time, to have many edges: the ends' rows are anywhere, so 32 bytes of one are as good as more."""
+    return {"BD": _channels(q), "BE": 256}, 4
+
+
+def _channels(q: Tensor) -> int:
+    """Channels at a time: 32 bytes of a row, what memory gives at once, are two lanes' loads, between which there is one step of adding up."""
+    return min(max(triton.next_power_of_2(q.shape[-1]), 4), 32 // q.element_size())
 
 
 @triton.jit
@@ -229,15 +231,15 @@ def _sample_backward(
 
 @triton.jit
 def _dots(
-    q_at, k_at, position, last, order_ptr, src_ptr, offset_ptr, frame, T, J, compute: tl.constexpr, D: tl.constexpr, BD: tl.constexpr
+    q_at, k_ptr, position, last, order_ptr, src_ptr, offset_ptr, frame, T, J, compute: tl.constexpr, D: tl.constexpr, BD: tl.constexpr
 ):  # fmt: skip
     """q[t, dst] · k[t + offset, src] of four slots; anything where no edge exists, for which some row of the walk is read.  # [4, BT]
 
     Reading a row that nobody asks for is cheaper than a mask, for which every register that is loaded has to be set to 0 before.
     """
     p = tl.load(order_ptr + tl.minimum(position, last - 1))
-    source = tl.minimum(tl.maximum(frame + tl.load(offset_ptr + p)[:, None], 0), T - 1)
-    k_at += ((source * J + tl.load(src_ptr + p)[:, None]).to(tl.int64) * D)[:, :, None]
+    source = tl.minimum((frame + tl.load(offset_ptr + p)[:, None]).to(tl.uint32), (T - 1).to(tl.uint32))  # negative frames are large ones
+    k_at = k_ptr + ((source * J + tl.load(src_ptr + p)[:, None]).to(tl.int64) * D)[:, :, None] + tl.arange(0, BD)[None, None, :]
     total = tl.zeros((4, frame.shape[1], BD), compute)
     for first in range(0, D, BD):
         if D % BD == 0:
@@ -245,19 +247,21 @@ def _dots(
         else:
             more = (first + tl.arange(0, BD) < D)[None, None, :]
             total += tl.load(q_at + first, more, 0.0).to(compute) * tl.load(k_at + first, more, 0.0).to(compute)
-    return tl.sum(total, 2)
+    return tl.sum(total.reshape(4, frame.shape[1], 2, BD // 2), 3)
 
 
 @triton.jit
 def _sample_slots(
     q_ptr, k_ptr, bias_ptr, kept_ptr, ids_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr,
     seed: tl.int64, beta: tl.float64, eps: tl.float64, T, J, P,
-    D: tl.constexpr, LOGISTIC: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+    D: tl.constexpr, LOGISTIC: tl.constexpr, QUADS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """One joint as receiver over BT frames. The joints of a frame tile are neighbours in the grid and share k's window of BT + 2k frames.
 
     A tile of dots is four slots (four independent loads and more), but noise is made for sixteen: of four, most threads would repeat the others'.
     """
+    if QUADS:
+        T = T // 4 * 4  # the same, but now the compiler knows that four frames of a slot are 16 bytes
     program = tl.program_id(0)
     j = program % J
     first_frame = program // J % tl.cdiv(T, BT) * BT
@@ -266,8 +270,8 @@ def _sample_slots(
     length = _length(lengths_ptr, b, T)
     sample = tl.load(ids_ptr + b).to(tl.uint32)
     t = (first_frame + tl.arange(0, BT))[None, :]
-    walk = b.to(tl.int64) * T * J * D + tl.arange(0, BD)[None, None, :]
-    q_at = q_ptr + walk + ((tl.minimum(t, T - 1) * J + j).to(tl.int64) * D)[:, :, None]
+    walk = b.to(tl.int64) * T * J * D
+    q_at = q_ptr + walk + ((tl.minimum(t, T - 1) * J + j).to(tl.int64) * D)[:, :, None] + tl.arange(0, BD)[None, None, :]
     quad = (first_frame // 4 + tl.arange(0, BT // 4))[None, :]
     last = tl.load(ptr_ptr + j + 1)
     for s in range(tl.load(ptr_ptr + j), last, 16):
@@ -276,13 +280,15 @@ def _sample_slots(
         dots1 = _dots(q_at, k_ptr + walk, fours + 1, last, order_ptr, src_ptr, offset_ptr, t, T, J, compute, D, BD)
         dots2 = _dots(q_at, k_ptr + walk, fours + 2, last, order_ptr, src_ptr, offset_ptr, t, T, J, compute, D, BD)
         dots3 = _dots(q_at, k_ptr + walk, fours + 3, last, order_ptr, src_ptr, offset_ptr, t, T, J, compute, D, BD)
-        gamma = tl.join(tl.join(dots0, dots2), tl.join(dots1, dots3)).permute(0, 2, 3, 1).reshape(16, BT)
+        dots = tl.join(tl.join(dots0, dots2), tl.join(dots1, dots3)).permute(0, 3, 4, 1, 2).reshape(16, BT, 2)
+        low, high = tl.split(dots)
+        gamma = low + high
         position = s + tl.arange(0, 16)[:, None]
         p = tl.load(order_ptr + tl.minimum(position, last - 1))
         if bias_ptr is not None:
             gamma += tl.load(bias_ptr + p).to(compute)
-        source = t + tl.load(offset_ptr + p)
-        exists = (source >= 0) & (source < length) & (t < length)
+        source = tl.where(t < length, t, 1 << 30) + tl.load(offset_ptr + p)
+        exists = source.to(tl.uint32) < length.to(tl.uint32)
         kept = _keep(gamma - _threshold(_uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
         tl.store(kept_ptr + (b.to(tl.int64) * P + p) * T + t, tl.where(exists, kept, 0.0), (position < last) & (t < T))
 
@@ -299,14 +305,18 @@ def _sample_list(
     compute: tl.constexpr = tl.float64 if q_ptr.dtype.element_ty == tl.float64 else tl.float32
     e = first_edge + tl.arange(0, BE)
     inside = e < E
-    q_at = q_ptr + ((b * N + tl.load(dst_ptr + e, inside, 0)) * D)[:, None]
-    k_at = k_ptr + ((b * N + tl.load(src_ptr + e, inside, 0)) * D)[:, None]
+    some = tl.minimum(e, E - 1)  # an edge there is: reading its rows again is cheaper than masks
+    q_at = q_ptr + ((b * N + tl.load(dst_ptr + some)) * D)[:, None]
+    k_at = k_ptr + ((b * N + tl.load(src_ptr + some)) * D)[:, None]
     total = tl.zeros((BE, BD), compute)
     for first in range(0, D, BD):
         d = (first + tl.arange(0, BD))[None, :]
-        mask = inside[:, None] if D % BD == 0 else inside[:, None] & (d < D)
-        total += tl.load(q_at + d, mask, 0.0).to(compute) * tl.load(k_at + d, mask, 0.0).to(compute)
-    gamma = tl.sum(total, 1)
+        if D % BD == 0:
+            total += tl.load(q_at + d).to(compute) * tl.load(k_at + d).to(compute)
+        else:
+            total += tl.load(q_at + d, d < D, 0.0).to(compute) * tl.load(k_at + d, d < D, 0.0).to(compute)
+    low, high = tl.split(tl.sum(total.reshape(BE, 2, BD // 2), 2))
+    gamma = low + high
     if bias_ptr is not None:
         gamma += tl.load(bias_ptr + e, inside, 0.0).to(compute)
     quad = (first_edge // 4 + tl.arange(0, BE // 4))[None, :]
@@ -339,15 +349,16 @@ def compilations(dtype: str) -> list[Compilation]:
     known |= {"logits_ptr": None, "ids_ptr": None}
     found.append(one("sample_edges backward (identity)", _sample_backward, work, programs, 2 * edges, 2 * edges))
 
-    tile, num_warps = _slot_tile(T, D)
-    BT, features = tile["BT"], B * T * J * D * kind.itemsize
+    q = torch.empty(B, T, J, D, dtype=kind, device="meta")
+    tile, num_warps = _slot_tile(q)
+    BT, features = tile["BT"], q.nbytes
     known |= {"kept_ptr": torch.float32, "bias_ptr": torch.float32, "ids_ptr": torch.int64, **tile}
     least = 4 * B * P * T + 2 * features
     moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
     window = feature_bytes(graph, BT, D * kind.itemsize)
     found.append(one("sample_edges from embeddings", _sample_slots, f"{work} D={D}", B * J * triton.cdiv(T, BT), moved, least, window))
 
-    tile, num_warps = _list_tile(D)
+    tile, num_warps = _list_tile(q)
     known |= tile
     least = 4 * B * E + 2 * features
     moved = 4 * B * E + 2 * B * E * D * kind.itemsize  # every edge reads both its ends
