@@ -1,9 +1,10 @@
 """GATv2 attention on the GPU: scores, softmax and sum of a node in one pass over its slots, with nothing of edge size stored.
 
 A row is a head of a node: `heads` rows follow one another in memory, and the rows of one joint in neighbouring frames lie J rows of C apart. Tiles
-are [slots, rows, channels of a head], four slots at a time, so that a thread has several independent loads of features in flight. What a slot
-adds to an address is the same for all rows. No row is read that a joint's slots don't ask for; the joints of a tile of frames are neighbours in
-the grid and share the tile's window of frames through the caches.
+are [parts of a row, rows, channels of a part]; the parts lie in one thread, which so needs fewer steps of adding up across threads and makes fewer
+scores twice. Four slots are read before the first is worked on. What a slot adds to an address is the same for all rows. Where there are few rows, as
+in an edge list, groups of threads have slots of their own and add up at the end. No row is read that a joint's slots don't ask for; the joints of a
+tile of frames are neighbours in the grid and share the tile's window of frames through the caches.
 
 The backward passes over the slots into every node (gradients of the receivers and of att) and over those out of it (gradients of the senders);
 each program writes only to the nodes that it goes over. α is found again from the logarithm of the sum that the forward stores.
@@ -19,12 +20,13 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, on_device_of
+from csrc_triton.launch import launch_options, on_device_of, parts_of_a_row
 from csrc_triton.products import feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
 _HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neither
+_MAX_REGISTERS = 128  # of a thread of the backward in float32: with fewer, loads wait for one another
 
 
 def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
@@ -34,13 +36,14 @@ def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths
     """
     x_src, x_dst, att = x_src.contiguous(), x_dst.contiguous(), att.contiguous()
     B, T, J, _ = x_src.shape
+    H, W = att.shape
     y = torch.empty_like(x_src)
-    log_sum = torch.empty(B, T, J, len(att), dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
-    tile = _tile(T, *att.shape)
+    log_sum = torch.empty(B, T, J, H, dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
+    tile = _tile(T, J, H, W, x_src.element_size())
     with on_device_of(x_src):
-        _attend[_grid(B, T, J, len(att), tile)](
+        _attend[_grid(B, T, J, H, tile)](
             x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J,
-            *att.shape, **tile,
+            H, W, **tile,
         )  # fmt: skip
     return y, log_sum
 
@@ -61,34 +64,41 @@ def attend_backward(
     B, T, J, _ = x_src.shape
     H, W = att.shape
     dsrc, ddst, datt = torch.empty_like(x_src), torch.empty_like(x_dst), torch.empty_like(att)
-    tile = _tile(T, H, W)
+    tile = _tile(T, J, H, W, x_src.element_size())
     grid = _grid(B, T, J, H, tile)
     mean = torch.empty_like(log_sum)  # Σ α dα over the edges into a node, which is y · dy
     partial = torch.empty(*grid, H, W, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
+    wide = {**tile, **_backward_options(tile["num_warps"], log_sum.dtype)}
     columns: dict[str, Any] = {"BC": 4, "BN": 1024, **launch_options(num_warps=8)}
     with on_device_of(x_src):
         _attend_receivers[grid](
             x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.dst_order, index.src, index.offset,
-            negative_slope, T, J, H, W, **tile,
+            negative_slope, T, J, H, W, **wide,
         )  # fmt: skip
         _attend_senders[grid](
             x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.src_order, index.dst, index.offset,
-            negative_slope, T, J, H, W, **tile,
+            negative_slope, T, J, H, W, **wide,
         )  # fmt: skip
         _sum_rows[(triton.cdiv(H * W, columns["BC"]),)](partial, datt, *grid, H * W, **columns)
     return dsrc, ddst, datt
 
 
-def _tile(T: int, H: int, W: int) -> dict[str, Any]:
-    """BR rows of BW channels by BS slots: 32 channels a thread, which are eight loads of 16 bytes in float32."""
+def _tile(T: int, J: int, H: int, W: int, itemsize: int) -> dict[str, Any]:
+    """BR rows of BW channels by four slots: 32 channels a thread, which are eight loads of 16 bytes in float32."""
     BW = triton.next_power_of_2(W)
     # Of att's gradient every program leaves all heads, so with fewer rows than heads that would be more than the features.
     most = min(max(min(1024 // BW, 128), triton.next_power_of_2(H)), max(2048 // BW, 1))
     BR = min(most, max(triton.next_power_of_2(T * H), 1))
     # A row a thread where rows are short, and 16 channels where warps share a long row: else registers run out.
     num_warps = max(BR // 32, 1) if BW < 8 else min(max(BR * BW // (256 if BW < 256 else 128), 1), 16)
-    BS = min(max(1024 * num_warps // (BR * BW), 4), 16) if num_warps == 1 else 4  # few rows, as in an edge list, leave room for more slots
-    return {"BS": BS, "BR": BR, "BW": BW, **launch_options(num_warps=num_warps)}
+    groups = min(max(256 // (BR * BW), 1), 4) if num_warps == 1 else 1  # few rows, as in an edge list, leave room for more slots
+    parts = parts_of_a_row(BW * itemsize, groups * BR * BW * itemsize, num_warps)
+    index = tl.int32 if T * J * H < 1 << 31 else tl.int64
+    return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW, "INDEX": index, **launch_options(num_warps=num_warps)}
+
+
+def _backward_options(num_warps: int, compute: torch.dtype) -> dict[str, Any]:
+    return launch_options(num_warps=num_warps, max_registers=_MAX_REGISTERS if compute == torch.float32 else None)
 
 
 def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
@@ -96,76 +106,113 @@ def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
 
 
 @triton.jit
-def _rows(lengths_ptr, T, J, H: tl.constexpr, W: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr):
-    """Of this program: the joint, its rows and their frames and heads [BR], where their channels are and which there are [BR, BW], the length.
+def _rows(lengths_ptr, T, J, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr):
+    """Of this program: the joint, its rows, their frames, heads, groups [N], where their channels are and which there are, the walk's length.
 
+    N is GROUPS * BR: every group has all the rows, for slots of its own. Channels are [PARTS, N, BW / PARTS]: the parts of a row lie in one thread.
     A frame that the walk does not have is one that no slot reaches.
     """
     program = tl.program_id(0)
     j = program % J
     tiles = tl.cdiv(T * H, BR)
     b = (program // J // tiles).to(tl.int64)
-    r = program // J % tiles * BR + tl.arange(0, BR)
+    n = tl.arange(0, GROUPS * BR)
+    r = program // J % tiles * BR + n % BR
     frame, head = r // H, r % H
     length = T
     if lengths_ptr is not None:
         length = tl.maximum(tl.minimum(tl.load(lengths_ptr + b), T), 0).to(tl.int32)
     row = ((b * T + frame) * J + j) * H + head
-    c = tl.arange(0, BW)[None, :]
-    inside = (frame < T)[:, None]
+    c = _channels(PARTS, BW)
+    inside = (frame < T)[None, :, None]
     if W != BW:
         inside = inside & (c < W)
-    return j, row, frame, head, tl.where(frame < length, frame, _FAR), row[:, None] * W + c, inside, length
+    return j, row, frame, head, n // BR, tl.where(frame < length, frame, _FAR), row[None, :, None] * W + c, inside, length
 
 
 @triton.jit
-def _slots(
-    s, last, order_ptr, joint_ptr, offset_ptr, j, t, length, J,
-    SIGN: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BW: tl.constexpr,
+def _channels(PARTS: tl.constexpr, BW: tl.constexpr):
+    return tl.arange(0, PARTS)[:, None, None] * (BW // PARTS) + tl.arange(0, BW // PARTS)[None, None, :]
+
+
+@triton.jit
+def _over_channels(x):
+    """Σ over the channels of a row.  # [PARTS, N, BW / PARTS] -> [N]"""
+    return tl.sum(tl.sum(x, 0), 1)
+
+
+@triton.jit
+def _over_groups(x, GROUPS: tl.constexpr):
+    """Σ over the groups, for every one of them.  # [PARTS, N, BW / PARTS]"""
+    if GROUPS > 1:
+        apart = x.reshape(x.shape[0], GROUPS, x.shape[1] // GROUPS, x.shape[2])
+        x = tl.sum(apart, 1, keep_dims=True).broadcast_to(apart.shape).reshape(x.shape)
+    return x
+
+
+@triton.jit
+def _slot(
+    slot, last, order_ptr, joint_ptr, offset_ptr, j, t, length, J,
+    SIGN: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    """Of BS slots from s on: what they add to a row's number [BS, 1], which edges exist [BS, BR], and which channels of theirs [BS, BR, BW]."""
-    slot = s + tl.arange(0, BS)
-    p = tl.load(order_ptr + slot, slot < last, 0)
-    offset = SIGN * tl.load(offset_ptr + p, slot < last, _HALF)
-    exists = (t[None, :] + offset[:, None]).to(tl.uint32) < length.to(tl.uint32)
-    shift = (offset.to(tl.int64) * J + tl.load(joint_ptr + p) - j) * H
-    channels = exists[:, :, None]
+    """Of one slot [1], or of one for each row [N]: what it adds to the row's number, which edges exist [N], which channels [PARTS, N, BW / PARTS]."""
+    p = tl.load(order_ptr + tl.minimum(slot, last - 1))
+    offset = SIGN * tl.load(offset_ptr + p)
+    exists = (t + tl.where(slot < last, offset, _HALF)).to(tl.uint32) < length.to(tl.uint32)
+    channels = exists[None, :, None]
     if W != BW:
-        channels = channels & (tl.arange(0, BW) < W)[None, None, :]
-    return shift[:, None], exists, channels
+        channels = channels & (_channels(PARTS, BW) < W)
+    shift = (offset.to(INDEX) * J + (tl.load(joint_ptr + p) - j)) * H
+    return shift.to(tl.int64), exists, channels
 
 
 @triton.jit
 def _attend(
     x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J,
-    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    INDEX: tl.constexpr,
 ):  # fmt: skip
-    j, row, frame, head, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, BR, BW)
+    j, row, frame, head, group, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
-    live = inside & (frame < length)[:, None]
+    live = inside & (frame < length)[None, :, None]
     x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
-    att = tl.load(att_ptr + head[:, None] * W + tl.arange(0, BW)[None, :], inside, 0.0).to(compute)
+    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
     slope = tl.full([], negative_slope, compute)
-    largest = tl.full([BR], float("-inf"), compute)
-    total = tl.zeros([BR], compute)
-    y = tl.zeros([BR, BW], compute)
+    largest = tl.full([GROUPS * BR], float("-inf"), compute)
+    total = tl.zeros([GROUPS * BR], compute)
+    y = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
+    mine = group if GROUPS > 1 else tl.arange(0, 1)
     last = tl.load(ptr_ptr + j + 1)
-    for s in range(tl.load(ptr_ptr + j), last, BS):
-        shift, exists, channels = _slots(s, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, BS, BW)
-        x = tl.load(x_src_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
-        hidden = x + x_dst[None, :, :]
-        score = tl.sum(tl.where(hidden > 0, hidden, hidden * slope) * att[None, :, :], 2)
-        score = tl.where(exists, score, float("-inf"))
-        before, largest = largest, tl.maximum(largest, tl.max(score, 0))
+    for s in range(tl.load(ptr_ptr + j), last, BS * GROUPS):
+        before = largest
+        xs: tl.tuple = ()
+        scores: tl.tuple = ()
+        for u in tl.static_range(BS):
+            shift, exists, channels = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, PARTS, BW, INDEX)
+            x = tl.load(x_src_ptr + at + (shift * W)[None, :, None], channels, 0.0).to(compute)
+            hidden = x + x_dst
+            score = tl.where(exists, _over_channels(tl.where(hidden > 0, hidden, hidden * slope) * att), float("-inf"))
+            largest = tl.maximum(largest, score)
+            xs += (x,)
+            scores += (score,)
         level = tl.where(largest == float("-inf"), 0.0, largest)  # as long as there was no edge
-        weight = tl.exp(score - level[None, :])
         shrink = tl.exp(before - level)
-        total = total * shrink + tl.sum(weight, 0)
-        y = y * shrink[:, None] + tl.sum(weight[:, :, None] * x, 0)
+        total *= shrink
+        y *= shrink[None, :, None]
+        for u in tl.static_range(BS):
+            weight = tl.exp(scores[u] - level)
+            total += weight
+            y = tl.fma(weight[None, :, None].broadcast_to(y.shape), xs[u], y)
+    if GROUPS > 1:
+        of_group = largest
+        largest = tl.max(largest.reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
+        share = tl.where(of_group == float("-inf"), 0.0, tl.exp(of_group - largest))
+        total = tl.sum((total * share).reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
+        y = _over_groups(y * share[None, :, None], GROUPS)
     none = total == 0
     total = tl.where(none, 1.0, total)  # without edges y is 0
     log_sum = tl.where(none, float("-inf"), largest + tl.log(total))
-    tl.store(y_ptr + at, y / total[:, None], inside)
+    tl.store(y_ptr + at, y / total[None, :, None], inside)
     tl.store(log_sum_ptr + row, log_sum, frame < T)
 
 
@@ -173,36 +220,44 @@ def _attend(
 def _attend_receivers(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, y_ptr, log_sum_ptr, mean_ptr, ddst_ptr, partial_ptr, lengths_ptr,
     ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J,
-    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    INDEX: tl.constexpr,
 ):  # fmt: skip
     """ddst = att Σ dscore LeakyReLU', datt = Σ dscore LeakyReLU, with dscore = α (dy · x_src - mean), over the edges into the rows."""
-    j, row, frame, head, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, BR, BW)
+    j, row, frame, head, group, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     slope = tl.full([], negative_slope, compute)
-    live = inside & (frame < length)[:, None]
+    live = inside & (frame < length)[None, :, None]
     x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
     dy = tl.load(dy_ptr + at, live, 0.0).to(compute)
-    att = tl.load(att_ptr + head[:, None] * W + tl.arange(0, BW)[None, :], inside, 0.0).to(compute)
-    mean = tl.sum(dy * tl.load(y_ptr + at, live, 0.0).to(compute), 1)
+    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
+    mean = _over_channels(dy * tl.load(y_ptr + at, live, 0.0).to(compute))
     tl.store(mean_ptr + row, mean, frame < T)
     log_sum = tl.load(log_sum_ptr + row, frame < length, 0.0)
-    sum_slope = tl.zeros([BR, BW], compute)
-    datt = tl.zeros([BR, BW], compute)
+    sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
+    datt = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
+    mine = group if GROUPS > 1 else tl.arange(0, 1)
     last = tl.load(ptr_ptr + j + 1)
-    for s in range(tl.load(ptr_ptr + j), last, BS):
-        shift, exists, channels = _slots(s, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, BS, BW)
-        x = tl.load(x_src_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
-        hidden = x + x_dst[None, :, :]
-        factor = tl.where(hidden > 0, 1.0, slope)
-        active = hidden * factor
-        alpha = tl.exp(tl.sum(active * att[None, :, :], 2) - log_sum[None, :])
-        dscore = tl.where(exists, alpha * (tl.sum(x * dy[None, :, :], 2) - mean[None, :]), 0.0)[:, :, None]
-        sum_slope += tl.sum(dscore * factor, 0)
-        datt += tl.sum(dscore * active, 0)
-    tl.store(ddst_ptr + at, att * sum_slope, inside)
-    c = tl.arange(0, BW)
+    for s in range(tl.load(ptr_ptr + j), last, BS * GROUPS):
+        there: tl.tuple = ()
+        xs: tl.tuple = ()
+        for u in tl.static_range(BS):
+            shift, exists, channels = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, PARTS, BW, INDEX)
+            there += (exists,)
+            xs += (tl.load(x_src_ptr + at + (shift * W)[None, :, None], channels, 0.0),)
+        for u in tl.static_range(BS):
+            exists, x = there[u], xs[u].to(compute)
+            hidden = x + x_dst
+            factor = tl.where(hidden > 0, 1.0, slope)
+            active = hidden * factor
+            alpha = tl.exp(_over_channels(active * att) - log_sum)
+            dscore = tl.where(exists, alpha * (_over_channels(x * dy) - mean), 0.0)[None, :, None]
+            sum_slope += dscore * factor
+            datt += dscore * active
+    tl.store(ddst_ptr + at, att * _over_groups(sum_slope, GROUPS), inside)
+    c = _channels(PARTS, BW)
     for one in range(H):  # rows of a head are not neighbours
-        part = tl.sum(tl.where((head == one)[:, None], datt, 0.0), 0)
+        part = tl.sum(tl.where((head == one)[None, :, None], datt, 0.0), 1, keep_dims=True)
         tl.store(partial_ptr + (tl.program_id(0).to(tl.int64) * H + one) * W + c, part, c < W)
 
 
@@ -210,30 +265,33 @@ def _attend_receivers(
 def _attend_senders(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, log_sum_ptr, mean_ptr, dsrc_ptr, lengths_ptr,
     ptr_ptr, order_ptr, dst_ptr, offset_ptr, negative_slope: tl.float64, T, J,
-    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    INDEX: tl.constexpr,
 ):  # fmt: skip
     """dsrc = Σ α dy + att Σ dscore LeakyReLU' over the edges out of the rows, α and dscore those of their receivers."""
-    j, row, frame, head, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, BR, BW)
+    j, row, frame, head, group, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     slope = tl.full([], negative_slope, compute)
-    x_src = tl.load(x_src_ptr + at, inside & (frame < length)[:, None], 0.0).to(compute)
-    att = tl.load(att_ptr + head[:, None] * W + tl.arange(0, BW)[None, :], inside, 0.0).to(compute)
-    sum_dy = tl.zeros([BR, BW], compute)
-    sum_slope = tl.zeros([BR, BW], compute)
+    x_src = tl.load(x_src_ptr + at, inside & (frame < length)[None, :, None], 0.0).to(compute)
+    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
+    sum_dy = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
+    sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
+    mine = group if GROUPS > 1 else tl.arange(0, 1)
     last = tl.load(ptr_ptr + j + 1)
-    for s in range(tl.load(ptr_ptr + j), last, BS):
-        shift, exists, channels = _slots(s, last, order_ptr, dst_ptr, offset_ptr, j, t, length, J, -1, H, W, BS, BW)
-        x_dst = tl.load(x_dst_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
-        dy = tl.load(dy_ptr + at[None, :, :] + (shift * W)[:, :, None], channels, 0.0).to(compute)
-        log_sum = tl.load(log_sum_ptr + row[None, :] + shift, exists, 0.0)
-        mean = tl.load(mean_ptr + row[None, :] + shift, exists, 0.0)
-        hidden = x_dst + x_src[None, :, :]
-        factor = tl.where(hidden > 0, 1.0, slope)
-        alpha = tl.where(exists, tl.exp(tl.sum(hidden * factor * att[None, :, :], 2) - log_sum), 0.0)
-        dscore = alpha * (tl.sum(dy * x_src[None, :, :], 2) - mean)
-        sum_dy += tl.sum(alpha[:, :, None] * dy, 0)
-        sum_slope += tl.sum(dscore[:, :, None] * factor, 0)
-    tl.store(dsrc_ptr + at, sum_dy + att * sum_slope, inside)
+    for s in range(tl.load(ptr_ptr + j), last, BS * GROUPS):
+        for u in tl.static_range(BS):
+            shift, exists, channels = _slot(s + u * GROUPS + mine, last, order_ptr, dst_ptr, offset_ptr, j, t, length, J, -1, H, W, PARTS, BW, INDEX)
+            x_dst = tl.load(x_dst_ptr + at + (shift * W)[None, :, None], channels, 0.0).to(compute)
+            dy = tl.load(dy_ptr + at + (shift * W)[None, :, None], channels, 0.0).to(compute)
+            log_sum = tl.load(log_sum_ptr + row + shift, exists, 0.0)
+            mean = tl.load(mean_ptr + row + shift, exists, 0.0)
+            hidden = x_dst + x_src
+            factor = tl.where(hidden > 0, 1.0, slope)
+            alpha = tl.where(exists, tl.exp(_over_channels(hidden * factor * att) - log_sum), 0.0)
+            dscore = alpha * (_over_channels(dy * x_src) - mean)
+            sum_dy += alpha[None, :, None] * dy
+            sum_slope += dscore[None, :, None] * factor
+    tl.store(dsrc_ptr + at, _over_groups(sum_dy + att * sum_slope, GROUPS), inside)
 
 
 @triton.jit
@@ -250,7 +308,8 @@ def _sum_rows(x_ptr, y_ptr, N, C, BN: tl.constexpr, BC: tl.constexpr):
 def compilations(dtype: str) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels in 4 heads."""
     B, T, H, W, graph = 8, 60, 4, 16, SkeletonGraph("coco18", 3)
-    J, kind, tile = graph.num_joints, DTYPES[dtype], _tile(T, H, W)
+    J, kind = graph.num_joints, DTYPES[dtype]
+    tile = _tile(T, J, H, W, kind.itemsize)
     grid = _grid(B, T, J, H, tile)
     known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
     known |= dict.fromkeys(("x_src_ptr", "x_dst_ptr", "att_ptr", "dy_ptr", "y_ptr", "ddst_ptr", "dsrc_ptr"), kind)
@@ -269,6 +328,7 @@ def compilations(dtype: str) -> list[Compilation]:
         return Compilation(
             name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k={graph.hops} C={H * W} heads={H}", *grid,
             bytes_moved=least + windows * window + extra, bytes_least=least, feature_bytes=(requested, distinct),
+            max_registers=None if kernel is _attend else _MAX_REGISTERS,
         )  # fmt: skip
 
     columns = {"x_ptr": torch.float32, "y_ptr": kind, "N": grid[0], "C": H * W, "BN": 1024, "BC": 4}

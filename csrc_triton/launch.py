@@ -29,3 +29,11 @@ def launch_options(backend: str = _GPU, num_warps: int = 4, max_registers: int |
     """
     options = {"num_warps": num_warps, "enable_fp_fusion": True}  # Triton's default will change
     return options if max_registers is None or backend == "hip" else {**options, "maxnreg": max_registers}
+
+
+def parts_of_a_row(row: int, tile: int, num_warps: int) -> int:
+    """2 where a thread has two 16-byte loads of a tile and half a row is 32 bytes, which is what memory gives at once; else 1. Sizes are in bytes.
+
+    Two parts of one row, and not two rows, leave a thread one address, one edge and one mask to work out for twice the channels.
+    """
+    return 2 if row >= 64 and tile >= 2 * 16 * 32 * num_warps else 1

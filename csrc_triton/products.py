@@ -22,7 +22,7 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, on_device_of, rows_of_features
+from csrc_triton.launch import launch_options, on_device_of, parts_of_a_row, rows_of_features
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _PROGRAMS = 8 * 36  # enough for a GPU of 36 multiprocessors: eight programs of two warps each
@@ -77,6 +77,7 @@ def _weighted_sum_launch(
         diagonal = None if diagonal is None else diagonal.transpose(0, 1)
     B, T, J, C = x.shape
     BT, BC = _tile(B, T, J, C, 1024)
+    num_warps = 2 if BT * BC > 256 else 1
     tiles, chunks = triton.cdiv(T, BT), triton.cdiv(C, BC)
     ptr, order, neighbour = (index.src_ptr, index.src_order, index.dst) if transposed else (index.dst_ptr, index.dst_order, index.src)
     farthest = max((BT + hops) * x.stride(1) + J * C, len(index.src) * values.stride(1) + (BT + hops) * values.stride(2))
@@ -89,9 +90,11 @@ def _weighted_sum_launch(
         "diagonal_stride_b": 0 if diagonal is None else diagonal.stride(0),
         "diagonal_stride_t": 0 if diagonal is None else diagonal.stride(1),
         "diagonal_stride_j": 0 if diagonal is None else diagonal.stride(2),
-        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "BT": BT, "BC": BC, "PARTS": 2 if BC == 64 else 1, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
+        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "BT": BT, "BC": BC,
+        "PARTS": parts_of_a_row(BC * x.element_size(), BT * BC * x.element_size(), num_warps),
+        "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    return B * tiles * chunks * J, arguments, {"num_warps": 2 if BT * BC > 256 else 1, "max_registers": _MAX_REGISTERS[x.dtype]}
+    return B * tiles * chunks * J, arguments, {"num_warps": num_warps, "max_registers": _MAX_REGISTERS[x.dtype]}
 
 
 def _edge_dot_launch(

@@ -125,7 +125,7 @@ def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[s
 
 def _slot_tile(q: Tensor) -> tuple[dict[str, int], int]:
     """Four slots of BT frames and BD channels at a time: 16 products a thread from four loads of 16 bytes of k in float32."""
-    _, T, _, D = q.shape
+    T = q.shape[1]
     BT = min(max(triton.next_power_of_2(T), 16), 32)
     return {"BD": _channels(q), "BT": BT, "QUADS": T % 4 == 0}, BT // 16
 
