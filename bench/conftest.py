@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     torch.set_num_threads(config.getoption("--threads") or torch.get_num_threads())
     config.groups = full_groups() if config.getoption("--full") else default_groups()
-    config.skipped_rows, config.memory = [], {}
+    config.skipped_rows, config.memory, config.began = [], {}, time.monotonic()
     config.writes_report = config.getoption("benchmark_only") and config.option.benchmark_json is None
     if config.writes_report:
         folder = config.getoption("--report")
@@ -57,7 +58,8 @@ def pytest_benchmark_update_json(config, benchmarks, output_json) -> None:
         for name in ("params", "options"):
             row.pop(name, None)
         row["stats"].pop("data", None)
-    output_json.update(skipped=config.skipped_rows, memory=config.memory, full=config.getoption("--full"))
+    minutes = (time.monotonic() - config.began) / 60
+    output_json.update(skipped=config.skipped_rows, memory=config.memory, full=config.getoption("--full"), minutes=minutes)
 
 
 def pytest_unconfigure(config):

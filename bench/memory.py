@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._library.custom_ops import OPDEFS
@@ -250,7 +251,7 @@ def longest_walk(contender: str, size: Size, checkpointed: bool = False, budget:
         return computed[T]
 
     low = high = 0
-    T = 64
+    T = 32
     while not high or high - low > max(1, low // 100):
         low, high = (T, high) if peak(T) <= budget else (low, T)
         T = _next_length(computed, low, high, budget)
@@ -258,17 +259,17 @@ def longest_walk(contender: str, size: Size, checkpointed: bool = False, budget:
 
 
 def _next_length(computed: dict[int, int], low: int, high: int, budget: int) -> int:
-    """Where to look next: a little before the peak would reach the budget if it grew as between the two computed lengths nearest to it, and a
-    percent beyond the longest that fits once that is near."""
-    near = sorted(computed, key=lambda T: abs(computed[T] - budget))[:2]
-    if len(near) < 2:
-        return 8 * low or high // 2
-    slope = (computed[near[1]] - computed[near[0]]) / (near[1] - near[0])
-    reached = near[0] + (budget - computed[near[0]]) / slope
-    T = int(0.997 * reached)
-    if 0 < T <= low:
-        T = low + max(1, low // 100)
-    return max(low + 1, min(T, high - 1 if high else 8 * low))
+    """Where to look next: a little before the parabola through the three computed lengths nearest to the budget reaches it, and a percent beyond the
+    longest that fits once that is near."""
+    if len(computed) < 3:
+        return (low + high) // 2 if high else 2 * low
+    near = sorted(computed, key=lambda T: abs(computed[T] - budget))[:3]
+    roots = np.roots(np.polyfit([T / near[0] for T in near], [computed[T] / budget - 1 for T in near], 2)) * near[0]
+    reached = min((root.real for root in roots if root.real > 0 and abs(root.imag) < 0.5), key=lambda root: abs(root - near[0]), default=2.0 * near[0])
+    T = max(int(0.997 * reached), low + max(1, low // 100))
+    if high and T >= high:
+        return (low + high) // 2
+    return min(T, 16 * low)
 
 
 def real_step(contender: str, size: Size, checkpointed: bool = False) -> dict[str, float]:

@@ -235,7 +235,7 @@ def markdown(run: Run) -> str:
         f"Made by `python -m bench.report` from the JSON beside it; not to be edited. {selection}.\n",
         f"* {machine_line(run)[:-1]}; {machine['memory_bytes'] / 2**30:.0f} GiB; {machine['system']} {machine['machine']}, Python "
         f"{machine['python_version']}, {machine['capability']}\n* {versions}\n* environment: {environment}\n"
-        f"* commit {str(commit['id'])[:12]}{' with changes' if commit['dirty'] else ''}, {run.data['datetime'][:10]}\n* limits: {limits}\n",
+        f"* commit {str(commit['id'])[:12]}{' with changes' if commit['dirty'] else ''}, {run.data['datetime'][:10]}, {run.data['minutes']:.0f} minutes\n* limits: {limits}\n",
         "Rounds of a group's contenders are interleaved. The limit of a row is the time that its arithmetic (FLOPs that the mathematics needs, at "
         "the measured matrix product's rate) or its memory (every input read and every output written once, at the measured copy's rate) takes at "
         "least, whichever is longer; more than 100 % means that the data lay in a cache. Checked: with what outputs and gradients "
@@ -307,7 +307,7 @@ def _memory_figure(run: Run) -> Figure:
 
 
 def _log_log(lines: dict[str, list[tuple[float, float]]], ylabel: str, title: str) -> Figure:
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     for number, (name, points) in enumerate(lines.items()):
         if points:
@@ -316,7 +316,7 @@ def _log_log(lines: dict[str, list[tuple[float, float]]], ylabel: str, title: st
     axes.set(xlabel="frames T", ylabel=ylabel, title=title)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

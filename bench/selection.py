@@ -16,6 +16,7 @@ HOPS = (1, 2, 3)
 CHANNELS = (64, 256)
 ALL = tuple(name for name in CONTENDERS if name != "gemm")
 EAGER = tuple(name for name in ALL if name != "compiled")
+SPARSE = tuple(name for name in EAGER if name not in ("index_add", "torch_scatter", "pyg"))  # these hold a message for every edge, and take minutes
 FASTST = tuple(name for name in ALL if name.startswith("fastst"))
 MODEL = ("dense", "index_add", "torch_scatter", "pyg", *FASTST)
 LENGTHS_COMPARED = (300, 30_000)
@@ -45,7 +46,7 @@ def default_groups() -> list[Group]:
         Group("upstream", True, paper, FASTST),
         Group("training_step", True, paper, MODEL),
         Group("inference", False, paper, MODEL),
-        *(Group("propagate", True, Size(batch(T), T), EAGER) for T in FRAMES if T > 300),
+        *(Group("propagate", True, Size(batch(T), T), EAGER if T < FRAMES[-1] else SPARSE) for T in FRAMES if T > 300),
         *variants(),
     ]
 
@@ -63,19 +64,20 @@ def variants() -> list[Group]:
 def full_groups() -> list[Group]:
     """The default groups, then every work at every T, k and C."""
     compiled = ("sample_from_embeddings", "attend", "gcn_layer")  # compiling takes its time, so the default does without here
-    groups = [
-        dataclasses.replace(group, contenders=(*group.contenders, "compiled")) if group.work in compiled else group for group in default_groups()
-    ]
+    groups = {group.name: group for group in default_groups()}
+    for group in list(groups.values()):
+        if group.work in compiled:
+            groups[group.name] = dataclasses.replace(group, contenders=(*group.contenders, "compiled"))
     for work in WORKS:
         if work == "sample_from_embeddings":
             continue
         for size in _sizes(whole_model=work in ("upstream", "training_step", "inference")):
             for backward in {"training_step": (True,), "inference": (False,)}.get(work, (False, True)):
-                contenders = MODEL if work in ("upstream", "training_step", "inference") else ALL if size.T <= 60 else EAGER
+                contenders = MODEL if work in ("upstream", "training_step", "inference") else ALL if size == Size(32, 60) else EAGER
                 group = Group(work, backward, size, contenders)
-                if group.name not in {other.name for other in groups}:
-                    groups.append(group)
-    return groups
+                if group.name not in groups or len(groups[group.name].contenders) < len(contenders):
+                    groups[group.name] = group
+    return list(groups.values())
 
 
 def _sizes(whole_model: bool) -> list[Size]:

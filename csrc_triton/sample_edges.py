@@ -238,7 +238,7 @@ def _dots(
     Reading a row that nobody asks for is cheaper than a mask, for which every register that is loaded has to be set to 0 before.
     """
     p = tl.load(order_ptr + tl.minimum(position, last - 1))
-    source = tl.minimum((frame + tl.load(offset_ptr + p)[:, None]).to(tl.uint32), (T - 1).to(tl.uint32))  # negative frames are large ones
+    source = tl.minimum((frame + tl.load(offset_ptr + p)[:, None]).to(tl.uint32), tl.full([], T - 1, tl.uint32))  # negative frames are large ones
     k_at = k_ptr + ((source * J + tl.load(src_ptr + p)[:, None]).to(tl.int64) * D)[:, :, None] + tl.arange(0, BD)[None, None, :]
     total = tl.zeros((4, frame.shape[1], BD), compute)
     for first in range(0, D, BD):

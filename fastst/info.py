@@ -47,11 +47,14 @@ _MEMORY = {
     "over_least": "over the least",
     "requested_over_distinct": "requested over distinct",
 }
-_MEANING = """Registers and spilled bytes are of a thread, shared memory is in bytes of a program, warps are what a multiprocessor can hold at once.
-The 16-byte loads are those in the inner loop over features (the one with most FFMA); loops without are other loops with FFMA that have no such load;
-in flight are the most of them under way at one time; instructions per FFMA are of the machine code of that loop, at most of any loop with FFMA
-(those of the tiles at a walk's ends, which have masks). Bytes moved count what the programs of a frame tile share once; the least is every input and
-every output once. Requested over distinct are the feature bytes that one program asks for over the distinct ones: what caches have to give."""
+_MEANING = """float32 is compiled for all chips. float16 and bfloat16 leave out sm_89, for which float32 compiles to what it does for sm_86;
+sm_75 has no bfloat16.
+Registers and spilled bytes are of a thread, shared memory is in bytes of a program, warps are what a multiprocessor can hold at once.
+The 16-byte loads are those in the inner loop over features (the one with most FFMA, or what became of it where it was unrolled); loops without are
+other loops with FFMA that have no such load; in flight are the most of them under way at one time; instructions per FFMA are of the machine code of
+that loop, at most of any loop with FFMA (those of the sums' tiles at a walk's ends have masks; sampling has its noise in the loop). Bytes moved count
+what the programs of a frame tile share once; the least is every input and every output once. Requested over distinct are the feature bytes that one
+program asks for over the distinct ones: what caches have to give."""
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,8 @@ def test_rounds_are_interleaved_and_slow_steps_take_fewer():
     seconds = interleaved({"fast": step("fast", 0.001), "slow": step("slow", 0.02)}, budget=0.1)
     assert len(seconds["fast"]) == timing.MOST_ROUNDS
     assert len(seconds["slow"]) == timing.FEWEST_ROUNDS
-    rounds = order[2:]  # after one probe of each
-    places = [place for place, name in enumerate(rounds) if name == "slow"]
+    assert order[:2] == ["fast", "slow"]
+    places = [place for place, name in enumerate(order) if name == "slow"][1:]
     assert min(b - a for a, b in itertools.pairwise(places)) >= 6  # spread over the whole time
     assert all(s >= 0.02 for s in seconds["slow"])
 
@@ -109,8 +109,8 @@ def test_a_step_that_takes_too_long_is_not_repeated(monkeypatch):
     monkeypatch.setattr(timing, "MOST_SECONDS", 0.01)
     calls: list[int] = []
     seconds = interleaved({"slow": lambda: (calls.append(1), time.sleep(0.02))}, budget=1)
-    assert seconds == {"slow": []}
-    assert len(calls) == 1
+    assert len(seconds["slow"]) == len(calls) == 1
+    assert seconds["slow"][0] > timing.MOST_SECONDS
 
 
 def test_the_reference_is_formed_only_where_it_fits():

@@ -10,7 +10,7 @@ from fastst.info import main
 from fastst.ops.backends import BACKENDS, why_not
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "kernels.md"
-PRODUCTS = {"gather_sum", "scatter_sum", "edge_dot"}
+PRODUCTS = {"gather_sum", "scatter_sum", "edge_dot", "sample_edges from embeddings", "sample_edges from embeddings (edge list)"}
 
 
 def test_names_every_backend_and_whether_it_can_run(monkeypatch, capsys):
@@ -62,7 +62,12 @@ def compiled(tmp_path_factory) -> str:
 def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
     found = table(compiled, "Machine code")
     memory = table(compiled, "Memory")
-    assert {chip for _, _, chip in found} == {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "gfx90a", "gfx1100"}
+    chips = {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "gfx90a", "gfx1100"}
+    left_out = {"float32": set(), "bfloat16": {"sm_75", "sm_89"}, "float16": {"sm_89"}}
+    kernels = {kernel for kernel, _, _ in found}
+    assert found.keys() == {(kernel, features, chip) for kernel in kernels for features in left_out for chip in chips - left_out[features]}
+    # Why half precision may leave sm_89 out.
+    assert all(found[kernel, "float32", "sm_86"] == found[kernel, "float32", "sm_89"] for kernel in kernels)
     over_features = {row[0] for row, figures in memory.items() if figures["requested over distinct"]}
     assert over_features >= PRODUCTS
     wrong = []
@@ -74,9 +79,9 @@ def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
         if nvidia and kernel in over_features:
             must["16-byte loads"] = int(figures["16-byte loads"] or 0) > 0
             must["loops without"] = figures["loops without"] == "0"
-        if nvidia and kernel in PRODUCTS:
             must["in flight"] = int(figures["in flight"]) >= 4
-            must["instructions per FFMA"] = (features, chip) != ("float32", "sm_75") or float(figures["instructions per FFMA"]) <= 3.5
+        if kernel in over_features and (features, chip) == ("float32", "sm_75"):
+            must["at most"] = float(figures["at most"]) <= (7 if kernel.startswith("attend") else 3.5)  # LeakyReLU is an add, a product and a choice
         wrong += [f"{kernel} {features} {chip}: {name} is {figures[name]}" for name, right in must.items() if not right]
     assert not wrong, "\n".join(wrong)
 
@@ -122,6 +127,26 @@ def test_a_launch_fills_36_multiprocessors(compiled: str):
     }
     few = {row: launch for row, launch in launches.items() if launch[0] < 36 or launch[0] * launch[1] < 36 * 4}
     assert not few, few
+
+
+@pytest.mark.slow
+def test_kernels_compile_where_every_size_is_one():
+    """Triton makes a number 1 a constant, and what a kernel does with a number it may not do with a constant."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"TRITON_DISABLE_LINE_INFO": "1"}
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", ALL_SIZES_ONE], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+
+
+ALL_SIZES_ONE = """
+from dataclasses import replace
+from csrc_triton.compilation import compilations, compile_for
+sizes = {"T", "J", "P", "N", "E", "rows", "columns", "tiles", "chunks"}
+for compilation in compilations("float32"):
+    ones = {name: 1 for name in compilation.arguments if name in sizes} | {"lengths_ptr": None, "QUADS": False}
+    arguments = {name: ones.get(name, value) for name, value in compilation.arguments.items()}
+    compile_for(replace(compilation, arguments=arguments), 75)
+"""
 
 
 def triton_version(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ products = pytest.importorskip("csrc_triton.products", reason="triton is not ins
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = Layout.custom(["a", "b", "c", "d"], [(0, 1), (1, 2), (2, 3)], "chain")
 SMALL = [case for case in CASES if case.B * case.graph.num_slots <= 60]
+# The interpreter takes time for every slot: of the large skeletons one is itself, the others' sizes and lengths are those of a short chain.
+FEW_SLOTS = [case if case.graph.num_slots < 100 else replace(case, graph=SkeletonGraph(CHAIN, case.graph.hops)) for case in CASES]
 TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (0.05, 0.02), torch.float16: (0.01, 0.005)}
 
 
@@ -42,7 +45,7 @@ def lengths_of(case: Case, like: Tensor) -> Tensor | None:
     return None if lengths is None else lengths.to(like.device)
 
 
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", FEW_SLOTS, ids=names)
 def test_propagate_matches_the_reference(case: Case):
     def function(x, weight, self_weight):
         return propagate(x, weight, case.graph, self_weight, lengths_of(case, x))
@@ -65,7 +68,7 @@ def test_edge_logits_match_the_reference(case: Case):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-@pytest.mark.parametrize("graph", [SkeletonGraph(CHAIN, 2), EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)], ids=str)
+@pytest.mark.parametrize("graph", [SkeletonGraph(CHAIN, 1), EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)], ids=str)
 def test_features_of_every_dtype(graph, dtype):
     """float32 weights beside half precision features, rounded alike on both sides."""
     case = Case("", graph, 1, 6, 16)
