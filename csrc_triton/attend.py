@@ -26,7 +26,7 @@ from fastst.graph import GraphIndex, SkeletonGraph
 
 _FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
 _HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neither
-_MAX_REGISTERS = 128  # of a thread of the backward in float32: with fewer, loads wait for one another
+_FORWARD_REGISTERS, _BACKWARD_REGISTERS = 96, 128  # of a thread in float32, for four or more 16-byte loads in flight
 
 
 def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths
     with on_device_of(x_src):
         _attend[_grid(B, T, J, H, tile)](
             x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J,
-            H, W, **tile,
+            H, W, **_bounded(tile, _FORWARD_REGISTERS, log_sum.dtype),
         )  # fmt: skip
     return y, log_sum
 
@@ -68,16 +68,16 @@ def attend_backward(
     grid = _grid(B, T, J, H, tile)
     mean = torch.empty_like(log_sum)  # Σ α dα over the edges into a node, which is y · dy
     partial = torch.empty(*grid, H, W, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
-    wide = {**tile, **_backward_options(tile["num_warps"], log_sum.dtype)}
+    options = _bounded(tile, _BACKWARD_REGISTERS, log_sum.dtype)
     columns: dict[str, Any] = {"BC": 4, "BN": 1024, **launch_options(num_warps=8)}
     with on_device_of(x_src):
         _attend_receivers[grid](
             x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.dst_order, index.src, index.offset,
-            negative_slope, T, J, H, W, **wide,
+            negative_slope, T, J, H, W, **options,
         )  # fmt: skip
         _attend_senders[grid](
             x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.src_order, index.dst, index.offset,
-            negative_slope, T, J, H, W, **wide,
+            negative_slope, T, J, H, W, **options,
         )  # fmt: skip
         _sum_rows[(triton.cdiv(H * W, columns["BC"]),)](partial, datt, *grid, H * W, **columns)
     return dsrc, ddst, datt
@@ -97,8 +97,8 @@ def _tile(T: int, J: int, H: int, W: int, itemsize: int) -> dict[str, Any]:
     return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW, "INDEX": index, **launch_options(num_warps=num_warps)}
 
 
-def _backward_options(num_warps: int, compute: torch.dtype) -> dict[str, Any]:
-    return launch_options(num_warps=num_warps, max_registers=_MAX_REGISTERS if compute == torch.float32 else None)
+def _bounded(tile: dict[str, Any], registers: int, compute: torch.dtype) -> dict[str, Any]:
+    return tile | launch_options(num_warps=tile["num_warps"], max_registers=registers if compute == torch.float32 else None)
 
 
 def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
@@ -328,7 +328,7 @@ def compilations(dtype: str) -> list[Compilation]:
         return Compilation(
             name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k={graph.hops} C={H * W} heads={H}", *grid,
             bytes_moved=least + windows * window + extra, bytes_least=least, feature_bytes=(requested, distinct),
-            max_registers=None if kernel is _attend else _MAX_REGISTERS,
+            max_registers=_FORWARD_REGISTERS if kernel is _attend else _BACKWARD_REGISTERS,
         )  # fmt: skip
 
     columns = {"x_ptr": torch.float32, "y_ptr": kind, "N": grid[0], "C": H * W, "BN": 1024, "BC": 4}

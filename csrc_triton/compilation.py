@@ -139,7 +139,10 @@ def occupancy(registers: int, shared: int, num_warps: int, chip: Chip) -> int:
 
 
 def inspect(compilation: Compilation, target: int | str) -> dict[str, Any]:
-    """The resources of a kernel on a chip, and on NVIDIA's what its inner loops are made of."""
+    """The resources of a kernel on a chip, and on NVIDIA's what the inner loops of those over features are made of.
+
+    The others are not disassembled, which takes as long as many a compilation: where no bytes are spilled, no instruction can bring them back.
+    """
     compiled = compile_for(compilation, target)
     if isinstance(target, str):
         notes = dict(re.findall(r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count|private_segment_fixed_size):\s+(\d+)", compiled.asm["amdgcn"]))
@@ -149,21 +152,21 @@ def inspect(compilation: Compilation, target: int | str) -> dict[str, Any]:
         file.write(compiled.asm["cubin"])
         file.flush()
         usage = {name: int(n) for name, n in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", _tool("cuobjdump", "--dump-resource-usage", file.name))}
-        code = list(_instructions(_tool("nvdisasm", "--print-code", "--no-dataflow", file.name)))
+        code = [] if compilation.feature_bytes is None else list(_instructions(_tool("nvdisasm", "--print-code", "--no-dataflow", file.name)))
     figures: dict[str, Any] = {
         "registers": usage["REG"],
         "spills": usage["STACK"] + usage["LOCAL"],
         "shared": usage["SHARED"],
         "warps": occupancy(usage["REG"], usage["SHARED"], compilation.num_warps, CHIPS[target]),
-        "local_instructions": sum(i.name.startswith(("LDL", "STL")) for i in code),
-        "atomics": sum(i.name.startswith(("ATOM", "RED.")) for i in code),
+        "atomics": len(re.findall(r"^\s*(?:@!?%\w+ )?(?:atom|red)\.", compiled.asm["ptx"], re.MULTILINE)),
     }
-    loops = [code[first : last + 1] for first, last in inner_loops(code)]
-    if compilation.feature_bytes is not None:
+    if code:
+        loops = [code[first : last + 1] for first, last in inner_loops(code)]
         busy = [loop for loop in loops if _count(loop, "FFMA")] or [unrolled(code)]
         most = max(_count(loop, "FFMA") for loop in busy)
         busiest = [loop for loop in busy if _count(loop, "FFMA") == most]
         figures |= {
+            "local_instructions": sum(i.name.startswith(("LDL", "STL")) for i in code),
             "wide_loads": min(_count(loop, "LDG", ".128") for loop in busiest),
             "loops_without_wide_loads": sum(not _count(loop, "LDG", ".128") for loop in busy),
             "loads_in_flight": min(loads_in_flight(loop) for loop in busiest),

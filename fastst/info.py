@@ -48,7 +48,7 @@ _MEMORY = {
     "requested_over_distinct": "requested over distinct",
 }
 _MEANING = """float32 is compiled for all chips. float16 and bfloat16 leave out sm_89, for which float32 compiles to what it does for sm_86;
-sm_75 has no bfloat16.
+sm_75 has no bfloat16. Only kernels with a loop over features are disassembled, for NVIDIA's chips.
 Registers and spilled bytes are of a thread, shared memory is in bytes of a program, warps are what a multiprocessor can hold at once.
 The 16-byte loads are those in the inner loop over features (the one with most FFMA, or what became of it where it was unrolled); loops without are
 other loops with FFMA that have no such load; in flight are the most of them under way at one time; instructions per FFMA are of the machine code of
