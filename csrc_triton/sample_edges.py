@@ -233,7 +233,7 @@ def _sample_backward(
 def _dots(
     q_at, k_ptr, position, last, order_ptr, src_ptr, offset_ptr, frame, T, J, compute: tl.constexpr, D: tl.constexpr, BD: tl.constexpr
 ):  # fmt: skip
-    """q[t, dst] · k[t + offset, src] of four slots; anything where no edge exists, for which some row of the walk is read.  # [4, BT]
+    """q[t, dst] · k[t + offset, src] of four slots, in two parts; anything where no edge exists, for which some row is read.  # [4, BT, 2]
 
     Reading a row that nobody asks for is cheaper than a mask, for which every register that is loaded has to be set to 0 before.
     """
@@ -282,7 +282,7 @@ def _sample_slots(
         dots3 = _dots(q_at, k_ptr + walk, fours + 3, last, order_ptr, src_ptr, offset_ptr, t, T, J, compute, D, BD)
         dots = tl.join(tl.join(dots0, dots2), tl.join(dots1, dots3)).permute(0, 3, 4, 1, 2).reshape(16, BT, 2)
         low, high = tl.split(dots)
-        gamma = low + high
+        gamma = low + high  # a sum across the two lanes of a row would be in both, and both would make the same noise
         position = s + tl.arange(0, 16)[:, None]
         p = tl.load(order_ptr + tl.minimum(position, last - 1))
         if bias_ptr is not None:

@@ -35,9 +35,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = SkeletonGraph(Layout.custom(["a", "b", "c", "d"], [(0, 1), (1, 2), (2, 3)], "chain"), 2)
 SMALL = [case for case in CASES if case.B * case.graph.num_slots <= 60]
 SHORT = Case("chain", CHAIN, 2, 7, 5, [7, 4])
-# The interpreter takes time for every slot: of the large skeletons one is itself, the others' sizes and lengths are those of a short chain.
-FEW_SLOTS = [case if case.graph.num_slots < 100 else replace(case, graph=SkeletonGraph(CHAIN.layout, case.graph.hops)) for case in CASES]
-LONG = Case("tiles", CHAIN, 2, 70, 5, [70, 33])  # more than one tile of frames, the last not full, one of which the second walk has none
+# The interpreter takes time for every slot: a skeleton once, and beside it the other cases' sizes and lengths on a short chain.
+FEW_SLOTS = [
+    Case("skeleton", SkeletonGraph("coco18", 1), 1, 3, 4),
+    *(case if case.graph.num_slots < 60 else replace(case, graph=SkeletonGraph(CHAIN.layout, case.graph.hops)) for case in CASES),
+]
+LONG = Case(
+    "tiles", SkeletonGraph(CHAIN.layout, 1), 2, 70, 5, [70, 33]
+)  # more than one tile of frames, the last not full, one of which the second walk has none
 SAMPLING = [(noise, estimator) for noise in ("gumbel", "logistic") for estimator in ("identity", "sigmoid")]
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 
