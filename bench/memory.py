@@ -265,11 +265,12 @@ def _next_length(computed: dict[int, int], low: int, high: int, budget: int) -> 
         return (low + high) // 2 if high else 2 * low
     near = sorted(computed, key=lambda T: abs(computed[T] - budget))[:3]
     roots = np.roots(np.polyfit([T / near[0] for T in near], [computed[T] / budget - 1 for T in near], 2)) * near[0]
-    reached = min((root.real for root in roots if root.real > 0 and abs(root.imag) < 0.5), key=lambda root: abs(root - near[0]), default=2.0 * near[0])
+    lengths = [root.real for root in roots if root.real > 0 and abs(root.imag) < 0.5]
+    reached = min(lengths, key=lambda length: abs(length - near[0]), default=2.0 * near[0])
     T = max(int(0.997 * reached), low + max(1, low // 100))
-    if high and T >= high:
-        return (low + high) // 2
-    return min(T, 16 * low)
+    if not high:
+        return min(T, 16 * low)
+    return T if T in range(low + 1, high) else (low + high) // 2
 
 
 def real_step(contender: str, size: Size, checkpointed: bool = False) -> dict[str, float]:

@@ -229,13 +229,14 @@ def markdown(run: Run) -> str:
         f"float32 matrix product {rate['gemm_flops_per_second'] / 1e9:.0f} GFLOP/s"
         for threads, rate in machine["limits"].items()
     )
+    duration = f", {run.data['minutes']:.0f} minutes" if "minutes" in run.data else ""
     selection = "The full set" if run.data["full"] else "The default selection"
     parts = [
         "# Benchmarks\n",
         f"Made by `python -m bench.report` from the JSON beside it; not to be edited. {selection}.\n",
         f"* {machine_line(run)[:-1]}; {machine['memory_bytes'] / 2**30:.0f} GiB; {machine['system']} {machine['machine']}, Python "
         f"{machine['python_version']}, {machine['capability']}\n* {versions}\n* environment: {environment}\n"
-        f"* commit {str(commit['id'])[:12]}{' with changes' if commit['dirty'] else ''}, {run.data['datetime'][:10]}, {run.data['minutes']:.0f} minutes\n* limits: {limits}\n",
+        f"* commit {str(commit['id'])[:12]}{' with changes' if commit['dirty'] else ''}, {run.data['datetime'][:10]}{duration}\n* limits: {limits}\n",
         "Rounds of a group's contenders are interleaved. The limit of a row is the time that its arithmetic (FLOPs that the mathematics needs, at "
         "the measured matrix product's rate) or its memory (every input read and every output written once, at the measured copy's rate) takes at "
         "least, whichever is longer; more than 100 % means that the data lay in a cache. Checked: with what outputs and gradients "

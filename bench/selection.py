@@ -46,7 +46,8 @@ def default_groups() -> list[Group]:
         Group("upstream", True, paper, FASTST),
         Group("training_step", True, paper, MODEL),
         Group("inference", False, paper, MODEL),
-        *(Group("propagate", True, Size(batch(T), T), EAGER if T < FRAMES[-1] else SPARSE) for T in FRAMES if T > 300),
+        *(Group("propagate", True, Size(batch(T), T), EAGER) for T in FRAMES[2:-1]),
+        Group("propagate", True, Size(batch(FRAMES[-1]), FRAMES[-1]), SPARSE),
         *variants(),
     ]
 

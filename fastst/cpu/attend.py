@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastst.cpu.functions import compile_loops, exp
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import VECTORS, leaky_sums, row_products, weighted_sum
+from fastst.cpu.microkernel import VECTORS, clear, leaky_sums, row_products, weighted_sum
 from fastst.cpu.products import WIDTH, array, frame_counts, node_dot
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
@@ -24,7 +24,7 @@ def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths
     """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
     B, T, J, C = x_src.shape
     y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
-    given = array(x_src), array(x_dst), array(att), y.numpy(), log_sum.numpy()
+    given = array(x_src), array(x_dst), array(att), y.numpy(), log_sum.numpy().reshape(-1)
     run_ranges(_forward, _pieces(B * T * J), *given, *_receivers(index, lengths, B, T), negative_slope, WIDTH)
     return y, log_sum
 
@@ -46,7 +46,7 @@ def attend_backward(
     pieces = _pieces(B * T * J)
     datt = x_src.new_zeros(pieces, *att.shape)
     mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
-    given = [array(v) for v in (x_src, x_dst, att, dy, log_sum, mean)]
+    given = [*(array(v) for v in (x_src, x_dst, att, dy)), array(log_sum).reshape(-1), array(mean).reshape(-1)]
     receivers = _receivers(index, lengths, B, T)
     run_ranges(_backward_receivers, pieces, *given, ddst.numpy(), datt.numpy(), *receivers, negative_slope, WIDTH)
     senders = (*(array(v) for v in (index.src_ptr, index.src_order, index.dst, -index.offset)), receivers[-2], _places(index.src_ptr))
@@ -109,7 +109,6 @@ def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset
     H, channels = att.shape
     slope = att.dtype.type(negative_slope)
     ends, offsets, score, _ = _buffers(places, att.dtype)
-    flat = log_sum.reshape(-1)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
         for h in range(H):
@@ -125,7 +124,7 @@ def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset
                 score[i] = exp(score[i] - largest)
             for i in range(count):
                 total += score[i]
-            flat[node * H + h] = largest + math.log(total) if count > 0 else largest
+            log_sum[node * H + h] = largest + math.log(total) if count > 0 else largest
             inverse = 1 / total
             for i in range(count):
                 score[i] *= inverse
@@ -140,9 +139,8 @@ def _backward_receivers(
     H, channels = att.shape
     slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
     ends, offsets, score, through = _buffers(places, att.dtype)
-    flat_sum, flat_mean, flat = log_sum.reshape(-1), mean.reshape(-1), ddst.reshape(-1)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        flat[node * C : (node + 1) * C] = 0
+        clear(ddst, node * C, (node + 1) * C)
         count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
         for h in range(H):
             at, head = node * C + h * channels, h * channels
@@ -150,7 +148,7 @@ def _backward_receivers(
                 offsets[i] = ends[i] * C + head
             _products((0,), x_src, offsets, count, x_dst, at, att, head, slope, channels, score, width)
             _products((), x_src, offsets, count, dy, at, att, head, slope, channels, through, width)
-            total, average = flat_sum[node * H + h], flat_mean[node * H + h]
+            total, average = log_sum[node * H + h], mean[node * H + h]
             for i in range(count):
                 through[i] = exp(score[i] - total) * (through[i] - average)
             for c in range(0, channels, step):
@@ -166,7 +164,6 @@ def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, p
     H, channels = att.shape
     slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
     ends, offsets, alpha, through = _buffers(places, att.dtype)
-    flat_sum, flat_mean = log_sum.reshape(-1), mean.reshape(-1)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _neighbours(node, T, J, ptr, order, dst, shift, lengths, ends)
         for h in range(H):
@@ -176,8 +173,8 @@ def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, p
             _products((0,), x_dst, offsets, count, x_src, at, att, head, slope, channels, alpha, width)
             _products((), dy, offsets, count, x_src, at, att, head, slope, channels, through, width)
             for i in range(count):
-                alpha[i] = alpha[i] - flat_sum[ends[i] * H + h]
-                through[i] = through[i] - flat_mean[ends[i] * H + h]
+                alpha[i] = alpha[i] - log_sum[ends[i] * H + h]
+                through[i] = through[i] - mean[ends[i] * H + h]
             for i in range(count):
                 alpha[i] = exp(alpha[i])
                 through[i] *= alpha[i]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -11,8 +12,11 @@ from numba.extending import overload
 
 from fastst.cpu.microkernel import bits_of, float_of
 
-# With Python's error model every division looks for a zero, and nothing becomes a vector.
-compile_loops = numba.njit(nogil=True, cache=True, error_model="numpy")
+# With Python's error model every division looks for a zero, and nothing becomes a vector. Python itself calls none of the loops, and what it would
+# need for that takes as long to compile as many a loop.
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+compile_loops = numba.njit(**_OPTIONS)
+compile_sums = numba.njit(**_OPTIONS, fastmath={"reassoc", "contract"})  # whose terms may be added in another order
 _LOG_2 = np.float32(math.log(2))
 _LOG_2_HIGH = np.float32(355 / 512)  # of so few digits that its products with whole numbers are exact
 _LOG_2_LOW = np.float32(math.log(2) - 355 / 512)

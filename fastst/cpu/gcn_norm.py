@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
+from fastst.cpu.microkernel import clear
 from fastst.cpu.products import array, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
@@ -56,12 +57,13 @@ def _span(offset, length):
 
 @compile_loops
 def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, offset):
-    J = root.shape[1]
+    J, T = root.shape[1:]
     for node in range(first_node, last_node):
         b, j = node // J, node % J
         mine, length = root[b, j], lengths[b]
-        mine[:length] = 1
-        mine[length:] = 0
+        for t in range(length):
+            mine[t] = 1
+        clear(root, node * T + length, (node + 1) * T)
         for i in range(ptr[j], ptr[j + 1]):
             s = order[i]
             first, last = _span(offset[s], length)
@@ -74,16 +76,15 @@ def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, off
 
 @compile_loops
 def _weights(first_node, last_node, weight, kept, root, lengths, ptr, order, src, dst, offset):
-    J = root.shape[1]
+    (_, P, T), J = weight.shape, root.shape[1]
     for node in range(first_node, last_node):
         b, j = node // J, node % J
         for i in range(ptr[j], ptr[j + 1]):
             s = order[i]
             first, last = _span(offset[s], lengths[b])
-            out = weight[b, s]
-            out[:first] = 0
-            out[last:] = 0
-            out, edges = out[first:last], kept[b, s, first:last]
+            clear(weight, (b * P + s) * T, (b * P + s) * T + first)
+            clear(weight, (b * P + s) * T + last, (b * P + s + 1) * T)
+            out, edges = weight[b, s, first:last], kept[b, s, first:last]
             to, from_ = root[b, j, first:last], root[b, src[s], first + offset[s] : last + offset[s]]
             for t in range(len(out)):
                 out[t] = edges[t] * to[t] * from_[t]
@@ -119,16 +120,15 @@ def _degree_gradients(
 
 @compile_loops
 def _kept_gradients(first_node, last_node, dweight, ddegree, dkept, kept, root, lengths, ptr, order, src, dst, offset):
-    J = root.shape[1]
+    (_, P, T), J = dkept.shape, root.shape[1]
     for node in range(first_node, last_node):
         b, j = node // J, node % J
         for i in range(ptr[j], ptr[j + 1]):
             s = order[i]
             first, last = _span(offset[s], lengths[b])
-            out = dkept[b, s]
-            out[:first] = 0
-            out[last:] = 0
-            out, given, through = out[first:last], dweight[b, s, first:last], ddegree[b, j, first:last]
+            clear(dkept, (b * P + s) * T, (b * P + s) * T + first)
+            clear(dkept, (b * P + s) * T + last, (b * P + s + 1) * T)
+            out, given, through = dkept[b, s, first:last], dweight[b, s, first:last], ddegree[b, j, first:last]
             to, from_ = root[b, j, first:last], root[b, src[s], first + offset[s] : last + offset[s]]
             for t in range(len(out)):
                 out[t] = given[t] * to[t] * from_[t] + through[t]

@@ -262,6 +262,22 @@ def prefetch(typingctx, source, at):
 
 
 @intrinsic
+def clear(typingctx, target, first, last):
+    """Zeros from one place of an array's memory up to another. (An assignment to a slice takes numba long to compile.)"""
+
+    def codegen(context, b, signature, args):
+        place = b.bitcast(b.gep(_data(context, b, signature, args, 0), [args[1]]), _BYTE.as_pointer())
+        size = context.get_abi_sizeof(context.get_data_type(target.dtype))
+        count = b.sub(args[2], args[1])
+        count = b.select(b.icmp_signed(">", count, _I64(0)), count, _I64(0))
+        function = b.module.declare_intrinsic("llvm.memset", [_BYTE.as_pointer(), _I64])
+        b.call(function, [place, _BYTE(0), b.mul(count, _I64(size)), _I1(0)])
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, types.int64), codegen
+
+
+@intrinsic
 def pack_frames(typingctx, source, source_at, target, target_at, lo, hi):
     """target[f] = source[f] for lo <= f < hi, 0 for the others of FRAMES frames; nothing else of the source is read."""
 

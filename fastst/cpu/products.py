@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastst.cpu.functions import compile_loops, compile_sums
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import (
     FRAMES,
     RUNS,
     TILE,
     VECTORS,
+    clear,
     dot_products,
     native_width,
     pack_channels,
@@ -163,7 +165,7 @@ def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
     return slot_place, own_place, pieces[:, :count], bounds
 
 
-@numba.njit(nogil=True, cache=True)
+@compile_loops
 def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
     _, T, J, C = x.shape
     channels = VECTORS * (len(width) * 16 // values.itemsize)  # that are summed at once
@@ -177,7 +179,7 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
         frames = min(TILE, length - t0)
-        y[b, t0 + max(0, frames) : t0 + TILE] = 0
+        clear(y, (b * T + t0 + max(0, frames)) * J * C, (b * T + min(t0 + TILE, T)) * J * C)
         if frames <= 0:
             continue
         _pack_values(packed_values, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
@@ -187,7 +189,7 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
                 t = t0 - reach + f
                 if not 0 <= t < length:
                     for c in range(0, count, channels):
-                        packed_x[c // channels * piece + f * frame : c // channels * piece + (f + 1) * frame] = 0
+                        clear(packed_x, c // channels * piece + f * frame, c // channels * piece + (f + 1) * frame)
                     continue
                 for i in range(J):
                     for c in range(0, count, channels):
@@ -202,7 +204,7 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
                         )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True)
+@compile_loops
 def _pack_values(packed, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
     """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
     _, P, T = values.shape
@@ -221,7 +223,7 @@ def _pack_values(packed, values, own, b, t0, length, offset, slot_place, own_pla
             packed[f // FRAMES * group + own_place[j] * FRAMES + f % FRAMES] = own[b, t0 + f, j] if t0 + f < length else 0
 
 
-@numba.njit(nogil=True, cache=True)
+@compile_loops
 def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with_self):
     N, C = x.shape[2:]
     channels = VECTORS * (len(width) * 16 // values.itemsize)
@@ -234,7 +236,7 @@ def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with
             )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True)
+@compile_loops
 def _dot_tiles(first, last, q, k, values, ptr, shift, k_offset, values_offset, lengths, reach, width):
     _, T, J, C = q.shape
     tiles, frame_size = (T + 3) // 4, J * C
@@ -259,17 +261,17 @@ def _dot_tiles(first, last, q, k, values, ptr, shift, k_offset, values_offset, l
                         near_k[near], near_values[near] = k_offset[s], values_offset[s]
                         near += 1
                     else:
-                        values[b, values_offset[s] // T, t] = 0
+                        clear(values, values_here + values_offset[s], values_here + values_offset[s] + 1)
                 for s in range(0, near, lanes):
                     dot_products(width, (0,), q, here + j * C, k, here, values, values_here, near_k, near_values, s, near, frame_size, C)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@compile_sums
 def _dot_rows(first, last, a, b, dots, channels, lengths):
     T, rows = len(dots) // len(lengths), dots.shape[1]
     for frame in range(first, last):
         if frame % T >= lengths[frame // T]:
-            dots[frame] = 0
+            clear(dots, frame * rows, (frame + 1) * rows)
             continue
         for row in range(rows):
             at = (frame * rows + row) * channels

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastst.cpu.functions import compile_loops, exp, log
 from fastst.cpu.memory import empty
+from fastst.cpu.microkernel import clear
 from fastst.cpu.products import array, edge_dot, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
@@ -71,8 +72,11 @@ def sample_edges_backward(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     gradient = empty(*dkept.shape, dtype=dtype)
     work = _work(dkept.shape, sample_ids, lengths, offset, seed, hops)
-    gamma, smooth = (array(logits.to(dtype)), (0,)) if estimator == "sigmoid" else (gradient.numpy(), ())
-    run_ranges(_slope_chunks, *work, array(dkept.to(dtype)), gamma, gradient.numpy(), beta, tau, eps, noise == "gumbel", smooth)
+    out = gradient.numpy()
+    gamma, smooth = (array(logits.to(dtype)), (0,)) if estimator == "sigmoid" else (out, ())
+    run_ranges(
+        _slope_chunks, *work, array(dkept.to(dtype)).reshape(-1), gamma.reshape(-1), out.reshape(-1), beta, tau, eps, noise == "gumbel", smooth
+    )
     return gradient.to(logits.dtype)
 
 
@@ -92,7 +96,7 @@ def _sample(
     P = gamma.shape[1]
     slot_bias = array(torch.zeros(P, dtype=gamma.dtype) if bias is None else bias.to(gamma.dtype))
     work = _work(gamma.shape, sample_ids, lengths, offset, seed, hops)
-    run_ranges(_keep_chunks, *work, array(gamma), slot_bias, kept.numpy(), beta, eps, noise == "gumbel")
+    run_ranges(_keep_chunks, *work, array(gamma).reshape(-1), slot_bias, kept.numpy().reshape(-1), beta, eps, noise == "gumbel")
 
 
 def _work(shape: torch.Size, sample_ids: Tensor, lengths: Tensor | None, offset: Tensor, seed: int, hops: int) -> tuple:
@@ -158,18 +162,17 @@ def _keep_chunks(
     kind = logits.dtype.type
     beta_, eps_ = kind(beta), kind(eps)
     u, gamma = np.empty(_CHUNK + 4, np.float32), np.empty(_CHUNK, logits.dtype)
-    flat_logits, flat_kept = logits.reshape(-1), kept.reshape(-1)
     for item in range(first_item, last_item):
         b, row, first, number, lo, hi = _chunk(item, rows, count, lengths, offset, of_edge_list)
         n = np.uint64(sample_ids[b]) & _WORD
         _uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
         at = (b * rows + row) * count + first
         begin, end = max(0, min(lo - first, number)), max(0, min(hi - first, number))
-        flat_kept[at : at + begin] = 0
-        flat_kept[at + max(begin, end) : at + number] = 0
+        clear(kept, at, at + begin)
+        clear(kept, at + max(begin, end), at + number)
         if begin >= end:
             continue
-        mine, here, out = u[begin:end], flat_logits[at + begin : at + end], flat_kept[at + begin : at + end]
+        mine, here, out = u[begin:end], logits[at + begin : at + end], kept[at + begin : at + end]
         # The result may be written over the logits, which are taken out first: loops that read and write one array don't become vectors.
         mine_bias, stride = bias[first + begin if of_edge_list else row :], 1 if of_edge_list else 0
         for i in range(len(out)):
@@ -187,23 +190,22 @@ def _slope_chunks(
     kind = gradient.dtype.type
     beta_, eps_, slope = kind(beta), kind(eps), kind(1 / tau)
     u = np.empty(_CHUNK + 4, np.float32)
-    flat_dkept, flat_logits, flat_gradient = dkept.reshape(-1), logits.reshape(-1), gradient.reshape(-1)
     for item in range(first_item, last_item):
         b, row, first, number, lo, hi = _chunk(item, rows, count, lengths, offset, of_edge_list)
         at = (b * rows + row) * count + first
         begin, end = max(0, min(lo - first, number)), max(0, min(hi - first, number))
-        flat_gradient[at : at + begin] = 0
-        flat_gradient[at + max(begin, end) : at + number] = 0
+        clear(gradient, at, at + begin)
+        clear(gradient, at + max(begin, end), at + number)
         if begin >= end:
             continue
-        given, out = flat_dkept[at + begin : at + end], flat_gradient[at + begin : at + end]
+        given, out = dkept[at + begin : at + end], gradient[at + begin : at + end]
         if len(smooth) == 0:
             for i in range(len(out)):
                 out[i] = given[i] * slope
             continue
         n = np.uint64(sample_ids[b]) & _WORD
         _uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
-        mine, here = u[begin:end], flat_logits[at + begin : at + end]
+        mine, here = u[begin:end], logits[at + begin : at + end]
         for i in range(len(out)):
             z = (here[i] - _threshold(kind(mine[i]), beta_, eps_, gumbel)) * slope
             soft = kind(1) / (kind(1) + exp(-z))

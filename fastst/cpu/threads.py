@@ -9,7 +9,9 @@ Where there is none (a forked child, whose team stayed behind; a torch without G
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import struct
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -18,24 +20,31 @@ import numba
 import numpy as np
 import torch
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import types
+from numba.core.compiler_lock import global_compiler_lock
 
 _CHUNKS = 4  # pieces of work a thread: who is done first, takes the next
 
-_addresses: dict[tuple, int] = {}
+_FAILED = 1  # the place of that number in the work
+_I64 = ir.IntType(64)
+_NAME = "fastst_take_chunks"
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+_entries: dict[tuple, tuple[Any, Any]] = {}
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 
 
-def _omp_parallel() -> int:
-    """The address of `GOMP_parallel(function, data, threads, flags)` in the OpenMP library that torch runs on; 0 if it runs on none."""
+def _omp_parallel() -> Any:
+    """`GOMP_parallel(function, data, threads, flags)` of the OpenMP library that torch runs on; None if it runs on none."""
     if "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info():
-        return 0
+        return None
     try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value or 0
+        function = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError, TypeError):  # other libraries have other functions; Windows has no CDLL(None)
-        return 0
+        return None
+    function.argtypes, function.restype = [_ENTRY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return function
 
 
 _team = _omp_parallel()
@@ -47,25 +56,17 @@ def run_ranges(kernel: Callable[..., None], count: int, *args: Any) -> None:
         return
     threads = torch.get_num_threads() if count > 1 else 1  # never fewer of torch's: the team would be made anew
     chunks = min(_CHUNKS * threads, count) if threads > 1 else 1
-    work = np.array([0, 0, count, chunks])
-    share = _address(kernel, args), work, args
-    if threads > 1 and not _team:
-        _share_with_python_threads(threads, *share)
+    work = np.array([0, 0, count, chunks, *itertools.chain.from_iterable(map(_numbers, args))])
+    take_chunks, data = _entry(kernel, args), work.ctypes.data
+    if threads > 1 and _team is not None:
+        _team(take_chunks, data, threads, 0)
     else:
-        _share(_team if threads > 1 else 0, threads, *share)
-    if work[1]:
+        others = _start_python_threads(threads - 1, take_chunks, data)
+        take_chunks(data)
+        for other in others:
+            other.result()
+    if work[_FAILED]:
         raise MemoryError(f"{kernel.__name__} of fastst found no memory for its buffers")
-
-
-def _address(kernel: Any, args: tuple) -> int:
-    """Of a kernel's machine code for arguments of these types, compiled or from numba's cache on disk when it is first asked for."""
-    key = (kernel, *map(_kind, args))
-    if key not in _addresses:
-        signature = (types.int64, types.int64, *(numba.typeof(a) for a in args))
-        kernel.compile(signature)
-        compiled = kernel.overloads[signature]
-        _addresses[key] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-    return _addresses[key]
 
 
 def _kind(argument: Any) -> Any:
@@ -75,71 +76,83 @@ def _kind(argument: Any) -> Any:
     return len(argument) if isinstance(argument, tuple) else type(argument)
 
 
-@numba.njit(nogil=True, cache=True)
-def _share(team, threads, kernel, work, args):
-    _run_chunks(team, threads, kernel, work, args)
+def _numbers(argument: Any) -> tuple[int, ...]:
+    """What numba hands to a function for an argument, as 64-bit numbers: an array's owners (none), size, itemsize, place, shape and strides; the
+    elements of a tuple; the bits of a float64."""
+    if isinstance(argument, np.ndarray):
+        return (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
+    if isinstance(argument, tuple):
+        return argument
+    return struct.unpack("q", struct.pack("d", argument)) if isinstance(argument, (float, np.floating)) else (int(argument),)
 
 
-@intrinsic
-def _run_chunks(typingctx, team, threads, kernel, work, args):
-    """Has every thread of a team (team 0: this one alone) take chunks of work until none is left.
+def _entry(kernel: Any, args: tuple) -> Any:
+    """A function of C that takes chunks of work for a kernel, compiled when arguments of these types are first given."""
+    key = (kernel, *map(_kind, args))
+    if key not in _entries:
+        kinds = (types.int64, types.int64, *(numba.typeof(a) for a in args))
+        with global_compiler_lock:
+            kernel.compile(kinds)
+            library = _take_chunks(kernel.targetctx, kernel.overloads[kinds], kinds)
+            _entries[key] = _ENTRY(library.get_pointer_to_function(_NAME)), library
+    return _entries[key][0]
 
-    work: the next chunk, whether a call failed, how much work there is, and in how many chunks.
+
+def _take_chunks(context: Any, kernel: Any, kinds: tuple) -> Any:
+    """Machine code of the function that every thread runs."""
+    library = context.codegen().create_library(_NAME)
+    module = library.create_ir_module(_NAME)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64.as_pointer()]), _NAME)
+    _write_take_chunks(context, function, kernel.library.get_pointer_to_function(kernel.fndesc.llvm_func_name), kinds)
+    library.add_ir_module(module)
+    library.finalize()
+    return library
+
+
+def _write_take_chunks(context: Any, function: ir.Function, code: int, kinds: tuple) -> None:
+    """What every thread runs: takes chunks of work, calls the kernel at `code` with their bounds and the arguments, until none is left.
+
+    The numbers of the work: the next chunk, whether a call failed, how much work there is, in how many chunks; and the arguments'.
     """
-
-    def codegen(context, b, signature, values):
-        number, address = ir.IntType(64), ir.IntType(8).as_pointer()
-        counters = context.make_array(signature.args[3])(context, b, values[3]).data
-        given = cgutils.alloca_once_value(b, cgutils.pack_struct(b, [values[2], counters, values[4]]))
-        name = f"{b.function.name}.chunks"
-        chunks = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [address]), name)
-        chunks.linkage = "internal"
-        _take_chunks(context, chunks, given.type, signature.args[4].types)
-        data = b.bitcast(given, address)
-        with b.if_else(b.icmp_signed("==", values[0], number(0))) as (alone, together):
-            with alone:
-                b.call(chunks, [data])
-            with together:
-                small = ir.IntType(32)
-                kind = ir.FunctionType(ir.VoidType(), [chunks.type, address, small, small])
-                b.call(b.inttoptr(values[0], kind.as_pointer()), [chunks, data, b.trunc(values[1], small), small(0)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, work, args), codegen
-
-
-def _take_chunks(context: Any, function: ir.Function, given: Any, argument_types: Any) -> None:
-    """The body of what every thread runs."""
-    b, number = ir.IRBuilder(function.append_basic_block("entry")), ir.IntType(64)
-    kernel, counters, args = cgutils.unpack_tuple(b, b.load(b.bitcast(function.args[0], given)), 3)
-    count, chunks = (b.load(b.gep(counters, [number(i)])) for i in (2, 3))
+    b, work = ir.IRBuilder(function.append_basic_block("entry")), function.args[0]
+    count, chunks = (b.load(b.gep(work, [_I64(i)])) for i in (2, 3))
+    packer = context.get_arg_packer(kinds)
+    given = [_argument(b, b.gep(work, [_I64(4 + i)]), kind) for i, kind in enumerate(packer.argument_types[2:])]
     again, more, done = (b.append_basic_block(name) for name in ("again", "more", "done"))
     b.branch(again)
     b.position_at_end(again)
-    chunk = b.atomic_rmw("add", counters, number(1), "seq_cst")
+    chunk = b.atomic_rmw("add", work, _I64(1), "seq_cst")
     b.cbranch(b.icmp_signed("<", chunk, chunks), more, done)
     b.position_at_end(more)
-    bounds = [b.sdiv(b.mul(count, at), chunks) for at in (chunk, b.add(chunk, number(1)))]
-    kinds = (types.int64, types.int64, *argument_types)
-    code = b.inttoptr(kernel, context.call_conv.get_function_type(types.none, kinds).as_pointer())
-    status, _ = context.call_conv.call_function(b, code, types.none, kinds, [*bounds, *cgutils.unpack_tuple(b, args, len(argument_types))])
+    bounds = [b.sdiv(b.mul(count, at), chunks) for at in (chunk, b.add(chunk, _I64(1)))]
+    address = b.inttoptr(_I64(code), context.call_conv.get_function_type(types.none, kinds).as_pointer())
+    status, _ = context.call_conv.call_function(b, address, types.none, kinds, packer.from_arguments(b, [*bounds, *given]))
     with b.if_then(status.is_error):
-        b.store(number(1), b.gep(counters, [number(1)]))
+        b.store(_I64(1), b.gep(work, [_I64(_FAILED)]))
     b.branch(again)
     b.position_at_end(done)
     b.ret_void()
 
 
-def _share_with_python_threads(threads: int, *share: Any) -> None:
-    others: list[Future[None]] = []
+def _argument(b: Any, place: Any, kind: Any) -> Any:
+    """One of the numbers, as the type that the kernel takes."""
+    if isinstance(kind, (ir.FloatType, ir.DoubleType)):
+        value = b.load(b.bitcast(place, ir.DoubleType().as_pointer()))
+        return value if isinstance(kind, ir.DoubleType) else b.fptrunc(value, kind)
+    value = b.load(place)
+    if isinstance(kind, ir.PointerType):
+        return b.inttoptr(value, kind)
+    return value if kind == _I64 else b.trunc(value, kind)
+
+
+def _start_python_threads(count: int, take_chunks: Any, data: int) -> list[Future[None]]:
+    started: list[Future[None]] = []
     try:
-        for _ in range(threads - 1):
-            others.append(_threads(threads - 1).submit(_share, 0, 1, *share))  # noqa: PERF401 (those before a failure must be kept)
+        for _ in range(count):
+            started.append(_threads(count).submit(take_chunks, data))  # noqa: PERF401 (those before a failure must be kept)
     except RuntimeError:  # Python is ending and starts no more threads
         pass
-    _share(0, 1, *share)
-    for other in others:
-        other.result()
+    return started
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
@@ -152,7 +165,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 def _after_fork() -> None:
     global _team, _pool, _pool_size
-    _team, _pool, _pool_size = 0, None, 0
+    _team, _pool, _pool_size = None, None, 0
 
 
 os.register_at_fork(after_in_child=_after_fork)
