@@ -13,7 +13,7 @@ test: $(ENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 # JSON, tables and pictures land in .benchmarks/report; BENCH=--full runs everything.
 bench: $(ENV)/.ready

@@ -203,8 +203,8 @@ def test_works_in_a_child_process_after_use_in_the_parent(method: str):
     queue = context.Queue()
     child = context.Process(target=_in_a_child, args=(queue,))
     child.start()
-    assert queue.get(timeout=60) == wanted
-    child.join(timeout=30)
+    assert queue.get(timeout=300) == wanted
+    child.join(timeout=300)
     assert child.exitcode == 0
 
 
@@ -264,7 +264,7 @@ def test_later_processes_find_the_compiled_code(tmp_path):
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     first, second = (
-        float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120).stdout)
+        float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=300).stdout)
         for _ in range(2)
     )
     assert second < first / 2

@@ -275,21 +275,27 @@ def test_real_walks() -> None:
     np.testing.assert_allclose(first, [160.084, 40.031], rtol=1e-6)
 
 
+# The seconds are the process's own, beside those in which Python's csv module and `float` read a tenth of the rows: a slow machine slows both.
 SCALE = """
-import resource, sys, time
+import csv, itertools, resource, sys, time
 from fastst.data.pose_csv import read_pose_csv
 
-start = time.perf_counter()
+start = time.process_time()
 walks = read_pose_csv(sys.argv[1])
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
+with open(sys.argv[1]) as file:
+    start = time.process_time()
+    for row in itertools.islice(csv.reader(file), 1, 130_001):
+        list(map(float, row[1:]))
+plain_seconds = 10 * (time.process_time() - start)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(len(walks), sum(map(len, walks.poses)), len(walks.left_out), seconds, peak)
+print(len(walks), sum(map(len, walks.poses)), len(walks.left_out), seconds, plain_seconds, peak)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bad", [False, True])
-def test_all_of_casia_b_in_seconds_and_little_memory(tmp_path: Path, bad: bool) -> None:
+def test_all_of_casia_b_with_little_time_and_memory(tmp_path: Path, bad: bool) -> None:
     path = tmp_path / "large.csv"
     rng = np.random.default_rng(0)
     frames = "".join(f"casia/WALK/{t:06d}.jpg," + ",".join(f"{x:.3f}" for x in rng.uniform(1, 320, 51)) + "\n" for t in range(100))
@@ -301,7 +307,7 @@ def test_all_of_casia_b_in_seconds_and_little_memory(tmp_path: Path, bad: bool) 
             file.write(row("999-nm-01-090", 1, nose_x="abc") + "\n")
     done = subprocess.run([sys.executable, "-c", SCALE, path], capture_output=True, text=True, check=True)
     path.unlink()  # half a gigabyte that pytest would keep
-    walks, rows, left_out, seconds, peak = map(float, done.stdout.split())
+    walks, rows, left_out, seconds, plain_seconds, peak = map(float, done.stdout.split())
     assert (walks, rows, left_out) == (13_000, 1_300_000, int(bad))
-    assert seconds < 30
+    assert seconds < 3 * plain_seconds
     assert peak < 2 * 2**30

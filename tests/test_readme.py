@@ -62,7 +62,7 @@ def test_commands_run_in_their_order(folder: Path):
             continue
         begins = "fastst.train" in command and "--help" not in command and "--resume" not in command
         done = subprocess.run(
-            command + TINY * begins, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+            command + TINY * begins, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert (folder / "runs/mine/predictions.json").exists()

@@ -234,6 +234,11 @@ def _add_usable(rows: _Rows, batch: pa.RecordBatch, lines: np.ndarray, bad_rows:
 
 def _numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Cells of text as float32 [n], NaN where missing, and whether they are neither missing nor a finite number [n]."""
+    try:  # three times as fast, and most columns have nothing but numbers
+        numbers = cells.cast(pa.string()).cast(pa.float32()).to_numpy(zero_copy_only=False)
+        return numbers, np.isinf(numbers)
+    except pa.ArrowInvalid:
+        pass
     is_number = pc.fill_null(pc.match_substring_regex(cells, _NUMBER_OR_MISSING), True)
     text = pc.ascii_trim_whitespace(pc.if_else(is_number, cells, None).cast(pa.string()))
     numbers = pc.if_else(pc.equal(text, ""), None, text).cast(pa.float32()).to_numpy(zero_copy_only=False)
