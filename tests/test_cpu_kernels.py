@@ -38,10 +38,10 @@ def close(found: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype) -> bool
 @pytest.mark.parametrize("width", WIDTHS, ids=lambda width: f"{16 * len(width)} bytes")
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
-    """Channels below, at and beyond a vector; tiles at a walk's ends and inside it."""
+    """Channels below, at and beyond a vector, and those that are summed in place; tiles at a walk's ends and inside it."""
     monkeypatch.setattr(products, "WIDTH", width)
     index = GRAPH.index()
-    for C in (1, 3, 16, 37, 64, 131):
+    for C in (1, 3, 8, 16, 32, 37, 64, 131):
         for T, lengths in ((13, None), (9, torch.tensor([9, 0, 4]))):
             x, k, values, own = inputs(3, T, C, dtype)
             x64, k64, values64, own64 = (v.double() for v in (x, k, values, own))
@@ -123,7 +123,12 @@ def test_products_of_nodes(module):
 def test_long_runs_of_offsets_and_many_tiles():
     """Hops beyond the run lengths that the micro-kernel knows, a walk of several blocks of tiles, a chunk that begins inside one."""
     graph = SkeletonGraph("coco17", 5)
-    x, k, values, own = inputs(2, 171, 20, torch.float64, graph)
+    for C in (20, 32):  # 32 are summed in place where vectors have 64 bytes
+        long_runs(graph, C)
+
+
+def long_runs(graph: SkeletonGraph, C: int) -> None:
+    x, k, values, own = inputs(2, 171, C, torch.float64, graph)
     lengths, before = torch.tensor([171, 131]), torch.get_num_threads()
     try:
         for count in (1, 3):

@@ -92,13 +92,13 @@ class _Elements:
         counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * self.lanes))
         return b.icmp_signed("<", ir.Constant(numbers, list(range(self.lanes))), counts)
 
-    def full(self, count: Any) -> Any:
-        """Whether `count` channels fill VECTORS vectors."""
-        return self.builder.icmp_signed(">=", count, _I64(VECTORS * self.lanes))
+    def full(self, count: Any, vectors: int) -> Any:
+        """Whether `count` channels fill so many vectors."""
+        return self.builder.icmp_signed(">=", count, _I64(vectors * self.lanes))
 
     def store_channels(self, vectors: list[Any], pointer: Any, count: Any) -> None:
-        """The first `count` channels of VECTORS vectors."""
-        with self.builder.if_else(self.full(count)) as (full, part):
+        """The first `count` channels of some vectors."""
+        with self.builder.if_else(self.full(count, len(vectors))) as (full, part):
             for branch, masked in ((full, False), (part, True)):
                 with branch:
                     for v, vector in enumerate(vectors):
@@ -183,50 +183,73 @@ def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tupl
 
 FRAMES, TILE = 4, 32  # frames that `run_sums` makes at once, and those that share one packed piece of memory
 RUNS = (7, 5, 3, 1)  # how many slots in a row, of one pair of joints and of offsets that follow one another, `run_sums` has code for
-VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers
+LINE = 64  # bytes of a line of memory
+VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers,
+MOST_VECTORS = 4  # and of these the 32 that a machine with vectors of 64 bytes has
 
 
 @intrinsic
-def run_sums(typingctx, width, x, x_at, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count):
+def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count):
     """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
-    x and values are packed (see `pack_channels`, `pack_frames`): nothing is masked. The runs of n = RUNS[g] slots are `bounds[joint · G + g]` up
-    to the next bound. A row of x is loaded once for all frames and slots of a run that need it. Writes the first `frames` of four frames,
-    and the first `count` channels of VECTORS vectors.
+    x is an address (see `address`) of elements of the values' type; values are packed (see `pack_frames`): nothing is masked. The runs of
+    n = RUNS[g] slots are `bounds[joint · G + g]` up to the next bound. A row of x is loaded once for all frames and slots of a run that need it.
+    Writes the first `frames` of four frames, and the first `count` channels of MOST_VECTORS vectors of 64 bytes or of VECTORS narrower ones.
     """
     W = width.count
 
     def codegen(context, b, signature, args):
-        e, o = _Elements(b, x.dtype, W), _Elements(b, y.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((1, "x"), (3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (10, "y"))}
-        x0, v0, frame_ = b.gep(data["x"], [args[2]]), b.gep(data["values"], [args[4]]), args[9]
-        bound = b.gep(data["bounds"], [b.mul(args[8], _I64(len(RUNS)))])
-        y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[11]])
+        e, o = _Elements(b, values.dtype, W), _Elements(b, y.dtype, W)
+        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "values"), (4, "rows"), (5, "slots"), (6, "bounds"), (9, "y"))}
+        x0, v0, frame_ = b.inttoptr(args[1], e.compute.as_pointer()), b.gep(data["values"], [args[3]]), args[8]
+        bound = b.gep(data["bounds"], [b.mul(args[7], _I64(len(RUNS)))])
+        y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[10]])
         for f in range(FRAMES):  # without, the stores at the end wait for memory one after the other
-            _prefetch(b, b.gep(y0, [b.mul(args[12], _I64(f))]), to_write=True)
-        acc, lo = [e.zero()] * (FRAMES * VECTORS), b.load(bound)
-        for group, length in enumerate(RUNS):
-            hi = b.load(b.gep(bound, [_I64(group + 1)]))
-            r, acc, close = _loop(b, lo, hi, 1, acc)
-            first_row = b.gep(x0, [b.load(b.gep(data["rows"], [r]))])
-            weights = b.gep(v0, [b.load(b.gep(data["slots"], [r]))])
-            for row in range(length + FRAMES - 1):
-                # A fence for the compiler, no instruction: left alone, LLVM loads all rows first and then has no registers for them.
-                b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-                here = b.gep(first_row, [b.mul(frame_, _I64(row))])
-                vectors = [e.load(b.gep(here, [_I64(v * e.lanes)]), None) for v in range(VECTORS)]
-                for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
-                    weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * FRAMES + f)])))
-                    for v in range(VECTORS):
-                        acc[f * VECTORS + v] = e.fma(weight, vectors[v], acc[f * VECTORS + v])
-            acc, lo = close(acc), hi
-        for f in range(FRAMES):
-            with b.if_then(b.icmp_signed("<", _I64(f), args[13])):
-                o.store_channels(acc[f * VECTORS : (f + 1) * VECTORS], b.gep(y0, [b.mul(args[12], _I64(f))]), args[14])
+            _prefetch(b, b.gep(y0, [b.mul(args[11], _I64(f))]), to_write=True)
+
+        def sums(vectors):
+            acc, lo = [e.zero()] * (FRAMES * vectors), b.load(bound)
+            for group, length in enumerate(RUNS):
+                hi = b.load(b.gep(bound, [_I64(group + 1)]))
+                r, acc, close = _loop(b, lo, hi, 1, acc)
+                first_row = b.gep(x0, [b.load(b.gep(data["rows"], [r]))])
+                weights = b.gep(v0, [b.load(b.gep(data["slots"], [r]))])
+                for row in range(length + FRAMES - 1):
+                    # A fence for the compiler, no instruction: left alone, LLVM loads all rows first and then has no registers for them.
+                    b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                    here = b.gep(first_row, [b.mul(frame_, _I64(row))])
+                    loaded = [e.load(b.gep(here, [_I64(v * e.lanes)]), None) for v in range(vectors)]
+                    for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
+                        weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * FRAMES + f)])))
+                        for v in range(vectors):
+                            acc[f * vectors + v] = e.fma(weight, loaded[v], acc[f * vectors + v])
+                acc, lo = close(acc), hi
+            for f in range(FRAMES):
+                with b.if_then(b.icmp_signed("<", _I64(f), args[12])):
+                    o.store_channels(acc[f * vectors : (f + 1) * vectors], b.gep(y0, [b.mul(args[11], _I64(f))]), args[13])
+
+        if W < 4:
+            sums(VECTORS)
+            return context.get_dummy_value()
+        with b.if_else(b.icmp_signed("<=", args[13], _I64(VECTORS * e.lanes))) as (few, many):
+            with few:
+                sums(VECTORS)
+            with many:
+                sums(MOST_VECTORS)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, x, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i), codegen
+    return types.void(width, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i), codegen
+
+
+@intrinsic
+def address(typingctx, target, at):
+    """The address of an element of an array."""
+
+    def codegen(context, b, signature, args):
+        return b.ptrtoint(b.gep(_data(context, b, signature, args, 0), [args[1]]), _I64)
+
+    return types.int64(target, types.int64), codegen
 
 
 @intrinsic
@@ -238,7 +261,7 @@ def pack_channels(typingctx, width, source, source_at, target, target_at, count)
         e, o = _Elements(b, source.dtype, W), _Elements(b, target.dtype, W)
         from_ = b.gep(b.bitcast(_data(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
         to = b.gep(_data(context, b, signature, args, 3), [args[4]])
-        with b.if_else(e.full(args[5])) as (full, part):
+        with b.if_else(e.full(args[5], VECTORS)) as (full, part):
             for branch, masked in ((full, False), (part, True)):
                 with branch:
                     for v in range(VECTORS):
@@ -324,7 +347,7 @@ def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_a
             for v in range(VECTORS):
                 e.store(acc[v], b.gep(y0, [b.add(args[5], _I64(v * e.lanes))]), masks[v])
 
-        with b.if_else(e.full(count_)) as (full, part):
+        with b.if_else(e.full(count_, VECTORS)) as (full, part):
             with full:
                 compute(False)
             with part:
@@ -504,7 +527,7 @@ def leaky_sums(typingctx, width, to_att, x, x_at, x_offset, rows, fixed, fixed_a
             if with_att:
                 add("datt", args[15], acc[VECTORS:])
 
-        with b.if_else(e.full(count_)) as (full, part):
+        with b.if_else(e.full(count_, VECTORS)) as (full, part):
             with full:
                 compute(False)
             with part:

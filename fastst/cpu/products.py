@@ -18,9 +18,12 @@ from fastst.cpu.functions import compile_loops, compile_sums
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import (
     FRAMES,
+    LINE,
+    MOST_VECTORS,
     RUNS,
     TILE,
     VECTORS,
+    address,
     clear,
     dot_products,
     native_width,
@@ -169,11 +172,17 @@ def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
 def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
     _, T, J, C = x.shape
     channels = VECTORS * (len(width) * 16 // values.itemsize)  # that are summed at once
+    if len(width) == 4 and C > channels:
+        channels = MOST_VECTORS * (64 // values.itemsize)
     block = min(_BLOCK // values.itemsize, (C + channels - 1) // channels * channels)  # and those that are packed at once
+    # Where a frame as it lies in x is what would be packed, only the frames around a walk's ends are.
+    in_place = C == channels and x.itemsize == values.itemsize
+    step = FRAMES if in_place else TILE
     frame, tiles = J * channels, (T + TILE - 1) // TILE
-    piece, group = (TILE + 2 * reach) * frame, (len(slot_place) + len(own_place)) * FRAMES
+    piece, group = (step + 2 * reach) * frame, (len(slot_place) + len(own_place)) * FRAMES
     rows, places = (pieces[0] + reach) * frame + pieces[1] * channels, pieces[2] * FRAMES
-    packed_x = np.empty(block // channels * piece, values.dtype)
+    packed_x = np.empty(block // channels * piece + LINE // values.itemsize, values.dtype)
+    start = -address(packed_x, 0) % LINE // values.itemsize  # vectors that lie across two lines cost a fourth of the time
     packed_values = np.empty(TILE // FRAMES * group, values.dtype)
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
@@ -185,23 +194,42 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
         _pack_values(packed_values, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
         for c0 in range(0, C, block):
             count = min(block, C - c0)
-            for f in range(frames + 2 * reach):
-                t = t0 - reach + f
-                if not 0 <= t < length:
+            for f0 in range(0, frames, step):
+                inside = in_place and t0 + f0 >= reach and t0 + f0 + FRAMES + reach <= length
+                if not inside:
+                    _pack_features(packed_x, start, x, b, t0 + f0 - reach, step + 2 * reach, length, c0, count, channels, width)
+                for f in range(f0, min(f0 + step, frames), FRAMES):
                     for c in range(0, count, channels):
-                        clear(packed_x, c // channels * piece + f * frame, c // channels * piece + (f + 1) * frame)
-                    continue
-                for i in range(J):
-                    for c in range(0, count, channels):
-                        to = c // channels * piece + f * frame + i * channels
-                        pack_channels(width, x, ((b * T + t) * J + i) * C + c0 + c, packed_x, to, count - c)
-            for f in range(0, frames, FRAMES):
-                for c in range(0, count, channels):
-                    for j in range(J):
-                        run_sums(
-                            width, packed_x, c // channels * piece + f * frame, packed_values, f // FRAMES * group, rows, places, bounds, j, frame,
-                            y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c,
-                        )  # fmt: skip
+                        if inside:
+                            source = address(x, (b * T + t0 + f - reach) * frame)
+                        else:
+                            source = address(packed_x, start + c // channels * piece + (f - f0) * frame)
+                        for j in range(J):
+                            if inside:
+                                for row in range(FRAMES):
+                                    for line in range(0, channels, LINE // values.itemsize):
+                                        prefetch(x, ((b * T + t0 + f + FRAMES + reach + row) * J + j) * C + line)
+                            run_sums(
+                                width, source, packed_values, f // FRAMES * group, rows, places, bounds, j, frame,
+                                y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c,
+                            )  # fmt: skip
+
+
+@compile_loops
+def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels, width):
+    """The features of some frames from t0 on, block of channels by block; 0 where no frame exists."""
+    _, T, J, C = x.shape
+    pair = VECTORS * (len(width) * 16 // packed.itemsize)
+    for f in range(frames):
+        t = t0 + f
+        for c in range(0, count, channels):
+            at = start + (c // channels * frames + f) * J * channels
+            if not 0 <= t < length:
+                clear(packed, at, at + J * channels)
+                continue
+            for i in range(J):
+                for v in range(c, min(c + channels, count), pair):
+                    pack_channels(width, x, ((b * T + t) * J + i) * C + c0 + v, packed, at + i * channels + v - c, count - v)
 
 
 @compile_loops
