@@ -172,11 +172,11 @@ def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
 def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
     _, T, J, C = x.shape
     channels = VECTORS * (len(width) * 16 // values.itemsize)  # that are summed at once
-    if len(width) == 4 and C > channels:
+    if len(width) == 4 and channels < C:
         channels = MOST_VECTORS * (64 // values.itemsize)
     block = min(_BLOCK // values.itemsize, (C + channels - 1) // channels * channels)  # and those that are packed at once
     # Where a frame as it lies in x is what would be packed, only the frames around a walk's ends are.
-    in_place = C == channels and x.itemsize == values.itemsize
+    in_place = channels == C and x.itemsize == values.itemsize
     step = FRAMES if in_place else TILE
     frame, tiles = J * channels, (T + TILE - 1) // TILE
     piece, group = (step + 2 * reach) * frame, (len(slot_place) + len(own_place)) * FRAMES
