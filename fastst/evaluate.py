@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fastst.config import TrainConfig
+from fastst.cpu.memory import keep_freed_memory
 from fastst.data.batches import even_windows, in_order, make_batch
 from fastst.data.load import Task, load_task
 from fastst.data.walks import DataError
@@ -107,6 +108,7 @@ class EvaluateConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    keep_freed_memory()
     config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     model, training, class_names = open_run(config.run)
     label_map = training.label_map if config.label_map is None else config.label_map

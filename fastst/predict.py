@@ -13,6 +13,7 @@ import torch
 import tyro
 
 from fastst.config import TrainConfig
+from fastst.cpu.memory import keep_freed_memory
 from fastst.data.load import Task
 from fastst.data.prepare import layout_for, prepare
 from fastst.data.read import read_walks
@@ -38,6 +39,7 @@ class PredictConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    keep_freed_memory()
     config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
     model, training, class_names = open_run(config.run)
     task = _unlabelled_task(config.data, model, training, class_names)

@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 import fastst
 from fastst import figures
 from fastst.config import TrainConfig, differences
+from fastst.cpu.memory import keep_freed_memory
 from fastst.data.batches import Windows, in_order, make_batch, random_windows
 from fastst.data.load import Task, load_task
 from fastst.data.splits import Split, balanced_split, class_of_people, folds, split_from_labels
@@ -81,6 +82,7 @@ class _Place:
 
 
 def main() -> None:
+    keep_freed_memory()
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     config = read_config(sys.argv[1:])
     if processes.count > 1:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -98,6 +99,25 @@ def test_results_begin_on_a_cache_line():
             tensor = empty(*shape, dtype=dtype)
             assert (tensor.shape, tensor.dtype, tensor.is_contiguous(), tensor.storage_offset()) == (shape, dtype, True, 0)
             assert tensor.data_ptr() % 64 == 0
+
+
+def test_freed_memory_is_used_again_without_page_faults():
+    code = """
+import resource, sys, torch
+from fastst.cpu.memory import keep_freed_memory
+assert sys.argv[1] == "give back" or keep_freed_memory()
+def fill(): return [torch.empty(1 << 24).fill_(1) for _ in range(2)]
+for _ in range(10): fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5): fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("needs glibc, whose malloc is told to keep what is freed")
+    gives_back, keeps = (
+        int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True).stdout) for how in ("give back", "keep")
+    )
+    assert keeps < gives_back / 20
 
 
 def test_a_batch_of_no_walks():
