@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import math
+import platform
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _LINE = 64  # bytes: a cache line, and the widest vector
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_MOST_KEPT = 32 << 20  # bytes: what glibc allows at most
 
 
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -26,14 +28,21 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def keep_freed_memory() -> bool:
-    """From now on the process keeps the memory that it frees, for what it allocates next, instead of giving it back to the system.
+    """From now on the process keeps the memory of freed tensors of up to 32 MiB, for its next ones, instead of giving it back to the system.
 
     For commands and benchmarks: it is the whole process's matter, so no operation does it. A training step frees and asks for the same hundreds of
     megabytes again and again, and the page faults of fresh memory are a third of the time of a message passing and an eighth of a training step.
-    The most that the process holds at a time stays the same. Where the C library is not glibc nothing happens, and the answer is False.
+    Where the C library is not glibc nothing happens, and the answer is False.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # no such function; Windows has no CDLL(None)
-        return False
-    return bool(mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_MMAP_MAX, 0))
+    libc = _glibc()
+    return bool(libc and libc.mallopt(_M_TRIM_THRESHOLD, -1) and libc.mallopt(_M_MMAP_THRESHOLD, _MOST_KEPT))
+
+
+def give_back_freed_memory() -> None:
+    """Gives the kept memory back once, where the C library is glibc."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
