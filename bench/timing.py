@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.contenders import CONTENDERS, Contender, FaststReference, FaststTorch
 from bench.works import DEVICE, WORKS, GcnLayer, Size, Work
+from fastst.cpu.memory import give_back_freed_memory
 
 PHASES = ("forward", "forward + backward")
 REFERENCE_BYTES = 1 << 30  # larger dense references are not formed: the comparison is then made at a smaller size, and with fastst `torch`
@@ -91,6 +92,7 @@ def run_group(group: Group, budget: float, timed: bool = True) -> dict[str, Outc
         torch.set_num_threads(before)
         _expected.cache_clear()
         gc.collect()
+        give_back_freed_memory()  # the next group's tensors have other sizes, and may not fit into what this one's left
 
 
 def why_skipped(name: str, group: Group) -> str | None:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
 from bench.works import PAPER
+from fastst.cpu.memory import keep_freed_memory
 from fastst.nn import GraphClassifier
 
 MODELS = {"smallest: 2 layers, 1 hop": (2, 1), "largest: 16 layers, 3 hops": (16, 3)}
@@ -97,6 +98,7 @@ def report() -> str:
 
 
 def main() -> None:
+    keep_freed_memory()  # as fastst.train does
     parser = argparse.ArgumentParser(description="Profiles training steps.")
     parser.add_argument("--write", type=Path, help="a Markdown file to write")
     arguments = parser.parse_args()
