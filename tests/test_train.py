@@ -90,7 +90,13 @@ def wait_for_epochs(out: Path, count: int, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(how: signal.Signals, run: Path, tmp_path: Path):
     out = tmp_path / "run"
-    process = subprocess.Popen(command("--epochs", "6", "--out", str(out)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("--epochs", "6", "--out", str(out)),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell has what it starts in the background ignore Ctrl-C
+    )
     wait_for_epochs(out, 2, process)
     process.send_signal(how)
     _, said = process.communicate(timeout=300)
