@@ -140,14 +140,10 @@ def test_products_of_nodes(module):
     assert (found[1, 2:] == 0).all()
 
 
-def test_long_runs_of_offsets_and_many_tiles():
+@pytest.mark.parametrize("C", [20, 32])  # 32 are summed in place where vectors have 64 bytes
+def test_long_runs_of_offsets_and_many_tiles(C: int):
     """Hops beyond the run lengths that the micro-kernel knows, a walk of several blocks of tiles, a chunk that begins inside one."""
     graph = SkeletonGraph("coco17", 5)
-    for C in (20, 32):  # 32 are summed in place where vectors have 64 bytes
-        long_runs(graph, C)
-
-
-def long_runs(graph: SkeletonGraph, C: int) -> None:
     x, k, values, own = inputs(2, 171, C, torch.float64, graph)
     lengths, before = torch.tensor([171, 131]), torch.get_num_threads()
     try:

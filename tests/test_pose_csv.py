@@ -61,7 +61,7 @@ def test_rows_may_lie_in_any_order(tmp_path: Path) -> None:
     assert walks.left_out == []
 
 
-@pytest.mark.parametrize("cell", ["", "nan", "NaN", " "])
+@pytest.mark.parametrize("cell", ["", "nan", "NaN", "-nan", " "])
 def test_missing_cells_and_zero_confidence_are_nan(tmp_path: Path, cell: str) -> None:
     line = row(A, 1, nose_x=cell, left_eye_conf="0.000", right_eye_conf=cell, left_ear_y=cell)
     # A second walk with a bad cell makes the slower way of reading run, too; both must agree.

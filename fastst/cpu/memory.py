@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LINE = 64  # bytes: a cache line, and the widest vector
+LINE = 64  # bytes: a cache line, and the widest vector
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _MOST_KEPT = 32 << 20  # bytes: what glibc allows at most
 
@@ -22,8 +22,8 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
     touch of a page can cost more than what is computed for it: here, huge pages are 2 to 6 times faster to fill.
     """
     size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _LINE, np.uint8)
-    first = -memory.ctypes.data % _LINE
+    memory = np.empty(size + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
     return torch.from_numpy(memory[first : first + size]).view(dtype).view(shape)
 
 

@@ -183,9 +183,8 @@ def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tupl
 
 FRAMES, TILE = 4, 32  # frames that `run_sums` makes at once, and those that share one packed piece of memory
 RUNS = (7, 5, 3, 1)  # how many slots in a row, of one pair of joints and of offsets that follow one another, `run_sums` has code for
-LINE = 64  # bytes of a line of memory
-VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers,
-MOST_VECTORS = 4  # and of these the 32 that a machine with vectors of 64 bytes has
+VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers
+MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 bytes
 
 
 @intrinsic

@@ -1,8 +1,9 @@
 """The sparse products on the CPU: A x, Aᵀ y, q kᵀ at the edges, and a · b at the nodes. Same contract as `fastst.ops.sparse`.
 
 The sums of a skeleton go over tiles of 32 frames of one walk. What a tile needs is packed first, with zeros where no edge or frame exists, and the
-micro-kernel then runs over it without a condition: the edge values of all slots, in the order in which they are summed, and for two vectors of
-channels at a time the features of the tile's frames and of those within reach, few enough to stay in the first-level cache.
+micro-kernel then runs over it without a condition: the edge values of all slots, in the order in which they are summed, and for a few vectors of
+channels at a time the features of the tile's frames and of those within reach. Where these vectors are all of the channels, frames lie in x as they
+would be packed, and inside a walk they are read there.
 
 Slots of one pair of joints whose offsets follow one another are a run: its rows of features are loaded once for all its slots and for four frames.
 """
@@ -15,10 +16,9 @@ import torch
 from torch import Tensor
 
 from fastst.cpu.functions import compile_loops, compile_sums
-from fastst.cpu.memory import empty
+from fastst.cpu.memory import LINE, empty
 from fastst.cpu.microkernel import (
     FRAMES,
-    LINE,
     MOST_VECTORS,
     RUNS,
     TILE,
