@@ -74,7 +74,7 @@ class Contender:
 
     def gcn_layer(self, h: Tensor, W: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
         """Â h Wᵀ + bias with Â the weights."""
-        return self.propagate(linear(h, W), weights[0], self.graph, *weights[1:]) + bias
+        return self.propagate(linear(h, W), weights[0], self.graph, *weights[1:]).add_(bias)
 
     @contextmanager
     def installed(self) -> Iterator[None]:

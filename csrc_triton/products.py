@@ -50,6 +50,11 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     return values
 
 
+def edge_and_node_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`edge_dot` and, at every node, q · k.  # [B, P, T], [B, T, J]"""
+    return edge_dot(q, k, index, hops, lengths), node_dot(q, k, 1, lengths).squeeze(-1)
+
+
 def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
     """a · b of every node, head by head; 0 beyond the lengths.  # [B, T, J, C] twice -> [B, T, J, heads], at least float32"""
     a, b = a.contiguous(), b.contiguous()

@@ -39,7 +39,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype) -> bool
 @pytest.mark.parametrize("width", WIDTHS, ids=lambda width: f"{16 * len(width)} bytes")
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
-    """Channels below, at and beyond a vector, and those that are summed in place; tiles at a walk's ends and inside it."""
+    """Channels below, at and beyond a vector, and those that are read in place; tiles at a walk's ends and inside it; values in half precision."""
     monkeypatch.setattr(products, "WIDTH", width)
     index = GRAPH.index()
     for C in (1, 3, 8, 16, 32, 37, 64, 131):
@@ -51,8 +51,13 @@ def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[in
                     found = getattr(products, name)(x, values, index, 2, lengths, mine)
                     assert found.dtype == dtype
                     assert close(found, getattr(sparse, name)(x64, values64, index, 2, lengths, mine64), dtype), (name, C, T)
-            dots = products.edge_dot(x, k, index, 2, lengths)
-            assert close(dots, sparse.edge_dot(x64, k64, index, 2, lengths), torch.promote_types(dtype, torch.float32)), (C, T)
+            rounded = values.to(dtype)
+            as_they_come, widened = (products.gather_sum(x, v, index, 2, lengths) for v in (rounded, rounded.to(values.dtype)))
+            assert torch.equal(as_they_come, widened)
+            edges, nodes = products.edge_and_node_dot(x, k, index, 2, lengths)
+            wanted = sparse.edge_and_node_dot(x64, k64, index, 2, lengths)
+            for found in ((edges, nodes), (products.edge_dot(x, k, index, 2, lengths), products.node_dot(x, k, 1, lengths).squeeze(-1))):
+                assert all(close(*pair, torch.promote_types(dtype, torch.float32)) for pair in zip(found, wanted, strict=True)), (C, T)
 
 
 @pytest.mark.slow

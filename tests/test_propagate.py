@@ -3,7 +3,7 @@ import torch
 from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
 from fastst import EdgeList, SkeletonGraph
-from fastst.ops import gcn_norm, propagate
+from fastst.ops import gcn_norm, propagate, use_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -46,6 +46,18 @@ def test_gradcheck(case: Case):
         return propagate(x, weight, case.graph, self_weight, case.length_tensor())
 
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_the_result_may_be_changed_in_place(case: Case, backend: str):
+    """As a layer does that adds its bias."""
+    x, weight = case.nodes().requires_grad_(), case.edges()
+    with use_backend(backend):
+        y = propagate(x, weight, case.graph, case.per_node(), case.length_tensor())
+        changed = propagate(x, weight, case.graph, case.per_node(), case.length_tensor()).add_(1).relu_()
+    assert torch.equal(changed, (y + 1).relu())
+    assert torch.equal(*(torch.autograd.grad(v.sum(), x)[0] for v in ((y + 1).relu(), changed)))
 
 
 def test_padding_is_never_read():

@@ -9,7 +9,6 @@ numba's cache looks at the file of the function that it compiled, not at this on
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -300,23 +299,25 @@ def clear(typingctx, target, first, last):
 
 
 @intrinsic
-def pack_frames(typingctx, source, source_at, target, target_at, lo, hi):
-    """target[f] = source[f] for lo <= f < hi, 0 for the others of FRAMES frames; nothing else of the source is read."""
+def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
+    """target[f] = source[f] for lo <= f < hi, 0 for the others of `count`, at most FRAMES, frames, in the target's element type; nothing else of the
+    source is read."""
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, source.dtype, 2 if source.dtype == types.float64 else 1)
-        assert e.lanes == FRAMES
-        from_, to = (b.gep(_data(context, b, signature, args, i), [args[i + 1]]) for i in (0, 2))
+        e, o = (_Elements(b, array.dtype, 2 if array.dtype == types.float64 else 1) for array in (source, target))
+        assert e.lanes == o.lanes == FRAMES
+        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
+        to = b.gep(_data(context, b, signature, args, 2), [args[3]])
         whole = b.and_(b.icmp_signed("<=", args[4], _I64(0)), b.icmp_signed(">=", args[5], _I64(FRAMES)))
         with b.if_else(whole) as (full, part):
             with full:
-                e.store(e.load(from_, None), to, None)
+                o.store(e.load(from_, None), to, None)
             with part:
-                e.store(e.load(from_, b.and_(e.mask(args[5]), b.not_(e.mask(args[4])))), to, None)
+                o.store(e.load(from_, b.and_(e.mask(args[5]), b.not_(e.mask(args[4])))), to, o.mask(args[6]))
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(source, i, target, i, i, i), codegen
+    return types.void(source, i, target, i, i, i, i), codegen
 
 
 @intrinsic
@@ -358,54 +359,69 @@ def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_a
 
 
 @intrinsic
-def dot_products(typingctx, width, frames, q, q_at, k, k_at, out, out_at, k_offset, out_offset, first, hi, frame_size, channels):
-    """out[out_offset[s] + f] = Σ over c of q[f · frame_size + c] · k[k_offset[s] + f · frame_size + c], for as many s from `first` on as make
-    one vector of results (those from `hi` on repeat the last), and `len(frames)` frames.
+def dot_products(typingctx, width, kind, q, k, out, shift, rows, slots, bounds, joint, frame, channels):
+    """out[slots[g, i]][shift + f] = Σ over c of q[f · frame + c] · k[rows[g, i] + f · frame + c] for the groups g of a joint and FRAMES frames f.
+
+    q, k and the elements of out are addresses (see `address`) of numbers of type `kind`; the channels are whole vectors. A group is `dots_at_once`
+    slots, whose results are one vector. In the groups from `bounds[joint · size + size - n]` up to the next bound the first n slots are a run: the
+    offset rises by 1 from each to the next, and a row of k is loaded once for all of them.
 
     Every sum is made in the same order, whatever stands beside it: lane by lane over the channels, then over the lanes in pairs.
     """
-    F, W = frames.count, width.count
+    W = width.count
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, q.dtype, W)
-        S = max(1, e.lanes // F)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "q"), (4, "k"), (6, "out"), (8, "ko"), (9, "oo"))}
-        element = e.stored.as_pointer()
-        q0 = b.gep(b.bitcast(data["q"], element), [args[3]])
-        k0 = b.gep(b.bitcast(data["k"], element), [args[5]])
-        out0, last, frame, channels_ = b.gep(data["out"], [args[7]]), b.sub(args[11], _I64(1)), args[12], args[13]
-        slots = []
-        for i in range(S):
-            s = b.add(args[10], _I64(i))
-            slots.append(b.select(b.icmp_signed("<", s, last), s, last))
-        rows = [b.gep(k0, [b.load(b.gep(data["ko"], [s]))]) for s in slots]
-        outs = [b.gep(out0, [b.load(b.gep(data["oo"], [s]))]) for s in slots]
-        for out_ in outs:
-            _prefetch(b, out_, to_write=True)
+        e = _Elements(b, kind, W)
+        size, element = dots_at_once(e.lanes), e.compute.as_pointer()
+        out0, rows0, slots0, bounds0 = (_data(context, b, signature, args, i) for i in (4, 6, 7, 8))
+        q0, k0 = (b.inttoptr(args[i], element) for i in (2, 3))
+        bound, frame_ = b.gep(bounds0, [b.mul(args[9], _I64(size))]), args[10]
 
-        def step(c: Any, acc: list[Any], mask: Any) -> list[Any]:
+        def group(number: Any, run: int) -> None:
+            slot = [b.add(b.mul(number, _I64(size)), _I64(i)) for i in range(size)]
+            starts = [b.gep(k0, [b.load(b.gep(rows0, [slot[i]]))]) for i in (0, *range(run, size))]
+            outs = [b.gep(b.inttoptr(b.load(b.gep(out0, [b.load(b.gep(slots0, [at]))])), element), [args[5]]) for at in slot]
+            for place in outs:
+                _prefetch(b, place, to_write=True)
+            c, acc, close = _loop(b, _I64(0), args[11], e.lanes, [e.zero()] * (size * FRAMES))
             # Opaque, for otherwise LLVM makes an address of every row and frame, and has no registers for that many.
-            places = [_opaque(b, b.add(b.mul(frame, _I64(f)), c)) for f in range(F)]
-            mine = [e.load(b.gep(q0, [place]), mask) for place in places]
-            return [e.fma(mine[f], e.load(b.gep(rows[i], [places[f]]), mask), acc[i * F + f]) for i, f in itertools.product(range(S), range(F))]
+            places = [c]
+            for _ in range(run + FRAMES - 2):
+                places.append(_opaque(b, b.add(places[-1], frame_)))
+            mine = [e.load(b.gep(q0, [place]), None) for place in places[:FRAMES]]
+            for row, place in enumerate(places):
+                theirs = e.load(b.gep(starts[0], [place]), None)
+                for f in range(max(0, row - run + 1), min(FRAMES, row + 1)):
+                    at = (row - f) * FRAMES + f
+                    acc[at] = e.fma(mine[f], theirs, acc[at])
+            for i, start in enumerate(starts[1:], run):
+                for f in range(FRAMES):
+                    acc[i * FRAMES + f] = e.fma(mine[f], e.load(b.gep(start, [places[f]]), None), acc[i * FRAMES + f])
+            acc = close(acc)
+            for first in range(0, size * FRAMES, e.lanes):
+                sums = _sum_lanes(b, e, acc[first : first + e.lanes])
+                together = min(FRAMES, e.lanes)  # frames of one slot, which stand side by side
+                for lane in range(0, e.lanes, together):
+                    i, f = divmod(first + lane, FRAMES)
+                    piece = b.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(_I32, together), list(range(lane, lane + together))))
+                    b.store(piece, b.bitcast(b.gep(outs[i], [_I64(f)]), piece.type.as_pointer())).align = e.bytes
 
-        whole = b.sub(channels_, b.srem(channels_, _I64(e.lanes)))
-        c, acc, close = _loop(b, _I64(0), whole, e.lanes, [e.zero()] * (S * F))
-        close(step(c, acc, None))
-        c, acc, close = _loop(b, whole, channels_, e.lanes, acc)  # at most once: the channels that don't fill a vector
-        close(step(c, acc, e.mask(b.sub(channels_, c))))
-        for group in range(S * F // e.lanes):
-            sums = _sum_lanes(b, e, acc[group * e.lanes : (group + 1) * e.lanes])
-            together = min(F, e.lanes)  # frames of one slot, which stand side by side
-            for lane in range(0, e.lanes, together):
-                i, f = divmod(group * e.lanes + lane, F)
-                piece = b.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(_I32, together), list(range(lane, lane + together))))
-                at = b.bitcast(b.gep(outs[i], [_I64(f)]), piece.type.as_pointer())
-                b.store(piece, at).align = 8 if e.dtype == types.float64 else 4
+        lo = b.load(bound)
+        for run in range(size, 0, -1):
+            hi = b.load(b.gep(bound, [_I64(size - run + 1)]))
+            number, _, close = _loop(b, lo, hi, 1, [])
+            group(number, run)
+            close([])
+            lo = hi
         return context.get_dummy_value()
 
-    arguments = (width, frames, q, types.int64, k, types.int64, out, types.int64, k_offset, out_offset, *[types.int64] * 4)
-    return types.void(*arguments), codegen
+    i = types.int64
+    return types.void(width, kind, i, i, out, i, rows, slots, bounds, i, i, i), codegen
+
+
+def dots_at_once(lanes: int) -> int:
+    """The slots of which `dot_products` makes FRAMES products each at once, for vectors of so many numbers."""
+    return max(1, lanes // FRAMES)
 
 
 def _sum_lanes(b: Any, e: _Elements, vectors: list[Any]) -> Any:

@@ -10,7 +10,6 @@ Slots of one pair of joints whose offsets follow one another are a run: its rows
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,19 +19,21 @@ from fastst.cpu.memory import LINE, empty
 from fastst.cpu.microkernel import (
     FRAMES,
     MOST_VECTORS,
-    RUNS,
     TILE,
     VECTORS,
     address,
     clear,
     dot_products,
+    dots_at_once,
     native_width,
     pack_channels,
     pack_frames,
     prefetch,
+    row_products,
     run_sums,
     weighted_sum,
 )
+from fastst.cpu.plans import dot_plan, sum_plan
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -46,26 +47,26 @@ def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths:
     """y[t, dst] = Σ values[p, t] x[t + offset, src] (+ diagonal[t, dst] x[t, dst])."""
     if hops == 0:
         return _sum_edges(x, values, index.dst_ptr, index.dst_order, index.src, diagonal)
-    return _sum_slots(x, values, index.dst_ptr, index.dst_order, index.src, index.offset, 1, hops, lengths, diagonal)
+    return _sum_slots(x, values, index.dst, index.src, index.offset, 1, hops, lengths, diagonal)
 
 
 def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """x[s, src] = Σ values[p, s - offset] y[s - offset, dst] (+ diagonal[s, src] y[s, src])."""
     if hops == 0:
         return _sum_edges(y, values, index.src_ptr, index.src_order, index.dst, diagonal)
-    return _sum_slots(y, values, index.src_ptr, index.src_order, index.dst, index.offset, -1, hops, lengths, diagonal)
+    return _sum_slots(y, values, index.src, index.dst, index.offset, -1, hops, lengths, diagonal)
 
 
 def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
     """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists, at least float32."""
-    B, T, J, C = q.shape
-    values = empty(B, len(index.src), T, dtype=torch.promote_types(q.dtype, torch.float32))
-    order = index.dst_order.long()
-    shift = index.offset.long()[order]
-    k_offset = (shift * J + index.src[order]) * C
-    arrays = [array(v) for v in (q, k, values, index.dst_ptr, shift, k_offset, order * T, frame_counts(lengths, B, T))]
-    run_ranges(_dot_tiles, B * -(-T // FRAMES), *arrays, hops, WIDTH)
-    return values
+    return _dot_edges(q, k, index) if hops == 0 else _dot_slots(q, k, index, hops, lengths, False)[0]
+
+
+def edge_and_node_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`edge_dot` and, at every node, q · k.  # [B, P, T], [B, T, J]"""
+    if hops == 0:
+        return _dot_edges(q, k, index), node_dot(q, k, 1, lengths).squeeze(-1)
+    return _dot_slots(q, k, index, hops, lengths, True)
 
 
 def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
@@ -81,8 +82,7 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
 def _sum_slots(
     x: Tensor,
     values: Tensor,
-    ptr: Tensor,
-    order: Tensor,
+    to: Tensor,
     neighbour: Tensor,
     offset: Tensor,
     sign: int,
@@ -90,14 +90,16 @@ def _sum_slots(
     lengths: Tensor | None,
     diagonal: Tensor | None,
 ) -> Tensor:
-    """y[t, j] = Σ over the slots s of j of values[s, t] x[t + offset[s], neighbour[s]]; for sign -1 values[s, u] x[u, …] with u = t - offset[s]."""
+    """y[t, j] = Σ over the slots s to j of values[s, t] x[t + offset[s], neighbour[s]]; for sign -1 values[s, u] x[u, …] with u = t - offset[s]."""
     B, T, J, C = x.shape
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
     own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
-    plan = _plan(*(array(v) for v in (ptr, order, neighbour, offset)), sign, diagonal is not None)
-    arrays = [array(v) for v in (x, values.to(compute), own, y, frame_counts(lengths, B, T), offset)]
-    run_ranges(_sum_tiles, B * -(-T // TILE), *arrays, *plan, sign, hops, WIDTH)
+    places, pieces, bounds = sum_plan(*_slots(to, neighbour, sign * offset), J, diagonal is not None)
+    if values.dtype not in _BITS or compute != torch.float32:
+        values = values.to(compute)
+    arrays = [array(v) for v in (x, values, own, y, frame_counts(lengths, B, T), offset)]
+    run_ranges(_sum_tiles, B * -(-T // TILE), *arrays, places[: len(offset)], places[len(offset) :], pieces, bounds, sign, hops, WIDTH)
     return y
 
 
@@ -110,6 +112,35 @@ def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, neighbour:
     arrays = [array(v) for v in (x, values.to(compute), own, y, ptr, order.long(), neighbour.long()[order.long()] * C)]
     run_ranges(_sum_nodes, B * N, *arrays, WIDTH, () if diagonal is None else (0,))
     return y
+
+
+def _dot_slots(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, with_nodes: bool) -> tuple[Tensor, Tensor]:
+    """The products at the edges; and at the nodes where asked for, which are slots like others here: from each joint to itself, after the edges'."""
+    B, T, J, C = q.shape
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    edges, own = empty(B, len(index.src), T, dtype=dtype), empty(B, J if with_nodes else 0, T, dtype=dtype)
+    lanes = len(WIDTH) * 16 // dtype.itemsize
+    channels = -(-C // (VECTORS * lanes)) * VECTORS * lanes  # of a packed row
+    neighbour, shift, slots, bounds = dot_plan(*_slots(index.dst, index.src, index.offset), J, with_nodes, dots_at_once(lanes))
+    rows = ((shift + hops) * J + neighbour) * channels
+    arrays = [array(v) for v in (q, k, edges, own, frame_counts(lengths, B, T), index.offset)]
+    run_ranges(_dot_tiles, B * -(-T // TILE), *arrays, rows, slots, bounds, channels, hops, WIDTH)
+    return edges, own.transpose(1, 2)
+
+
+def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
+    """The products at the edges of an edge list.  # [B, 1, N, C] twice -> [B, E, 1]"""
+    B, _, N, C = q.shape
+    values = empty(B, len(index.src), 1, dtype=torch.promote_types(q.dtype, torch.float32))
+    pair = (array(v.to(values.dtype)) for v in (q, k))
+    order = index.dst_order.long()
+    run_ranges(_dot_nodes, B * N, *pair, values.numpy(), array(index.dst_ptr), array(order), array(index.src.long()[order] * C), WIDTH)
+    return values
+
+
+def _slots(to: Tensor, neighbour: Tensor, shift: Tensor) -> tuple[bytes, bytes, bytes]:
+    """As plans are looked up by them."""
+    return array(to).tobytes(), array(neighbour).tobytes(), array(shift).tobytes()
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -125,65 +156,22 @@ def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
     return torch.full((B,), T) if lengths is None else lengths.long().clamp(0, T)
 
 
-@numba.njit(nogil=True, cache=True)
-def _plan(ptr, order, neighbour, offset, sign, with_diagonal):
-    """The order in which `run_sums` goes over the slots of every joint, the diagonal among them, and the runs in it.
-
-    Returns the place of every slot and of every joint's diagonal in that order; for every run its first shift, its neighbour and its first place;
-    and the bounds of the runs of every joint and length.
-    """
-    J, most = len(ptr) - 1, len(order) + len(ptr)
-    slot_place, own_place = np.empty(len(order), np.int64), np.empty(J if with_diagonal else 0, np.int64)
-    runs, lengths = np.empty((3, most), np.int64), np.empty(most, np.int64)
-    pieces, bounds = np.empty((3, most), np.int64), np.zeros(J * len(RUNS) + 1, np.int64)
-    place, count = 0, 0
-    for j in range(J):
-        i, missing, last = ptr[j], with_diagonal, -1
-        while i < ptr[j + 1] or missing:
-            shift, joint, s = 0, j, -1
-            if i < ptr[j + 1]:
-                # A joint's slots are sorted by neighbour, then offset; backwards the shifts rise for sign -1 too.
-                s = order[i] if sign > 0 else order[ptr[j] + ptr[j + 1] - 1 - i]
-                shift, joint = sign * offset[s], neighbour[s]
-            if missing and (s < 0 or (joint == j and shift > 0)):
-                shift, joint, missing = 0, j, False
-                own_place[j] = place
-            else:
-                slot_place[s] = place
-                i += 1
-            if last >= 0 and runs[1, last] == joint and runs[0, last] + lengths[last] == shift:
-                lengths[last] += 1
-            else:
-                last += 1
-                runs[0, last], runs[1, last], runs[2, last], lengths[last] = shift, joint, place, 1
-            place += 1
-        for group, length in enumerate(RUNS):
-            for r in range(last + 1):
-                while lengths[r] >= length:
-                    for part in range(3):  # numba compiles the assignment of one array to another for seconds
-                        pieces[part, count] = runs[part, r]
-                    count += 1
-                    runs[0, r], runs[2, r], lengths[r] = runs[0, r] + length, runs[2, r] + length, lengths[r] - length
-            bounds[j * len(RUNS) + group + 1] = count
-    return slot_place, own_place, pieces[:, :count], bounds
-
-
 @compile_loops
 def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
     _, T, J, C = x.shape
-    channels = VECTORS * (len(width) * 16 // values.itemsize)  # that are summed at once
+    channels = VECTORS * (len(width) * 16 // own.itemsize)  # that are summed at once
     if len(width) == 4 and channels < C:
-        channels = MOST_VECTORS * (64 // values.itemsize)
-    block = min(_BLOCK // values.itemsize, (C + channels - 1) // channels * channels)  # and those that are packed at once
+        channels = MOST_VECTORS * (64 // own.itemsize)
     # Where a frame as it lies in x is what would be packed, only the frames around a walk's ends are.
-    in_place = channels == C and x.itemsize == values.itemsize
-    step = FRAMES if in_place else TILE
-    frame, tiles = J * channels, (T + TILE - 1) // TILE
+    in_place = C % channels == 0 and x.itemsize == own.itemsize
+    step, block = (FRAMES, C) if in_place else (TILE, min(_BLOCK // own.itemsize, (C + channels - 1) // channels * channels))
+    row = C if in_place else channels  # of a frame as it is packed
+    frame, tiles = J * row, (T + TILE - 1) // TILE
     piece, group = (step + 2 * reach) * frame, (len(slot_place) + len(own_place)) * FRAMES
-    rows, places = (pieces[0] + reach) * frame + pieces[1] * channels, pieces[2] * FRAMES
-    packed_x = np.empty(block // channels * piece + LINE // values.itemsize, values.dtype)
-    start = -address(packed_x, 0) % LINE // values.itemsize  # vectors that lie across two lines cost a fourth of the time
-    packed_values = np.empty(TILE // FRAMES * group, values.dtype)
+    rows, places = (pieces[0] + reach) * frame + pieces[1] * row, pieces[2] * FRAMES
+    packed_x = np.empty((block + row - 1) // row * piece + LINE // own.itemsize, own.dtype)
+    start = -address(packed_x, 0) % LINE // own.itemsize  # vectors that lie across two lines cost a fourth of the time
+    packed_values = np.empty(TILE // FRAMES * group, own.dtype)
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
@@ -197,18 +185,18 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
             for f0 in range(0, frames, step):
                 inside = in_place and t0 + f0 >= reach and t0 + f0 + FRAMES + reach <= length
                 if not inside:
-                    _pack_features(packed_x, start, x, b, t0 + f0 - reach, step + 2 * reach, length, c0, count, channels, width)
+                    _pack_features(packed_x, start, x, b, t0 + f0 - reach, step + 2 * reach, length, c0, count, row, width)
                 for f in range(f0, min(f0 + step, frames), FRAMES):
                     for c in range(0, count, channels):
                         if inside:
-                            source = address(x, (b * T + t0 + f - reach) * frame)
+                            source = address(x, (b * T + t0 + f - reach) * frame + c)
                         else:
-                            source = address(packed_x, start + c // channels * piece + (f - f0) * frame)
+                            source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
                             if inside:
-                                for row in range(FRAMES):
-                                    for line in range(0, channels, LINE // values.itemsize):
-                                        prefetch(x, ((b * T + t0 + f + FRAMES + reach + row) * J + j) * C + line)
+                                for ahead in range(FRAMES):
+                                    for line in range(0, channels, LINE // own.itemsize):
+                                        prefetch(x, ((b * T + t0 + f + FRAMES + reach + ahead) * J + j) * C + c + line)
                             run_sums(
                                 width, source, packed_values, f // FRAMES * group, rows, places, bounds, j, frame,
                                 y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c,
@@ -242,10 +230,10 @@ def _pack_values(packed, values, own, b, t0, length, offset, slot_place, own_pla
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
         at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
-        for ahead in range(0, TILE, 16):
+        for ahead in range(0, TILE, LINE // values.itemsize):
             prefetch(values, at + _AHEAD * T + ahead)
         for f in range(0, TILE, FRAMES):
-            pack_frames(values, at + f, packed, f // FRAMES * group + slot_place[s] * FRAMES, lo - f, hi - f)
+            pack_frames(values, at + f, packed, f // FRAMES * group + slot_place[s] * FRAMES, lo - f, hi - f, FRAMES)
     for j in range(len(own_place)):
         for f in range(TILE):
             packed[f // FRAMES * group + own_place[j] * FRAMES + f % FRAMES] = own[b, t0 + f, j] if t0 + f < length else 0
@@ -265,33 +253,70 @@ def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with
 
 
 @compile_loops
-def _dot_tiles(first, last, q, k, values, ptr, shift, k_offset, values_offset, lengths, reach, width):
+def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, bounds, channels, reach, width):
     _, T, J, C = q.shape
-    tiles, frame_size = (T + 3) // 4, J * C
-    lanes = len(width) * 16 // values.itemsize
-    near_k, near_values = np.empty(len(shift), np.int64), np.empty(len(shift), np.int64)
+    P, nodes, size = edges.shape[1], own.shape[1], edges.itemsize
+    frame, tiles = J * channels, (T + TILE - 1) // TILE
+    # Where a frame as it lies in q and k is what would be packed, only the frames around a walk's ends are.
+    in_place = channels == C and q.itemsize == size
+    step = FRAMES if in_place else TILE
+    packed_q, packed_k = np.empty(step * frame + LINE // size, edges.dtype), np.empty((step + 2 * reach) * frame + LINE // size, edges.dtype)
+    q_start, k_start = -address(packed_q, 0) % LINE // size, -address(packed_k, 0) % LINE // size
+    at_ends = np.empty((P + nodes) * FRAMES, edges.dtype)
+    inside_places, end_places = np.empty(P + nodes, np.int64), np.empty(P + nodes, np.int64)
+    for s in range(P + nodes):
+        end_places[s] = address(at_ends, s * FRAMES)
     for tile in range(first, last):
-        b = tile // tiles
-        t0, length = (tile - b * tiles) * 4, lengths[b]
-        at, values_at = (b * T + t0) * frame_size, b * values.shape[1] * T + t0
-        if t0 >= reach and t0 + 3 + reach < length:
-            at_once = max(1, lanes // 4)
-            for j in range(J):
-                for s in range(ptr[j], ptr[j + 1], at_once):
-                    dot_products(width, (0, 0, 0, 0), q, at + j * C, k, at, values, values_at, k_offset, values_offset, s, ptr[j + 1], frame_size, C)
-            continue
-        for t in range(t0, min(t0 + 4, T)):
-            here, values_here = at + (t - t0) * frame_size, values_at + t - t0
-            for j in range(J):
-                near = 0
-                for s in range(ptr[j], ptr[j + 1]):
-                    if t < length and 0 <= t + shift[s] < length:
-                        near_k[near], near_values[near] = k_offset[s], values_offset[s]
-                        near += 1
-                    else:
-                        clear(values, values_here + values_offset[s], values_here + values_offset[s] + 1)
-                for s in range(0, near, lanes):
-                    dot_products(width, (0,), q, here + j * C, k, here, values, values_here, near_k, near_values, s, near, frame_size, C)
+        b, t0 = tile // tiles, tile % tiles * TILE
+        length = lengths[b]
+        frames = min(TILE, length - t0)
+        for s in range(P):
+            inside_places[s] = address(edges, (b * P + s) * T + t0)
+            clear(edges, (b * P + s) * T + t0 + max(0, frames), (b * P + s) * T + min(t0 + TILE, T))
+        for j in range(nodes):
+            inside_places[P + j] = address(own, (b * nodes + j) * T + t0)
+            clear(own, (b * nodes + j) * T + t0 + max(0, frames), (b * nodes + j) * T + min(t0 + TILE, T))
+        for f0 in range(0, frames, step):
+            t = t0 + f0
+            read_in_place = in_place and t >= reach and t + FRAMES + reach <= length
+            if not read_in_place:
+                _pack_features(packed_q, q_start, q, b, t, step, length, 0, C, channels, width)
+                _pack_features(packed_k, k_start, k, b, t - reach, step + 2 * reach, length, 0, C, channels, width)
+            for f in range(f0, min(f0 + step, frames), FRAMES):
+                t = t0 + f
+                q_from, k_from = address(packed_q, q_start + (f - f0) * frame), address(packed_k, k_start + (f - f0) * frame)
+                if read_in_place:
+                    q_from, k_from = address(q, (b * T + t) * frame), address(k, (b * T + t - reach) * frame)
+                inside = t >= reach and t + FRAMES + reach <= length
+                places, shift = (inside_places, f) if inside else (end_places, 0)
+                for j in range(J):
+                    dot_products(
+                        width, edges.dtype.type(0), q_from + j * channels * size, k_from, places, shift, rows, slots, bounds, j, frame, channels
+                    )
+                if not inside:
+                    count = min(FRAMES, T - t)
+                    for s in range(P):
+                        lo, hi = max(0, -offset[s] - t), min(length - t, length - offset[s] - t)
+                        pack_frames(at_ends, s * FRAMES, edges, (b * P + s) * T + t, lo, hi, count)
+                    for j in range(nodes):
+                        pack_frames(at_ends, (P + j) * FRAMES, own, (b * nodes + j) * T + t, 0, length - t, count)
+
+
+@compile_loops
+def _dot_nodes(first, last, q, k, values, ptr, order, k_offset, width):
+    """The products of an edge list: of one node with all that it has edges from."""
+    N, C = q.shape[2:]
+    lanes, most = len(width) * 16 // values.itemsize, 0
+    for j in range(N):
+        most = max(most, ptr[j + 1] - ptr[j])
+    dots = np.empty(most + lanes, values.dtype)
+    for node in range(first, last):
+        b, j = node // N, node % N
+        offsets = k_offset[ptr[j] : ptr[j + 1]]
+        for i in range(0, len(offsets), lanes):
+            row_products(width, (), k[b], offsets, i, len(offsets), q, node * C, q, 0, values.dtype.type(0), C, dots)
+        for i in range(len(offsets)):
+            values[b, order[ptr[j] + i], 0] = dots[i]
 
 
 @compile_sums

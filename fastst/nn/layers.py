@@ -23,7 +23,8 @@ class GraphConvolution(nn.Module):
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
 
     def forward(self, h: Tensor, graph: Graph, weight: Tensor, self_weight: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return propagate(self.linear(h), weight, graph, self_weight, lengths) + self.bias
+        # In place: a sum's fresh memory would cost as much as the messages do.
+        return propagate(self.linear(h), weight, graph, self_weight, lengths).add_(self.bias)
 
 
 class GraphAttention(nn.Module):

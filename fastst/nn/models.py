@@ -118,7 +118,7 @@ class Downstream(nn.Module):
         h = poses
         for convolution in self.convolutions:
             inputs = (h, self.graph, weight, self_weight, lengths)
-            h = (_checkpointed(convolution, *inputs) if self.checkpoint_activations else convolution(*inputs)).relu()
+            h = (_checkpointed(convolution, *inputs) if self.checkpoint_activations else convolution(*inputs)).relu_()
         return self.classifier(_mean_over_nodes(h, lengths)), h
 
 

@@ -76,10 +76,10 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     graph, product = GraphIndex(*index), products(backend)
     dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
-    dweight = product.edge_dot(dy, x, graph, hops, lengths).to(weight.dtype)
     if self_weight is None:
-        return dx, dweight, x.new_empty(0)
-    return dx, dweight, product.node_dot(dy, x, 1, lengths).squeeze(-1).to(self_weight.dtype)
+        return dx, product.edge_dot(dy, x, graph, hops, lengths).to(weight.dtype), x.new_empty(0)
+    dweight, dself = product.edge_and_node_dot(dy, x, graph, hops, lengths)
+    return dx, dweight.to(weight.dtype), dself.to(self_weight.dtype)
 
 
 @_backward.register_fake

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 from torch.library import CustomOpDef
 
 
@@ -21,7 +22,7 @@ def operation(name: str) -> Callable[[Callable], CustomOpDef]:
             device = args[0].device.type
             with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
                 result = function(*args)
-            return tuple(y.contiguous() for y in result) if isinstance(result, tuple) else result.contiguous()
+            return tuple(map(_own, result)) if isinstance(result, tuple) else _own(result)
 
         registered = torch.library.custom_op(f"fastst::{name}", run, mutates_args=())
         if name.endswith("_backward"):
@@ -29,6 +30,12 @@ def operation(name: str) -> Callable[[Callable], CustomOpDef]:
         return registered
 
     return register
+
+
+def _own(result: Tensor) -> Tensor:
+    """Contiguous, and not a view: torch lets nobody change a view in place that an operation returned."""
+    result = result.contiguous()
+    return result.new_empty(0).set_(result.untyped_storage(), result.storage_offset(), result.shape, result.stride()) if result._is_view() else result
 
 
 def _no_second_derivative(ctx, *_):

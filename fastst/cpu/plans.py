@@ -1,0 +1,82 @@
+"""The order in which the sparse products go over a skeleton's slots, made once for every graph; in plain Python, as it would take longer to compile
+than it ever runs.
+
+Slots into one joint that come from one neighbour, with shifts that follow one another, are a run. Where the nodes themselves take part, that of joint
+j is slot number P + j, from the joint to itself.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from fastst.cpu.microkernel import RUNS
+
+_PLANS = 128  # that are kept
+
+
+@functools.lru_cache(_PLANS)
+def sum_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For `run_sums`: the place of every slot in the order of the sums; of every run its first shift, its neighbour and its first place; and the
+    bounds of the runs of every joint and length. The slots are three int32 arrays, as bytes."""
+    places, pieces, bounds, place = np.empty(len(to) // 4 + joints * with_nodes, np.int64), [], [0], 0
+    for runs in _runs(to, neighbour, shift, joints, with_nodes):
+        left = []
+        for run in runs:
+            left.append([run[0][1], run[0][0], place, len(run)])
+            for _, _, slot in run:
+                places[slot] = place
+                place += 1
+        for length in RUNS:
+            for piece in left:
+                while piece[3] >= length:
+                    pieces.append(piece[:3])
+                    piece[0], piece[2], piece[3] = piece[0] + length, piece[2] + length, piece[3] - length
+            bounds.append(len(pieces))
+    return places, np.ascontiguousarray(np.array(pieces, np.int64).reshape(-1, 3).T), np.array(bounds, np.int64)
+
+
+@functools.lru_cache(_PLANS)
+def dot_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool, size: int) -> tuple[np.ndarray, ...]:
+    """For `dot_products`, in groups of `size` slots: of every member its neighbour, its shift and its slot, and the bounds of the groups of every
+    joint and length of run.
+
+    First come runs of `size` slots, then shorter ones, each filled with slots that are in no run, then those alone. A group that can't be filled
+    repeats its last slot.
+    """
+    groups, bounds = [], [0]
+    for runs in _runs(to, neighbour, shift, joints, with_nodes):
+        of_length = []
+        for length in range(size, 1, -1):
+            taken = []
+            for run in runs:
+                while len(run) >= length:
+                    taken.append(run[:length])
+                    del run[:length]
+            of_length.append(taken)
+        alone = [member for run in runs for member in run]
+        for group in (group for taken in of_length for group in taken):
+            while len(group) < size and alone:
+                group.append(alone.pop(0))
+        of_length.append([alone[i : i + size] for i in range(0, len(alone), size)])
+        for taken in of_length:
+            groups += [group + group[-1:] * (size - len(group)) for group in taken]
+            bounds.append(len(groups))
+    members = np.array(groups, np.int64).reshape(-1, size, 3)
+    return *(np.ascontiguousarray(members[:, :, i]) for i in range(3)), np.array(bounds, np.int64)
+
+
+def _runs(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool) -> list[list[list[tuple[int, int, int]]]]:
+    """For every joint its runs of (neighbour, shift, slot)."""
+    slots = [*zip(*(np.frombuffer(v, np.int32).tolist() for v in (to, neighbour, shift)), strict=True)]
+    slots += [(j, j, 0) for j in range(joints if with_nodes else 0)]
+    into: list[list[list[tuple[int, int, int]]]] = [[] for _ in range(joints)]
+    for slot in sorted(range(len(slots)), key=slots.__getitem__):
+        joint, from_, at = slots[slot]
+        runs = into[joint]
+        if runs and runs[-1][-1][:2] == (from_, at - 1):
+            runs[-1].append((from_, at, slot))
+        else:
+            runs.append([(from_, at, slot)])
+    return into
