@@ -192,6 +192,16 @@ def test_nan_and_infinity_reach_their_neighbours_and_nobody_else(dtype: torch.dt
     assert y[0, :, :, :5].isfinite().all()
 
 
+@pytest.mark.parametrize("C", [3, 64])
+def test_products_of_nan_and_infinity_are_at_their_edges_only(C: int):
+    """At a walk's ends too, where what is computed meets frames that don't exist."""
+    q, k, _, _ = inputs(2, 11, C, torch.float32)
+    q[0, 0, 3, 1], q[0, 5, 4, 0], k[1, 6, 2, 2], k[0, 10, 7, 0] = float("inf"), float("nan"), float("inf"), float("nan")
+    lengths = torch.tensor([11, 7])
+    for found, wanted in zip(*(m.edge_and_node_dot(q, k, GRAPH.index(), 2, lengths) for m in (products, sparse)), strict=True):
+        torch.testing.assert_close(found, wanted, equal_nan=True)
+
+
 def test_bfloat16_is_rounded_as_torch_rounds_it():
     graph = EdgeList(torch.tensor([[0], [1]]), 2)
     x = torch.zeros(1, 1, 2, 4096, dtype=torch.bfloat16)

@@ -5,7 +5,9 @@ micro-kernel then runs over it without a condition: the edge values of all slots
 channels at a time the features of the tile's frames and of those within reach. Where these vectors are all of the channels, frames lie in x as they
 would be packed, and inside a walk they are read there.
 
-Slots of one pair of joints whose offsets follow one another are a run: its rows of features are loaded once for all its slots and for four frames.
+Slots of one pair of joints whose offsets follow one another are a run: its rows of features are loaded once for all its slots and for four frames
+(see `fastst.cpu.plans`). The products at the edges go over the same tiles; at a walk's ends they are made of all slots, and those of edges that don't
+exist are left out when they are copied to their places.
 """
 
 from __future__ import annotations
