@@ -2,7 +2,7 @@
 
 The sums of a skeleton go over tiles of 32 frames of one walk. What a tile needs is packed first, with zeros where no edge or frame exists, and the
 micro-kernel then runs over it without a condition: the edge values of all slots, in the order in which they are summed, and for a few vectors of
-channels at a time the features of the tile's frames and of those within reach. Where these vectors are all of the channels, frames lie in x as they
+channels at a time the features of the tile's frames and of those within reach. Where the channels fill whole such vectors, frames lie in x as they
 would be packed, and inside a walk they are read there.
 
 Slots of one pair of joints whose offsets follow one another are a run: its rows of features are loaded once for all its slots and for four frames
