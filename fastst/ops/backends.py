@@ -104,7 +104,7 @@ def _fastest(device: str) -> str:
 
 
 def products(backend: str) -> ModuleType:
-    """The module with the backend's `gather_sum`, `scatter_sum` and `edge_dot` (see `fastst.ops.sparse`)."""
+    """The module with the backend's `gather_sum`, `scatter_sum`, `edge_dot` and `edge_and_node_dot` (see `fastst.ops.sparse`)."""
     from fastst.ops import sparse
 
     return compiled("products", backend) or sparse
