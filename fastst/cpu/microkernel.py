@@ -16,6 +16,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from fastst.cpu.memory import LINE
+
 _I1, _BYTE, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 
 
@@ -154,6 +156,15 @@ def _opaque(builder: Any, number: Any) -> Any:
     return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], False)
 
 
+def _settle(builder: Any, vectors: list[Any]) -> list[Any]:
+    """The same vectors, to be in registers here, and before all that the code does to memory from here on; no instruction."""
+    kind = vectors[0].type
+    register = "w" if "aarch64" in llvm.get_process_triple() else "v"
+    constraints = ",".join([f"={register}"] * len(vectors) + [str(i) for i in range(len(vectors))] + ["~{memory}"])
+    settled = builder.asm(ir.FunctionType(ir.LiteralStructType([kind] * len(vectors)), [kind] * len(vectors)), "", constraints, vectors, True)
+    return [builder.extract_value(settled, i) for i in range(len(vectors))]
+
+
 def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tuple[Any, list[Any], Any]:
     """Opens a loop over [lo, hi) that carries values: returns the counter, the values, and `close(next values)`, which leaves the builder behind
     the loop and returns the values at its end."""
@@ -187,7 +198,7 @@ MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 b
 
 
 @intrinsic
-def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count):
+def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count, ahead):
     """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
     x is an address (see `address`) of elements of the values' type; values are packed (see `pack_frames`): nothing is masked. The runs of
@@ -202,10 +213,12 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
         x0, v0, frame_ = b.inttoptr(args[1], e.compute.as_pointer()), b.gep(data["values"], [args[3]]), args[8]
         bound = b.gep(data["bounds"], [b.mul(args[7], _I64(len(RUNS)))])
         y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[10]])
-        for f in range(FRAMES):  # without, the stores at the end wait for memory one after the other
-            _prefetch(b, b.gep(y0, [b.mul(args[11], _I64(f))]), to_write=True)
-
         def sums(vectors):
+            x_ahead = b.inttoptr(args[14], o.stored.as_pointer())
+            for f in range(FRAMES):
+                for line in range(0, vectors * e.lanes * o.bytes, LINE):
+                    _prefetch(b, b.gep(x_ahead, [b.add(b.mul(args[11], _I64(f)), _I64(line // o.bytes))]), to_write=False)
+                    _prefetch(b, b.gep(y0, [b.add(b.mul(args[11], _I64(f)), _I64(line // o.bytes))]), to_write=True)
             acc, lo = [e.zero()] * (FRAMES * vectors), b.load(bound)
             for group, length in enumerate(RUNS):
                 hi = b.load(b.gep(bound, [_I64(group + 1)]))
@@ -213,8 +226,8 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
                 first_row = b.gep(x0, [b.load(b.gep(data["rows"], [r]))])
                 weights = b.gep(v0, [b.load(b.gep(data["slots"], [r]))])
                 for row in range(length + FRAMES - 1):
-                    # A fence for the compiler, no instruction: left alone, LLVM loads all rows first and then has no registers for them.
-                    b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                    # Row by row: left alone, LLVM loads many rows first and then has no registers for them.
+                    acc = _settle(b, acc)
                     here = b.gep(first_row, [b.mul(frame_, _I64(row))])
                     loaded = [e.load(b.gep(here, [_I64(v * e.lanes)]), None) for v in range(vectors)]
                     for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
@@ -237,7 +250,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i), codegen
+    return types.void(width, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i, i), codegen
 
 
 @intrinsic
@@ -272,14 +285,20 @@ def pack_channels(typingctx, width, source, source_at, target, target_at, count)
 
 
 @intrinsic
-def prefetch(typingctx, source, at):
-    """Has a line of memory fetched that is going to be read. (A place beyond the array does no harm.)"""
+def fetch_rows(typingctx, source, at, stride, count):
+    """Has the first `count` elements of FRAMES rows of an array's memory fetched that are going to be read. (Places beyond the array do no harm.)"""
 
     def codegen(context, b, signature, args):
-        _prefetch(b, b.gep(_data(context, b, signature, args, 0), [args[1]]), to_write=False)
+        size = context.get_abi_sizeof(context.get_data_type(source.dtype))
+        first = b.gep(_data(context, b, signature, args, 0), [args[1]])
+        c, _, close = _loop(b, _I64(0), args[3], LINE // size, [])
+        for f in range(FRAMES):
+            _prefetch(b, b.gep(first, [b.add(c, b.mul(args[2], _I64(f)))]), to_write=False)
+        close([])
         return context.get_dummy_value()
 
-    return types.void(source, types.int64), codegen
+    i = types.int64
+    return types.void(source, i, i, i), codegen
 
 
 @intrinsic
@@ -304,20 +323,50 @@ def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
     source is read."""
 
     def codegen(context, b, signature, args):
-        e, o = (_Elements(b, array.dtype, 2 if array.dtype == types.float64 else 1) for array in (source, target))
-        assert e.lanes == o.lanes == FRAMES
+        e, o = _four_frames(b, source), _four_frames(b, target)
         from_ = b.gep(b.bitcast(_data(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
         to = b.gep(_data(context, b, signature, args, 2), [args[3]])
-        whole = b.and_(b.icmp_signed("<=", args[4], _I64(0)), b.icmp_signed(">=", args[5], _I64(FRAMES)))
-        with b.if_else(whole) as (full, part):
-            with full:
-                o.store(e.load(from_, None), to, None)
-            with part:
-                o.store(e.load(from_, b.and_(e.mask(args[5]), b.not_(e.mask(args[4])))), to, o.mask(args[6]))
+        _pack_four(b, e, o, from_, to, args[4], args[5], args[6])
         return context.get_dummy_value()
 
     i = types.int64
     return types.void(source, i, target, i, i, i, i), codegen
+
+
+@intrinsic
+def pack_tile(typingctx, source, source_at, target, target_at, step, lo, hi, ahead):
+    """target[f // FRAMES · step + f % FRAMES] = source[f] for lo <= f < hi, 0 for the others of TILE frames, in the target's element type; nothing else
+    of the source is read. What stands `ahead` elements farther in the source is fetched."""
+
+    def codegen(context, b, signature, args):
+        e, o = _four_frames(b, source), _four_frames(b, target)
+        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
+        to = b.gep(_data(context, b, signature, args, 2), [args[3]])
+        for line in range(0, TILE * e.bytes, LINE):
+            _prefetch(b, b.gep(from_, [b.add(args[7], _I64(line // e.bytes))]), to_write=False)
+        f, (at,), close = _loop(b, _I64(0), _I64(TILE), FRAMES, [_I64(0)])
+        _pack_four(b, e, o, b.gep(from_, [f]), b.gep(to, [at]), b.sub(args[5], f), b.sub(args[6], f), None)
+        close([b.add(at, args[4])])
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(source, i, target, i, i, i, i, i), codegen
+
+
+def _four_frames(b: Any, array: types.Array) -> _Elements:
+    """Vectors of FRAMES elements of an array."""
+    e = _Elements(b, array.dtype, 2 if array.dtype == types.float64 else 1)
+    assert e.lanes == FRAMES
+    return e
+
+
+def _pack_four(b: Any, e: _Elements, o: _Elements, from_: Any, to: Any, lo: Any, hi: Any, count: Any) -> None:
+    whole = b.and_(b.icmp_signed("<=", lo, _I64(0)), b.icmp_signed(">=", hi, _I64(FRAMES)))
+    with b.if_else(whole) as (full, part):
+        with full:
+            o.store(e.load(from_, None), to, None)
+        with part:
+            o.store(e.load(from_, b.and_(e.mask(hi), b.not_(e.mask(lo)))), to, None if count is None else o.mask(count))
 
 
 @intrinsic

@@ -27,10 +27,11 @@ from fastst.cpu.microkernel import (
     clear,
     dot_products,
     dots_at_once,
+    fetch_rows,
     native_width,
     pack_channels,
     pack_frames,
-    prefetch,
+    pack_tile,
     row_products,
     run_sums,
     weighted_sum,
@@ -169,7 +170,10 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
     step, block = (FRAMES, C) if in_place else (TILE, min(_BLOCK // own.itemsize, (C + channels - 1) // channels * channels))
     row = C if in_place else channels  # of a frame as it is packed
     frame, tiles = J * row, (T + TILE - 1) // TILE
-    piece, group = (step + 2 * reach) * frame, (len(slot_place) + len(own_place)) * FRAMES
+    piece = (step + 2 * reach) * frame
+    # An odd number of cache lines: a multiple of 4 KiB, as 512 slots make, puts every group into the same few places of the first-level cache.
+    line = LINE // own.itemsize
+    group = (((len(slot_place) + len(own_place)) * FRAMES + line - 1) // line | 1) * line
     rows, places = (pieces[0] + reach) * frame + pieces[1] * row, pieces[2] * FRAMES
     packed_x = np.empty((block + row - 1) // row * piece + LINE // own.itemsize, own.dtype)
     start = -address(packed_x, 0) % LINE // own.itemsize  # vectors that lie across two lines cost a fourth of the time
@@ -181,7 +185,7 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
         clear(y, (b * T + t0 + max(0, frames)) * J * C, (b * T + min(t0 + TILE, T)) * J * C)
         if frames <= 0:
             continue
-        _pack_values(packed_values, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
+        _pack_values(packed_values, group, values, own, b, t0, length, offset, slot_place, own_place, sign)
         for c0 in range(0, C, block):
             count = min(block, C - c0)
             for f0 in range(0, frames, step):
@@ -195,13 +199,10 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
                         else:
                             source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
-                            if inside:
-                                for ahead in range(FRAMES):
-                                    for line in range(0, channels, LINE // own.itemsize):
-                                        prefetch(x, ((b * T + t0 + f + FRAMES + reach + ahead) * J + j) * C + c + line)
+                            ahead = address(x, ((b * T + t0 + f + FRAMES + reach) * J + j) * C + c0 + c)
                             run_sums(
                                 width, source, packed_values, f // FRAMES * group, rows, places, bounds, j, frame,
-                                y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c,
+                                y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c, ahead,
                             )  # fmt: skip
 
 
@@ -223,22 +224,19 @@ def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels,
 
 
 @compile_loops
-def _pack_values(packed, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
+def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, own_place, sign):
     """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
     _, P, T = values.shape
-    group = (len(slot_place) + len(own_place)) * FRAMES
     for s in range(P):
         shift = sign * offset[s]
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
         at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
-        for ahead in range(0, TILE, LINE // values.itemsize):
-            prefetch(values, at + _AHEAD * T + ahead)
-        for f in range(0, TILE, FRAMES):
-            pack_frames(values, at + f, packed, f // FRAMES * group + slot_place[s] * FRAMES, lo - f, hi - f, FRAMES)
-    for j in range(len(own_place)):
-        for f in range(TILE):
-            packed[f // FRAMES * group + own_place[j] * FRAMES + f % FRAMES] = own[b, t0 + f, j] if t0 + f < length else 0
+        pack_tile(values, at, packed, slot_place[s] * FRAMES, group, lo, hi, _AHEAD * T)
+    for f in range(TILE if len(own_place) > 0 else 0):
+        at = f // FRAMES * group + f % FRAMES
+        for j in range(len(own_place)):
+            packed[at + own_place[j] * FRAMES] = own[b, t0 + f, j] if t0 + f < length else 0
 
 
 @compile_loops
@@ -272,15 +270,19 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
         frames = min(TILE, length - t0)
+        end, tile_end = t0 + max(0, frames), min(t0 + TILE, T)
         for s in range(P):
             inside_places[s] = address(edges, (b * P + s) * T + t0)
-            clear(edges, (b * P + s) * T + t0 + max(0, frames), (b * P + s) * T + min(t0 + TILE, T))
+            if end < tile_end:
+                clear(edges, (b * P + s) * T + end, (b * P + s) * T + tile_end)
         for j in range(nodes):
             inside_places[P + j] = address(own, (b * nodes + j) * T + t0)
-            clear(own, (b * nodes + j) * T + t0 + max(0, frames), (b * nodes + j) * T + min(t0 + TILE, T))
+            if end < tile_end:
+                clear(own, (b * nodes + j) * T + end, (b * nodes + j) * T + tile_end)
         for f0 in range(0, frames, step):
             t = t0 + f0
-            read_in_place = in_place and t >= reach and t + FRAMES + reach <= length
+            # What is read beyond the ends of a walk, another walk's frames, goes into products that are left out.
+            read_in_place = in_place and b * T + t >= reach and b * T + t + FRAMES + reach <= len(q) * T
             if not read_in_place:
                 _pack_features(packed_q, q_start, q, b, t, step, length, 0, C, channels, width)
                 _pack_features(packed_k, k_start, k, b, t - reach, step + 2 * reach, length, 0, C, channels, width)
@@ -292,6 +294,9 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
                 inside = t >= reach and t + FRAMES + reach <= length
                 places, shift = (inside_places, f) if inside else (end_places, 0)
                 for j in range(J):
+                    if read_in_place:
+                        fetch_rows(q, ((b * T + t + FRAMES) * J + j) * C, J * C, C)
+                        fetch_rows(k, ((b * T + t + FRAMES + reach) * J + j) * C, J * C, C)
                     dot_products(
                         width, edges.dtype.type(0), q_from + j * channels * size, k_from, places, shift, rows, slots, bounds, j, frame, channels
                     )
