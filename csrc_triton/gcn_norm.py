@@ -42,7 +42,8 @@ def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Ten
     grid = _node_grid(B, T, num_joints, nodes)
     with on_device_of(kept):
         _degrees[grid](kept, root, None, lengths, index.dst_ptr, index.dst_order, index.offset, T, num_joints, P, **nodes)
-        _degrees_backward[grid](kept, dweight, dself, root, ddegree, lengths, *index, T, num_joints, P, **nodes)
+        ends = (index.src, index.dst, index.offset, index.dst_ptr, index.dst_order, index.src_ptr, index.src_order)
+        _degrees_backward[grid](kept, dweight, dself, root, ddegree, lengths, *ends, T, num_joints, P, **nodes)
         _weights_backward[_edge_grid(B, P, T, edges)](
             dweight, root, ddegree, dkept, lengths, index.src, index.dst, index.offset, T, num_joints, P, **edges
         )

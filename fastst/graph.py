@@ -17,15 +17,49 @@ from fastst.layouts import Layout, get_layout
 
 
 class GraphIndex(NamedTuple):
-    """What a kernel reads of a graph; all int32. The slots into joint j are `dst_order[dst_ptr[j]:dst_ptr[j + 1]]`, those out of it likewise."""
+    """What a kernel reads of a graph; all int32. The slots into joint j are `dst_order[dst_ptr[j]:dst_ptr[j + 1]]`, those out of it likewise.
 
-    src: Tensor  # [P]
-    dst: Tensor  # [P]
-    offset: Tensor  # [P]
-    dst_ptr: Tensor  # [J + 1]
-    dst_order: Tensor  # [P], by dst, then src
-    src_ptr: Tensor  # [J + 1]
-    src_order: Tensor  # [P], by src, then dst
+    Two tensors, for every further one that an operation takes costs time in every call.
+    """
+
+    slots: Tensor  # [5, P]
+    bounds: Tensor  # [2, J + 1]
+
+    @property
+    def src(self) -> Tensor:
+        return self.slots[0]  # [P]
+
+    @property
+    def dst(self) -> Tensor:
+        return self.slots[1]  # [P]
+
+    @property
+    def offset(self) -> Tensor:
+        return self.slots[2]  # [P]
+
+    @property
+    def dst_order(self) -> Tensor:
+        return self.slots[3]  # [P], by dst, then src
+
+    @property
+    def src_order(self) -> Tensor:
+        return self.slots[4]  # [P], by src, then dst
+
+    @property
+    def dst_ptr(self) -> Tensor:
+        return self.bounds[0]  # [J + 1]
+
+    @property
+    def src_ptr(self) -> Tensor:
+        return self.bounds[1]  # [J + 1]
+
+
+def _table(*rows: np.ndarray) -> Tensor:
+    """int32, with rows that begin on 16 bytes, as GPU kernels like them: a few numbers longer than those given."""
+    count = len(rows[0])
+    table = torch.zeros(len(rows), -(-count // 4) * 4, dtype=torch.int32)
+    table[:, :count] = torch.from_numpy(np.stack(rows).astype(np.int32))
+    return table
 
 
 class Graph:
@@ -45,22 +79,17 @@ class Graph:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
         dst_order, src_order = np.lexsort((offset, src, dst)), np.lexsort((offset, dst, src))
         joints = np.arange(num_joints + 1)
-        arrays = (
-            src,
-            dst,
-            offset,
-            np.searchsorted(dst[dst_order], joints),
-            dst_order,
-            np.searchsorted(src[src_order], joints),
-            src_order,
-        )
-        self._index = {torch.device("cpu"): GraphIndex(*(torch.from_numpy(a.astype(np.int32)) for a in arrays))}
+        bounds = np.searchsorted(dst[dst_order], joints), np.searchsorted(src[src_order], joints)
+        self._tables = _table(src, dst, offset, dst_order, src_order), _table(*bounds)
+        self._index: dict[torch.device, GraphIndex] = {}
+        self.index()
 
     def index(self, device: torch.device | str = "cpu") -> GraphIndex:
         """The index tensors on `device`, copied there the first time they are asked for."""
         device = torch.device(device)
         if device not in self._index:
-            self._index[device] = GraphIndex(*(tensor.to(device) for tensor in self._index[torch.device("cpu")]))
+            slots, bounds = (table.to(device) for table in self._tables)
+            self._index[device] = GraphIndex(slots[:, : self.num_slots], bounds[:, : self.num_joints + 1])
         return self._index[device]
 
     @property
@@ -114,7 +143,7 @@ class SkeletonGraph(Graph):
         """
         mask = edge_exists(self.index(lengths.device if lengths is not None else "cpu").offset, T, lengths)
         batch, slot, frame = mask.nonzero(as_tuple=True)
-        src, dst, offset = (tensor.to(mask.device).long()[slot] for tensor in self.index()[:3])
+        src, dst, offset = (tensor.to(mask.device).long()[slot] for tensor in (self.src, self.dst, self.offset))
         first = batch * (T * self.num_joints)
         return torch.stack((first + (frame + offset) * self.num_joints + src, first + frame * self.num_joints + dst))
 
@@ -127,7 +156,7 @@ class SkeletonGraph(Graph):
         if values is not None:
             mask = mask.expand(values.shape)
         batch, slot, frame = mask.nonzero(as_tuple=True)
-        src, dst, offset = (tensor.to(mask.device).long()[slot] for tensor in self.index()[:3])
+        src, dst, offset = (tensor.to(mask.device).long()[slot] for tensor in (self.src, self.dst, self.offset))
         nodes = T * self.num_joints
         entries = torch.ones(len(slot), device=mask.device) if values is None else values[mask]
         dense = entries.new_zeros(mask.shape[0], nodes, nodes)

@@ -270,14 +270,14 @@ def test_ranges_cover_the_work_once_on_any_number_of_threads(count: int, team: b
     monkeypatch.setattr(threads, "_team", threads._team if team else None)
     for number in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
-        done = np.zeros(count, np.int64)
+        done = torch.zeros(count, dtype=torch.int64)
         threads.run_ranges(_mark, count, done, 1)
         assert (done == 1).all()
 
 
 def test_a_kernel_without_memory_says_so():
     with pytest.raises(MemoryError, match="_mark of fastst"):
-        threads.run_ranges(_mark, 100, np.zeros(100, np.int64), 1 << 60)
+        threads.run_ranges(_mark, 100, torch.zeros(100, dtype=torch.int64), 1 << 60)
 
 
 def test_kernels_run_on_the_threads_of_torch():

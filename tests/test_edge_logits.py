@@ -32,7 +32,7 @@ def test_one_edge_by_hand():
 def test_opcheck_and_gradcheck(case: Case, backend: str):
     q, k = lifted(case, [case.nodes(), case.nodes() + 1], [])
     bias = torch.zeros(case.graph.num_slots, dtype=torch.float64, requires_grad=True)
-    rest = (case.length_tensor(), list(case.graph.index()), case.graph.hops, backend)
+    rest = (case.length_tensor(), *case.graph.index(), case.graph.hops, backend)
     torch.library.opcheck(torch.ops.fastst.edge_logits.default, (q, k, bias, *rest))
     assert torch.autograd.gradcheck(lambda *x: torch.ops.fastst.edge_logits(*x, *rest), (q, k, bias), fast_mode=True)
 

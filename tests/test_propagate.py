@@ -34,7 +34,7 @@ def test_one_edge_by_hand():
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck(case: Case, backend: str):
     x, self_weight, weight = lifted(case, [case.nodes(), case.per_node()], [case.edges()])
-    args = (x, weight, self_weight, case.length_tensor(), list(case.graph.index()), case.graph.hops, backend)
+    args = (x, weight, self_weight, case.length_tensor(), *case.graph.index(), case.graph.hops, backend)
     torch.library.opcheck(torch.ops.fastst.propagate.default, args)
 
 

@@ -57,9 +57,9 @@ def test_does_not_depend_on_padding_the_batch_or_threads():
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck(case: Case, backend: str):
     inputs = lifted(case, [case.nodes(), case.nodes().flip(-1)], [])
-    index = list(case.graph.index())
+    index = case.graph.index()
     for estimator in ("identity", "sigmoid"):
-        rest = (torch.arange(case.B), case.length_tensor(), index, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator, backend)
+        rest = (torch.arange(case.B), case.length_tensor(), *index, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator, backend)
         torch.library.opcheck(torch.ops.fastst.sample_from_embeddings.default, (*inputs, bias_of(case).requires_grad_(), *rest))
 
 

@@ -98,7 +98,7 @@ def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
 @pytest.mark.parametrize("case", [CASES[6], CASES[8]], ids=names)
 def test_opcheck(case: Case):
     x, self_weight, weight = (v.detach().to(DEVICE).requires_grad_() for v in lifted(case, [case.nodes(), case.per_node()], [case.edges()]))
-    args = (x, weight, self_weight, lengths_of(case, x), list(case.graph.index(DEVICE)), case.graph.hops, "triton")
+    args = (x, weight, self_weight, lengths_of(case, x), *case.graph.index(DEVICE), case.graph.hops, "triton")
     torch.library.opcheck(torch.ops.fastst.propagate.default, args)
 
 

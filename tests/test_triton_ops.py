@@ -268,10 +268,8 @@ def test_opcheck(case: Case):
     ops, graph, index, lengths = torch.ops.fastst, case.graph, case.graph.index(DEVICE), lengths_of(case, x)
     options = (-3, graph.hops, 2.0, 2.0, 1e-10, "gumbel", "sigmoid", "triton")
     torch.library.opcheck(ops.sample_edges.default, (logits, torch.arange(case.B, device=DEVICE), lengths, index.offset, *options))
-    torch.library.opcheck(
-        ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, list(index), graph.num_joints, graph.hops, "triton")
-    )
-    torch.library.opcheck(ops.attend.default, (x, x, att, lengths, list(index), graph.hops, 0.2, "triton"))
+    torch.library.opcheck(ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, *index, graph.num_joints, graph.hops, "triton"))
+    torch.library.opcheck(ops.attend.default, (x, x, att, lengths, *index, graph.hops, 0.2, "triton"))
 
 
 def test_the_same_result_every_time():

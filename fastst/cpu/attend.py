@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fastst.cpu.functions import compile_loops, exp
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import VECTORS, clear, leaky_sums, row_products, weighted_sum
-from fastst.cpu.products import WIDTH, array, frame_counts, node_dot
+from fastst.cpu.products import WIDTH, frame_counts, node_dot
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -24,8 +25,8 @@ def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths
     """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
     B, T, J, C = x_src.shape
     y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
-    given = array(x_src), array(x_dst), array(att), y.numpy(), log_sum.numpy().reshape(-1)
-    run_ranges(_forward, _pieces(B * T * J), *given, *_receivers(index, lengths, B, T), negative_slope, WIDTH)
+    receivers = _receivers(index, lengths, B, T)
+    run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), *receivers, negative_slope, WIDTH)
     return y, log_sum
 
 
@@ -46,11 +47,11 @@ def attend_backward(
     pieces = _pieces(B * T * J)
     datt = x_src.new_zeros(pieces, *att.shape)
     mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
-    given = [*(array(v) for v in (x_src, x_dst, att, dy)), array(log_sum).reshape(-1), array(mean).reshape(-1)]
+    given = [v.contiguous() for v in (x_src, x_dst, att, dy, log_sum.reshape(-1), mean.view(-1))]
     receivers = _receivers(index, lengths, B, T)
-    run_ranges(_backward_receivers, pieces, *given, ddst.numpy(), datt.numpy(), *receivers, negative_slope, WIDTH)
-    senders = (*(array(v) for v in (index.src_ptr, index.src_order, index.dst, -index.offset)), receivers[-2], _places(index.src_ptr))
-    run_ranges(_backward_senders, pieces, *given, dsrc.numpy(), *senders, negative_slope, WIDTH)
+    run_ranges(_backward_receivers, pieces, *given, ddst, datt, *receivers, negative_slope, WIDTH)
+    senders = index.src_ptr, index.src_order, index.dst, -index.offset, receivers[-2], _places(index.src_ptr)
+    run_ranges(_backward_senders, pieces, *given, dsrc, *senders, negative_slope, WIDTH)
     return dsrc, ddst, datt.sum(0)
 
 
@@ -58,13 +59,13 @@ def _pieces(nodes: int) -> int:
     return -(-nodes // _NODES)
 
 
-def _receivers(index: GraphIndex, lengths: Tensor | None, B: int, T: int) -> tuple[np.ndarray, ...]:
-    return *(array(v) for v in (index.dst_ptr, index.dst_order, index.src, index.offset, frame_counts(lengths, B, T))), _places(index.dst_ptr)
+def _receivers(index: GraphIndex, lengths: Tensor | None, B: int, T: int) -> tuple[Tensor, ...]:
+    return index.dst_ptr, index.dst_order, index.src, index.offset, frame_counts(lengths, B, T), _places(index.dst_ptr)
 
 
-def _places(ptr: Tensor) -> np.ndarray:
+def _places(ptr: Tensor) -> Tensor:
     """0, 1, … for the edges of a node, by more than a vector too many."""
-    return np.arange(int((ptr[1:] - ptr[:-1]).max()) + 16)
+    return torch.arange(int((ptr[1:] - ptr[:-1]).max()) + 16)
 
 
 @compile_loops

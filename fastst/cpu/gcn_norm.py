@@ -13,7 +13,7 @@ from torch import Tensor
 from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import clear
-from fastst.cpu.products import array, frame_counts
+from fastst.cpu.products import frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -23,9 +23,9 @@ def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints
     edges = kept.to(torch.promote_types(kept.dtype, torch.float32))
     B, P, T = kept.shape
     weight, root = empty(B, P, T, dtype=edges.dtype), torch.empty(B, num_joints, T, dtype=edges.dtype)
-    arrays = array(edges), root.numpy(), frame_counts(lengths, B, T).numpy(), *_slots(index)
-    run_ranges(_roots, B * num_joints, *arrays)
-    run_ranges(_weights, B * num_joints, weight.numpy(), *arrays)
+    given = edges, root, frame_counts(lengths, B, T), *_slots(index)
+    run_ranges(_roots, B * num_joints, *given)
+    run_ranges(_weights, B * num_joints, weight, *given)
     return weight.to(kept.dtype), root.square().transpose(1, 2).to(kept.dtype)
 
 
@@ -37,15 +37,15 @@ def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Ten
     dkept, root = empty(B, P, T, dtype=dtype), torch.empty(B, num_joints, T, dtype=dtype)
     # a copy: it becomes the gradient of the degree in place  # [B, J, T]
     ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format)
-    arrays = array(edges), root.numpy(), frame_counts(lengths, B, T).numpy(), *_slots(index)
-    run_ranges(_roots, B * num_joints, *arrays)
-    run_ranges(_degree_gradients, B * num_joints, array(dweight), ddegree.numpy(), array(index.src_ptr), array(index.src_order), *arrays)
-    run_ranges(_kept_gradients, B * num_joints, array(dweight), ddegree.numpy(), dkept.numpy(), *arrays)
+    given = edges, root, frame_counts(lengths, B, T), *_slots(index)
+    run_ranges(_roots, B * num_joints, *given)
+    run_ranges(_degree_gradients, B * num_joints, dweight, ddegree, index.src_ptr, index.src_order, *given)
+    run_ranges(_kept_gradients, B * num_joints, dweight, ddegree, dkept, *given)
     return dkept.to(kept.dtype)
 
 
-def _slots(index: GraphIndex) -> tuple[np.ndarray, ...]:
-    return tuple(array(v) for v in (index.dst_ptr, index.dst_order, index.src, index.dst, index.offset))
+def _slots(index: GraphIndex) -> tuple[Tensor, ...]:
+    return index.dst_ptr, index.dst_order, index.src, index.dst, index.offset
 
 
 @numba.njit(nogil=True, inline="always")

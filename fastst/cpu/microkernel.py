@@ -213,6 +213,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
         x0, v0, frame_ = b.inttoptr(args[1], e.compute.as_pointer()), b.gep(data["values"], [args[3]]), args[8]
         bound = b.gep(data["bounds"], [b.mul(args[7], _I64(len(RUNS)))])
         y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[10]])
+
         def sums(vectors):
             x_ahead = b.inttoptr(args[14], o.stored.as_pointer())
             for f in range(FRAMES):
@@ -335,8 +336,8 @@ def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
 
 @intrinsic
 def pack_tile(typingctx, source, source_at, target, target_at, step, lo, hi, ahead):
-    """target[f // FRAMES · step + f % FRAMES] = source[f] for lo <= f < hi, 0 for the others of TILE frames, in the target's element type; nothing else
-    of the source is read. What stands `ahead` elements farther in the source is fetched."""
+    """target[f // FRAMES · step + f % FRAMES] = source[f] for lo <= f < hi, 0 for the others of TILE frames, in the target's element type; nothing
+    else of the source is read. What stands `ahead` elements farther in the source is fetched."""
 
     def codegen(context, b, signature, args):
         e, o = _four_frames(b, source), _four_frames(b, target)

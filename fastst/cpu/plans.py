@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fastst.cpu.microkernel import RUNS
 
@@ -17,10 +19,11 @@ _PLANS = 128  # that are kept
 
 
 @functools.lru_cache(_PLANS)
-def sum_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For `run_sums`: the place of every slot in the order of the sums; of every run its first shift, its neighbour and its first place; and the
-    bounds of the runs of every joint and length. The slots are three int32 arrays, as bytes."""
-    places, pieces, bounds, place = np.empty(len(to) // 4 + joints * with_nodes, np.int64), [], [0], 0
+def sum_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For `run_sums`: the place of every slot in the order of the sums, and of every node; of every run its first shift, its neighbour and its first
+    place; and the bounds of the runs of every joint and length. The slots are three int32 arrays, as bytes."""
+    slots = len(to) // 4
+    places, pieces, bounds, place = np.empty(slots + joints * with_nodes, np.int64), [], [0], 0
     for runs in _runs(to, neighbour, shift, joints, with_nodes):
         left = []
         for run in runs:
@@ -34,13 +37,15 @@ def sum_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes:
                     pieces.append(piece[:3])
                     piece[0], piece[2], piece[3] = piece[0] + length, piece[2] + length, piece[3] - length
             bounds.append(len(pieces))
-    return places, np.ascontiguousarray(np.array(pieces, np.int64).reshape(-1, 3).T), np.array(bounds, np.int64)
+    return _tensor(places[:slots]), _tensor(places[slots:]), _tensor(np.array(pieces, np.int64).reshape(-1, 3).T), _tensor(bounds)
 
 
 @functools.lru_cache(_PLANS)
-def dot_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool, size: int) -> tuple[np.ndarray, ...]:
-    """For `dot_products`, in groups of `size` slots: of every member its neighbour, its shift and its slot, and the bounds of the groups of every
-    joint and length of run.
+def dot_plan(
+    to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool, size: int, hops: int, channels: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For `dot_products`, in groups of `size` slots: of every member where its row of k begins, counted from `hops` frames before, and its slot; and
+    the bounds of the groups of every joint and length of run.
 
     First come runs of `size` slots, then shorter ones, each filled with slots that are in no run, then those alone. A group that can't be filled
     repeats its last slot.
@@ -63,8 +68,12 @@ def dot_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes:
         for taken in of_length:
             groups += [group + group[-1:] * (size - len(group)) for group in taken]
             bounds.append(len(groups))
-    members = np.array(groups, np.int64).reshape(-1, size, 3)
-    return *(np.ascontiguousarray(members[:, :, i]) for i in range(3)), np.array(bounds, np.int64)
+    from_, at, slot = np.moveaxis(np.array(groups, np.int64).reshape(-1, size, 3), 2, 0)
+    return _tensor(((at + hops) * joints + from_) * channels), _tensor(slot), _tensor(bounds)
+
+
+def _tensor(numbers: np.ndarray | list[int]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(numbers, np.int64))
 
 
 def _runs(to: bytes, neighbour: bytes, shift: bytes, joints: int, with_nodes: bool) -> list[list[list[tuple[int, int, int]]]]:

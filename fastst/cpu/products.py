@@ -41,9 +41,9 @@ from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
 WIDTH = native_width()
+_HALF = (torch.bfloat16, torch.float16)
 _AHEAD = 8  # slots whose values are fetched while others are packed
 _BLOCK = 256  # bytes of channels: with the frames of a tile a piece of memory for the second-level cache
-_BITS = {torch.bfloat16: (torch.int16, np.int16), torch.float16: (torch.int16, np.uint16)}
 
 
 def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
@@ -77,8 +77,8 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
     B, T, J, C = a.shape
     compute = torch.promote_types(a.dtype, torch.float32)
     dots = empty(B, T, J, heads, dtype=compute)
-    rows = (array(v.to(compute)).reshape(-1) for v in (a, b))
-    run_ranges(_dot_rows, B * T, *rows, dots.numpy().reshape(B * T, J * heads), C // heads, frame_counts(lengths, B, T).numpy())
+    rows = (v.to(compute).reshape(-1) for v in (a, b))
+    run_ranges(_dot_rows, B * T, *rows, dots.view(B * T, J * heads), C // heads, frame_counts(lengths, B, T))
     return dots
 
 
@@ -98,11 +98,10 @@ def _sum_slots(
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
     own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
-    places, pieces, bounds = sum_plan(*_slots(to, neighbour, sign * offset), J, diagonal is not None)
-    if values.dtype not in _BITS or compute != torch.float32:
+    plan = sum_plan(*_slots(to, neighbour, sign * offset), J, diagonal is not None)
+    if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
-    arrays = [array(v) for v in (x, values, own, y, frame_counts(lengths, B, T), offset)]
-    run_ranges(_sum_tiles, B * -(-T // TILE), *arrays, places[: len(offset)], places[len(offset) :], pieces, bounds, sign, hops, WIDTH)
+    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, frame_counts(lengths, B, T), offset, *plan, sign, hops, WIDTH)
     return y
 
 
@@ -112,8 +111,9 @@ def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, neighbour:
     y = empty(B, 1, N, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
     own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
-    arrays = [array(v) for v in (x, values.to(compute), own, y, ptr, order.long(), neighbour.long()[order.long()] * C)]
-    run_ranges(_sum_nodes, B * N, *arrays, WIDTH, () if diagonal is None else (0,))
+    order = order.long()
+    with_self = () if diagonal is None else (0,)
+    run_ranges(_sum_nodes, B * N, x, values.to(compute), own, y, ptr, order, neighbour.long()[order] * C, WIDTH, with_self)
     return y
 
 
@@ -124,10 +124,9 @@ def _dot_slots(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tens
     edges, own = empty(B, len(index.src), T, dtype=dtype), empty(B, J if with_nodes else 0, T, dtype=dtype)
     lanes = len(WIDTH) * 16 // dtype.itemsize
     channels = -(-C // (VECTORS * lanes)) * VECTORS * lanes  # of a packed row
-    neighbour, shift, slots, bounds = dot_plan(*_slots(index.dst, index.src, index.offset), J, with_nodes, dots_at_once(lanes))
-    rows = ((shift + hops) * J + neighbour) * channels
-    arrays = [array(v) for v in (q, k, edges, own, frame_counts(lengths, B, T), index.offset)]
-    run_ranges(_dot_tiles, B * -(-T // TILE), *arrays, rows, slots, bounds, channels, hops, WIDTH)
+    plan = dot_plan(*_slots(index.dst, index.src, index.offset), J, with_nodes, dots_at_once(lanes), hops, channels)
+    counts = frame_counts(lengths, B, T)
+    run_ranges(_dot_tiles, B * -(-T // TILE), q, k, edges, own, counts, index.offset, *plan, channels, hops, WIDTH)
     return edges, own.transpose(1, 2)
 
 
@@ -135,24 +134,14 @@ def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
     """The products at the edges of an edge list.  # [B, 1, N, C] twice -> [B, E, 1]"""
     B, _, N, C = q.shape
     values = empty(B, len(index.src), 1, dtype=torch.promote_types(q.dtype, torch.float32))
-    pair = (array(v.to(values.dtype)) for v in (q, k))
-    order = index.dst_order.long()
-    run_ranges(_dot_nodes, B * N, *pair, values.numpy(), array(index.dst_ptr), array(order), array(index.src.long()[order] * C), WIDTH)
+    q, k, order = q.to(values.dtype), k.to(values.dtype), index.dst_order.long()
+    run_ranges(_dot_nodes, B * N, q, k, values, index.dst_ptr, order, index.src.long()[order] * C, WIDTH)
     return values
 
 
 def _slots(to: Tensor, neighbour: Tensor, shift: Tensor) -> tuple[bytes, bytes, bytes]:
     """As plans are looked up by them."""
-    return array(to).tobytes(), array(neighbour).tobytes(), array(shift).tobytes()
-
-
-def array(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory, contiguous; half precision as the bits that the micro-kernels know."""
-    tensor = tensor.detach().contiguous()
-    if tensor.dtype in _BITS:
-        bits, kind = _BITS[tensor.dtype]
-        return tensor.view(bits).numpy().view(kind)
-    return tensor.numpy()
+    return to.numpy().tobytes(), neighbour.numpy().tobytes(), shift.numpy().tobytes()
 
 
 def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:

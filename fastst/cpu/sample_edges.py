@@ -13,7 +13,7 @@ from torch import Tensor
 from fastst.cpu.functions import compile_loops, exp, log
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import clear
-from fastst.cpu.products import array, edge_dot, frame_counts
+from fastst.cpu.products import edge_dot, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -72,11 +72,9 @@ def sample_edges_backward(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     gradient = empty(*dkept.shape, dtype=dtype)
     work = _work(dkept.shape, sample_ids, lengths, offset, seed, hops)
-    out = gradient.numpy()
-    gamma, smooth = (array(logits.to(dtype)), (0,)) if estimator == "sigmoid" else (out, ())
-    run_ranges(
-        _slope_chunks, *work, array(dkept.to(dtype)).reshape(-1), gamma.reshape(-1), out.reshape(-1), beta, tau, eps, noise == "gumbel", smooth
-    )
+    gamma, smooth = (logits.to(dtype), (0,)) if estimator == "sigmoid" else (gradient, ())
+    flat = (v.reshape(-1) for v in (dkept.to(dtype), gamma, gradient))
+    run_ranges(_slope_chunks, *work, *flat, beta, tau, eps, noise == "gumbel", smooth)
     return gradient.to(logits.dtype)
 
 
@@ -94,9 +92,9 @@ def _sample(
     noise: str,
 ) -> None:
     P = gamma.shape[1]
-    slot_bias = array(torch.zeros(P, dtype=gamma.dtype) if bias is None else bias.to(gamma.dtype))
+    slot_bias = torch.zeros(P, dtype=gamma.dtype) if bias is None else bias.to(gamma.dtype)
     work = _work(gamma.shape, sample_ids, lengths, offset, seed, hops)
-    run_ranges(_keep_chunks, *work, array(gamma).reshape(-1), slot_bias, kept.numpy().reshape(-1), beta, eps, noise == "gumbel")
+    run_ranges(_keep_chunks, *work, gamma.reshape(-1), slot_bias, kept.view(-1), beta, eps, noise == "gumbel")
 
 
 def _work(shape: torch.Size, sample_ids: Tensor, lengths: Tensor | None, offset: Tensor, seed: int, hops: int) -> tuple:
@@ -109,7 +107,7 @@ def _work(shape: torch.Size, sample_ids: Tensor, lengths: Tensor | None, offset:
     chunks = B * rows * -(-count // _CHUNK)
     bits = seed % (1 << 64)
     key = np.uint64(bits & 0xFFFFFFFF), np.uint64(bits >> 32)
-    return chunks, rows, count, *key, array(sample_ids.long()), frame_counts(lengths, B, T).numpy(), array(offset), hops == 0
+    return chunks, rows, count, *key, sample_ids.long(), frame_counts(lengths, B, T), offset, hops == 0
 
 
 @compile_loops

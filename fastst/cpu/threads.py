@@ -14,16 +14,17 @@ import gc
 import itertools
 import os
 import struct
+from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from llvmlite import ir
 from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
+from torch import Tensor
 
 _CHUNKS = 4  # pieces of work a thread: who is done first, takes the next
 
@@ -31,6 +32,15 @@ _FAILED = 1  # the place of that number in the work
 _I64 = ir.IntType(64)
 _NAME = "fastst_take_chunks"
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+_ELEMENTS: dict[torch.dtype, Any] = {  # half precision as the bits that the micro-kernels know
+    torch.float32: types.float32,
+    torch.float64: types.float64,
+    torch.bfloat16: types.int16,
+    torch.float16: types.uint16,
+    torch.int32: types.int32,
+    torch.int64: types.int64,
+}
 
 _entries: dict[tuple, tuple[Any, Any]] = {}
 _pool: ThreadPoolExecutor | None = None
@@ -53,13 +63,17 @@ _team = _omp_parallel()
 
 
 def run_ranges(kernel: Callable[..., None], count: int, *args: Any) -> None:
-    """Calls `kernel(first, last, *args)`, a numba function, for ranges that cover 0 … count - 1, on `torch.get_num_threads()` threads."""
+    """Calls `kernel(first, last, *args)`, a numba function, for ranges that cover 0 … count - 1, on `torch.get_num_threads()` threads.
+
+    A tensor becomes an array, of the numbers in `_ELEMENTS`; one that is not contiguous is copied before, so what is written to has to be.
+    """
     if count == 0:
         return
+    args = tuple(argument.contiguous() if isinstance(argument, Tensor) else argument for argument in args)
     threads = torch.get_num_threads() if count > 1 else 1  # never fewer of torch's: the team would be made anew
     chunks = min(_CHUNKS * threads, count) if threads > 1 else 1
-    work = np.array([0, 0, count, chunks, *itertools.chain.from_iterable(map(_numbers, args))])
-    take_chunks, data = _entry(kernel, args), work.ctypes.data
+    work = array("q", (0, 0, count, chunks, *itertools.chain.from_iterable(map(_numbers, args))))
+    take_chunks, (data, _) = _entry(kernel, args), work.buffer_info()
     if threads > 1 and _team is not None:
         _team(take_chunks, data, threads, 0)
     else:
@@ -72,27 +86,34 @@ def run_ranges(kernel: Callable[..., None], count: int, *args: Any) -> None:
 
 
 def _kind(argument: Any) -> Any:
-    """What numba tells arguments apart by, found faster."""
-    if isinstance(argument, np.ndarray):
-        return argument.dtype, argument.ndim, argument.flags.c_contiguous
+    """What tells arguments apart for whom different code is compiled."""
+    if isinstance(argument, Tensor):
+        return argument.dtype, argument.ndim
     return len(argument) if isinstance(argument, tuple) else type(argument)
+
+
+def _numba_type(argument: Any) -> types.Type:
+    if isinstance(argument, Tensor):
+        return types.Array(_ELEMENTS[argument.dtype], argument.ndim, "C")
+    return numba.typeof(argument)
 
 
 def _numbers(argument: Any) -> tuple[int, ...]:
     """What numba hands to a function for an argument, as 64-bit numbers: an array's owners (none), size, itemsize, place, shape and strides; the
     elements of a tuple; the bits of a float64."""
-    if isinstance(argument, np.ndarray):
-        return (0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides)
+    if isinstance(argument, Tensor):
+        size = argument.itemsize
+        return (0, 0, argument.numel(), size, argument.data_ptr(), *argument.shape, *[size * stride for stride in argument.stride()])
     if isinstance(argument, tuple):
         return argument
-    return struct.unpack("q", struct.pack("d", argument)) if isinstance(argument, (float, np.floating)) else (int(argument),)
+    return struct.unpack("q", struct.pack("d", argument)) if isinstance(argument, float) else (int(argument),)
 
 
 def _entry(kernel: Any, args: tuple) -> Any:
     """A function of C that takes chunks of work for a kernel, compiled when arguments of these types are first given."""
     key = (kernel, *map(_kind, args))
     if key not in _entries:
-        kinds = (types.int64, types.int64, *(numba.typeof(a) for a in args))
+        kinds = (types.int64, types.int64, *map(_numba_type, args))
         with global_compiler_lock, _no_garbage_collection():
             kernel.compile(kinds)
             library = _take_chunks(kernel.targetctx, kernel.overloads[kinds], kinds)

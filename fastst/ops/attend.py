@@ -53,8 +53,8 @@ def attend(
     backend = current_backend(x_src.device.type)
     if backend == "reference":
         return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
-    index = list(graph.index(x_src.device))
-    y, _ = torch.ops.fastst.attend(senders, receivers, att, lengths, index, graph.hops, float(negative_slope), backend)
+    index = graph.index(x_src.device)
+    y, _ = torch.ops.fastst.attend(senders, receivers, att, lengths, *index, graph.hops, float(negative_slope), backend)
     return lower(graph, y, 1)
 
 
@@ -73,10 +73,10 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
 
 @operation("attend")
 def _forward(
-    x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None, index: list[Tensor], hops: int, negative_slope: float, backend: str
+    x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, negative_slope: float, backend: str
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
-    graph, dtype = GraphIndex(*index), _dtype(x_src)
+    graph, dtype = GraphIndex(slots, bounds), _dtype(x_src)
     kernels = compiled("attend", backend)
     if kernels is not None:
         y, log_sum = kernels.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope)
@@ -90,7 +90,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x_src, x_dst, att, lengths, index, hops, negative_slope, backend):
+def _(x_src, x_dst, att, lengths, slots, bounds, hops, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=_dtype(x_src))
 
 
@@ -103,12 +103,13 @@ def _backward(
     x_dst: Tensor,
     att: Tensor,
     lengths: Tensor | None,
-    index: list[Tensor],
+    slots: Tensor,
+    bounds: Tensor,
     hops: int,
     negative_slope: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, dtype, heads = GraphIndex(*index), _dtype(x_src), len(att)
+    graph, dtype, heads = GraphIndex(slots, bounds), _dtype(x_src), len(att)
     kernels = compiled("attend", backend)
     if kernels is not None:
         dsrc, ddst, datt = kernels.attend_backward(
@@ -130,7 +131,7 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, y, log_sum, x_src, x_dst, att, lengths, index, hops, negative_slope, backend):
+def _(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, hops, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape)
 
 
@@ -234,16 +235,18 @@ def _unfold_edges(values: Tensor, heads: int) -> Tensor:
 
 
 def _setup_context(ctx, inputs, output):
-    x_src, x_dst, att, lengths, index, ctx.hops, ctx.negative_slope, ctx.backend = inputs
+    x_src, x_dst, att, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend = inputs
     y, log_sum = output
     ctx.mark_non_differentiable(log_sum)
-    ctx.save_for_backward(y, log_sum, x_src, x_dst, att, lengths, *index)
+    ctx.save_for_backward(y, log_sum, x_src, x_dst, att, lengths, slots, bounds)
 
 
 def _autograd(ctx, dy, _):
-    y, log_sum, x_src, x_dst, att, lengths, *index = ctx.saved_tensors
-    dsrc, ddst, datt = torch.ops.fastst.attend_backward(dy, y, log_sum, x_src, x_dst, att, lengths, index, ctx.hops, ctx.negative_slope, ctx.backend)
-    return dsrc, ddst, datt, None, [None] * len(index), None, None, None
+    y, log_sum, x_src, x_dst, att, lengths, slots, bounds = ctx.saved_tensors
+    dsrc, ddst, datt = torch.ops.fastst.attend_backward(
+        dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend
+    )
+    return dsrc, ddst, datt, None, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -30,7 +30,7 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
     backend = current_backend(q.device.type)
     if backend == "reference":
         return lower(graph, reference(receivers, senders, graph, bias, lengths), -1)
-    logits = torch.ops.fastst.edge_logits(receivers, senders, bias, lengths, list(graph.index(q.device)), graph.hops, backend)
+    logits = torch.ops.fastst.edge_logits(receivers, senders, bias, lengths, *graph.index(q.device), graph.hops, backend)
     return lower(graph, logits, -1)
 
 
@@ -65,22 +65,22 @@ def logits_dtype(q: Tensor) -> torch.dtype:
 
 
 @operation("edge_logits")
-def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str) -> Tensor:
-    graph = GraphIndex(*index)
+def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str) -> Tensor:
+    graph = GraphIndex(slots, bounds)
     logits = products(backend).edge_dot(q, k, graph, hops, lengths)
     return logits if bias is None else sparse.mask_edges(logits + bias.to(logits.dtype)[:, None], graph.offset, lengths)
 
 
 @_forward.register_fake
-def _(q, k, bias, lengths, index, hops, backend):
-    return q.new_empty(q.shape[0], index[0].shape[0], q.shape[1], dtype=logits_dtype(q))
+def _(q, k, bias, lengths, slots, bounds, hops, backend):
+    return q.new_empty(q.shape[0], slots.shape[1], q.shape[1], dtype=logits_dtype(q))
 
 
 @operation("edge_logits_backward")
 def _backward(
-    dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str
+    dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, product = GraphIndex(*index), products(backend)
+    graph, product = GraphIndex(slots, bounds), products(backend)
     dq = product.gather_sum(k, dlogits, graph, hops, lengths)
     dk = product.scatter_sum(q, dlogits, graph, hops, lengths)
     if bias is None:
@@ -89,19 +89,19 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dlogits, q, k, bias, lengths, index, hops, backend):
+def _(dlogits, q, k, bias, lengths, slots, bounds, hops, backend):
     return q.new_empty(q.shape), k.new_empty(k.shape), q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    q, k, bias, lengths, index, ctx.hops, ctx.backend = inputs
-    ctx.save_for_backward(q, k, bias, lengths, *index)
+    q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend = inputs
+    ctx.save_for_backward(q, k, bias, lengths, slots, bounds)
 
 
 def _autograd(ctx, dlogits):
-    q, k, bias, lengths, *index = ctx.saved_tensors
-    dq, dk, dbias = torch.ops.fastst.edge_logits_backward(dlogits, q, k, bias, lengths, index, ctx.hops, ctx.backend)
-    return dq, dk, None if bias is None else dbias, None, [None] * len(index), None, None
+    q, k, bias, lengths, slots, bounds = ctx.saved_tensors
+    dq, dk, dbias = torch.ops.fastst.edge_logits_backward(dlogits, q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend)
+    return dq, dk, None if bias is None else dbias, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

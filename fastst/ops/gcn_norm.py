@@ -36,7 +36,7 @@ def gcn_norm(kept: Tensor, graph: Graph, lengths: Tensor | None = None) -> tuple
         weight, self_weight = reference(edges, graph, lengths)
     else:
         index = graph.index(kept.device)
-        weight, self_weight = torch.ops.fastst.gcn_norm(edges, lengths, list(index), graph.num_joints, graph.hops, backend)
+        weight, self_weight = torch.ops.fastst.gcn_norm(edges, lengths, *index, graph.num_joints, graph.hops, backend)
     return lower(graph, weight, -1), lower(graph, self_weight, 1)
 
 
@@ -68,11 +68,11 @@ def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor
 
 
 @operation("gcn_norm")
-def _forward(kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int, backend: str) -> tuple[Tensor, Tensor]:
+def _forward(kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, num_joints: int, hops: int, backend: str) -> tuple[Tensor, Tensor]:
     kernels = compiled("gcn_norm", backend)
     if kernels is not None:
-        return kernels.gcn_norm(kept, lengths, GraphIndex(*index), num_joints, hops)
-    graph, product = GraphIndex(*index), products(backend)
+        return kernels.gcn_norm(kept, lengths, GraphIndex(slots, bounds), num_joints, hops)
+    graph, product = GraphIndex(slots, bounds), products(backend)
     edges = _masked(kept, graph, lengths)
     _, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
     weight = edges * product.edge_dot(root, root, graph, hops, lengths)
@@ -80,19 +80,19 @@ def _forward(kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_join
 
 
 @_forward.register_fake
-def _(kept, lengths, index, num_joints, hops, backend):
+def _(kept, lengths, slots, bounds, num_joints, hops, backend):
     B, _, T = kept.shape
     return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints)
 
 
 @operation("gcn_norm_backward")
 def _backward(
-    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: list[Tensor], num_joints: int, hops: int, backend: str
+    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, num_joints: int, hops: int, backend: str
 ) -> Tensor:
     kernels = compiled("gcn_norm", backend)
     if kernels is not None:
-        return kernels.gcn_norm_backward(dweight, dself, kept, lengths, GraphIndex(*index), num_joints, hops)
-    graph, product = GraphIndex(*index), products(backend)
+        return kernels.gcn_norm_backward(dweight, dself, kept, lengths, GraphIndex(slots, bounds), num_joints, hops)
+    graph, product = GraphIndex(slots, bounds), products(backend)
     edges, dweight = _masked(kept, graph, lengths), _masked(dweight, graph, lengths)
     ones, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
     # weight = kept r[to] r[from] and self = r² with r = D^-½, so dD = -½ r³ dr
@@ -105,19 +105,19 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dweight, dself, kept, lengths, index, num_joints, hops, backend):
+def _(dweight, dself, kept, lengths, slots, bounds, num_joints, hops, backend):
     return kept.new_empty(kept.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    kept, lengths, index, ctx.num_joints, ctx.hops, ctx.backend = inputs
-    ctx.save_for_backward(kept, lengths, *index)
+    kept, lengths, slots, bounds, ctx.num_joints, ctx.hops, ctx.backend = inputs
+    ctx.save_for_backward(kept, lengths, slots, bounds)
 
 
 def _autograd(ctx, dweight, dself):
-    kept, lengths, *index = ctx.saved_tensors
-    dkept = torch.ops.fastst.gcn_norm_backward(dweight, dself, kept, lengths, index, ctx.num_joints, ctx.hops, ctx.backend)
-    return dkept, None, [None] * len(index), None, None, None
+    kept, lengths, slots, bounds = ctx.saved_tensors
+    dkept = torch.ops.fastst.gcn_norm_backward(dweight, dself, kept, lengths, slots, bounds, ctx.num_joints, ctx.hops, ctx.backend)
+    return dkept, None, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

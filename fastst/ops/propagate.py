@@ -39,7 +39,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     backend = current_backend(x.device.type)
     if backend == "reference":
         return lower(graph, reference(nodes, edges, graph, self_weight, lengths), 1)
-    y = torch.ops.fastst.propagate(nodes, edges, self_weight, lengths, list(graph.index(x.device)), graph.hops, backend)
+    y = torch.ops.fastst.propagate(nodes, edges, self_weight, lengths, *graph.index(x.device), graph.hops, backend)
     return lower(graph, y, 1)
 
 
@@ -61,20 +61,22 @@ def dense_adjacency(values: Tensor, graph: Graph, lengths: Tensor | None) -> Ten
 
 
 @operation("propagate")
-def _forward(x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str) -> Tensor:
-    return products(backend).gather_sum(x, weight, GraphIndex(*index), hops, lengths, self_weight)
+def _forward(
+    x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str
+) -> Tensor:
+    return products(backend).gather_sum(x, weight, GraphIndex(slots, bounds), hops, lengths, self_weight)
 
 
 @_forward.register_fake
-def _(x, weight, self_weight, lengths, index, hops, backend):
+def _(x, weight, self_weight, lengths, slots, bounds, hops, backend):
     return x.new_empty(x.shape)
 
 
 @operation("propagate_backward")
 def _backward(
-    dy: Tensor, x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str
+    dy: Tensor, x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, product = GraphIndex(*index), products(backend)
+    graph, product = GraphIndex(slots, bounds), products(backend)
     dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
     if self_weight is None:
         return dx, product.edge_dot(dy, x, graph, hops, lengths).to(weight.dtype), x.new_empty(0)
@@ -83,19 +85,19 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, x, weight, self_weight, lengths, index, hops, backend):
+def _(dy, x, weight, self_weight, lengths, slots, bounds, hops, backend):
     return x.new_empty(x.shape), weight.new_empty(weight.shape), x.new_empty(0) if self_weight is None else self_weight.new_empty(self_weight.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    x, weight, self_weight, lengths, index, ctx.hops, ctx.backend = inputs
-    ctx.save_for_backward(x, weight, self_weight, lengths, *index)
+    x, weight, self_weight, lengths, slots, bounds, ctx.hops, ctx.backend = inputs
+    ctx.save_for_backward(x, weight, self_weight, lengths, slots, bounds)
 
 
 def _autograd(ctx, dy):
-    x, weight, self_weight, lengths, *index = ctx.saved_tensors
-    dx, dweight, dself = torch.ops.fastst.propagate_backward(dy, x, weight, self_weight, lengths, index, ctx.hops, ctx.backend)
-    return dx, dweight, None if self_weight is None else dself, None, [None] * len(index), None, None
+    x, weight, self_weight, lengths, slots, bounds = ctx.saved_tensors
+    dx, dweight, dself = torch.ops.fastst.propagate_backward(dy, x, weight, self_weight, lengths, slots, bounds, ctx.hops, ctx.backend)
+    return dx, dweight, None if self_weight is None else dself, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -52,14 +52,14 @@ def sample_from_embeddings(
     if backend == "reference":
         logits = reference_logits(receivers, senders, graph, bias, lengths)
         return lower(graph, reference_sample(logits, graph, seed, sample_ids, lengths, *options), -1)
-    index = list(graph.index(q.device))
-    arguments = (receivers, senders, bias, sample_ids, lengths, index, signed(seed), graph.hops, *options, backend)
+    index = graph.index(q.device)
+    arguments = (receivers, senders, bias, sample_ids, lengths, *index, signed(seed), graph.hops, *options, backend)
     kept = torch.ops.fastst.sample_from_embeddings(*arguments)
     return lower(graph, kept, -1)
 
 
-def _logits(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, index: list[Tensor], hops: int, backend: str) -> Tensor:
-    return torch.ops.fastst.edge_logits(q, k, bias, lengths, index, hops, backend)
+def _logits(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str) -> Tensor:
+    return torch.ops.fastst.edge_logits(q, k, bias, lengths, slots, bounds, hops, backend)
 
 
 @operation("sample_from_embeddings")
@@ -69,7 +69,8 @@ def _forward(
     bias: Tensor | None,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    index: list[Tensor],
+    slots: Tensor,
+    bounds: Tensor,
     seed: int,
     hops: int,
     beta: float,
@@ -79,16 +80,16 @@ def _forward(
     estimator: str,
     backend: str,
 ) -> Tensor:
-    graph, kernels = GraphIndex(*index), compiled("sample_edges", backend)
+    graph, kernels = GraphIndex(slots, bounds), compiled("sample_edges", backend)
     if kernels is not None:
         return kernels.sample_from_embeddings(q, k, bias, sample_ids, lengths, graph, seed, hops, beta, eps, noise)
-    logits = _logits(q, k, bias, lengths, index, hops, backend)
+    logits = _logits(q, k, bias, lengths, slots, bounds, hops, backend)
     return torch.ops.fastst.sample_edges(logits, sample_ids, lengths, graph.offset, seed, hops, beta, tau, eps, noise, estimator, backend)
 
 
 @_forward.register_fake
-def _(q, k, bias, sample_ids, lengths, index, *_):
-    return q.new_empty(q.shape[0], index[0].shape[0], q.shape[1], dtype=logits_dtype(q))
+def _(q, k, bias, sample_ids, lengths, slots, bounds, *_):
+    return q.new_empty(q.shape[0], slots.shape[1], q.shape[1], dtype=logits_dtype(q))
 
 
 @operation("sample_from_embeddings_backward")
@@ -99,7 +100,8 @@ def _backward(
     bias: Tensor | None,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    index: list[Tensor],
+    slots: Tensor,
+    bounds: Tensor,
     seed: int,
     hops: int,
     beta: float,
@@ -109,10 +111,10 @@ def _backward(
     estimator: str,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, product = GraphIndex(*index), products(backend)
+    graph, product = GraphIndex(slots, bounds), products(backend)
     dlogits, slope = dkept, 1 / tau
     if estimator == "sigmoid":
-        logits = _logits(q, k, bias, lengths, index, hops, backend)
+        logits = _logits(q, k, bias, lengths, slots, bounds, hops, backend)
         options = (seed, hops, beta, tau, eps, noise, estimator, backend)
         dlogits, slope = torch.ops.fastst.sample_edges_backward(dkept, logits, sample_ids, lengths, graph.offset, *options), 1.0
     dq = product.gather_sum(k, dlogits, graph, hops, lengths).mul_(slope)
@@ -128,14 +130,14 @@ def _(dkept, q, k, bias, *_):
 
 
 def _setup_context(ctx, inputs, output):
-    q, k, bias, sample_ids, lengths, index, *ctx.options = inputs
-    ctx.save_for_backward(q, k, bias, sample_ids, lengths, *index)
+    q, k, bias, sample_ids, lengths, slots, bounds, *ctx.options = inputs
+    ctx.save_for_backward(q, k, bias, sample_ids, lengths, slots, bounds)
 
 
 def _autograd(ctx, dkept):
-    q, k, bias, sample_ids, lengths, *index = ctx.saved_tensors
-    dq, dk, dbias = torch.ops.fastst.sample_from_embeddings_backward(dkept, q, k, bias, sample_ids, lengths, index, *ctx.options)
-    return dq, dk, None if bias is None else dbias, None, None, [None] * len(index), *[None] * len(ctx.options)
+    q, k, bias, sample_ids, lengths, slots, bounds = ctx.saved_tensors
+    dq, dk, dbias = torch.ops.fastst.sample_from_embeddings_backward(dkept, q, k, bias, sample_ids, lengths, slots, bounds, *ctx.options)
+    return dq, dk, None if bias is None else dbias, None, None, None, None, *[None] * len(ctx.options)
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -43,12 +43,12 @@ def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths:
     if hops == 0:
         y = _csr_product(x, values, index.dst_ptr, index.dst_order, index.src)
         return y if diagonal is None else y + diagonal[..., None].to(x.dtype) * x
-    return _banded_product(x, values, index, hops, diagonal)
+    return _banded_product(x, values, index.dst, index.src, index.offset, hops, diagonal)
 
 
-def _banded_product(x: Tensor, values: Tensor, index: GraphIndex, hops: int, diagonal: Tensor | None) -> Tensor:
+def _banded_product(x: Tensor, values: Tensor, to: Tensor, from_: Tensor, offset: Tensor, hops: int, diagonal: Tensor | None) -> Tensor:
     B, T, J, C = x.shape
-    column = (index.dst * (2 * hops + 1) + index.offset + hops) * J + index.src
+    column = (to * (2 * hops + 1) + offset + hops) * J + from_
     blocks = _blocks(values.to(x.dtype), column, J, hops, diagonal)
     return torch.bmm(blocks, _windows(x, hops)).view(B, T + hops, J, C)[:, :T]
 
@@ -63,7 +63,7 @@ def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths
     target = torch.arange(T, device=y.device) - index.offset[:, None]  # the frame in which the edge out of frame s ends  [P, T]
     shifted = values.gather(2, target.clamp(0, T - 1).expand(values.shape))
     shifted = torch.where((target >= 0) & (target < T), shifted, 0)
-    return _banded_product(y, shifted, index._replace(src=index.dst, dst=index.src, offset=-index.offset), hops, diagonal)
+    return _banded_product(y, shifted, index.src, index.dst, -index.offset, hops, diagonal)
 
 
 def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
