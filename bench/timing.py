@@ -1,6 +1,7 @@
 """Checks the contenders of a group against the reference, then times them in interleaved rounds; and the machine's own limits.
 
-Interleaved: every round runs each contender once, so that a slow minute of the machine hits all of them.
+Interleaved: every round times each contender once, so that a slow minute of the machine hits all of them. Short runs come after untimed ones of the
+same contender: otherwise they would pay for what their predecessor left behind, in the caches, in freed memory and in sleeping threads.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ PHASES = ("forward", "forward + backward")
 REFERENCE_BYTES = 1 << 30  # larger dense references are not formed: the comparison is then made at a smaller size, and with fastst `torch`
 DENSE_BYTES = 8 << 30  # the memory for which the project is made
 MOST_ROUNDS, FEWEST_ROUNDS = 20, 3
+WARM_UPS, WARMED_SECONDS = 2, 0.1  # untimed runs before a timed one, for contenders whose runs are at most so long
 MOST_SECONDS = 10.0  # a contender whose single run takes longer gets no more rounds, and its table entry says how long it took
 
 
@@ -179,14 +181,20 @@ def _work(group: Group, contender: type[Contender], size: Size) -> Work:
 def interleaved(steps: dict[str, Callable[[], Any]], budget: float) -> dict[str, list[float]]:
     """Seconds of every round. As many rounds as fit the budget; slow steps take part in fewer of them, spread over the whole time, and those of more
     than MOST_SECONDS only in the first."""
-    seconds = {name: [_seconds(step)] for name, step in steps.items()}  # the first round; the check before it was the warm-up
-    kept = {name: step for name, step in steps.items() if seconds[name][0] <= MOST_SECONDS}
+    first = {name: _seconds(step) for name, step in steps.items()}
+    warm_ups = {name: WARM_UPS if first[name] <= WARMED_SECONDS else 0 for name in steps}
+    first = {name: min(first[name], _seconds(steps[name])) if warm_ups[name] else first[name] for name in steps}
+    seconds = {name: [] if warm_ups[name] else [first[name]] for name in steps}
+    kept = {name: step for name, step in steps.items() if first[name] <= MOST_SECONDS}
     share = budget / max(1, len(kept))
-    more = {name: int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, share / seconds[name][0]))) - 1 for name in kept}
+    rounds = {name: int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, share / first[name] / (1 + warm_ups[name])))) for name in kept}
+    more = {name: rounds[name] - len(seconds[name]) for name in kept}
     total = max(more.values(), default=0)
     for r in range(total):
         for name, step in kept.items():
             if r * more[name] // total != (r + 1) * more[name] // total:
+                for _ in range(warm_ups[name]):
+                    step()
                 seconds[name].append(_seconds(step))
     return seconds
 

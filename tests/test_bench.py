@@ -93,23 +93,27 @@ def test_inside_a_model_a_peer_takes_the_place_of_every_fastst_operation(name: s
     assert not [event.key for event in profile.key_averages() if "fastst::" in event.key]
 
 
-def test_rounds_are_interleaved_and_slow_steps_take_fewer():
+def test_rounds_are_interleaved_and_slow_steps_take_fewer(monkeypatch):
+    monkeypatch.setattr(timing, "WARMED_SECONDS", 0.01)
     order: list[str] = []
 
     def step(name: str, seconds: float):
         return lambda: (order.append(name), time.sleep(seconds))
 
-    seconds = interleaved({"fast": step("fast", 0.001), "slow": step("slow", 0.02)}, budget=0.1)
+    seconds = interleaved({"fast": step("fast", 0.001), "slow": step("slow", 0.06)}, budget=0.3)
     assert len(seconds["fast"]) == timing.MOST_ROUNDS
     assert len(seconds["slow"]) == timing.FEWEST_ROUNDS
-    assert order[:2] == ["fast", "slow"]
+    assert order[:3] == ["fast", "slow", "fast"]
+    assert order.count("fast") == 2 + (1 + timing.WARM_UPS) * timing.MOST_ROUNDS  # every timed run after untimed ones
+    assert order.count("slow") == timing.FEWEST_ROUNDS
     places = [place for place, name in enumerate(order) if name == "slow"][1:]
     assert min(b - a for a, b in itertools.pairwise(places)) >= 6  # spread over the whole time
-    assert all(s >= 0.02 for s in seconds["slow"])
+    assert all(s >= 0.06 for s in seconds["slow"])
 
 
 def test_a_step_that_takes_too_long_is_not_repeated(monkeypatch):
     monkeypatch.setattr(timing, "MOST_SECONDS", 0.01)
+    monkeypatch.setattr(timing, "WARMED_SECONDS", 0.001)
     calls: list[int] = []
     seconds = interleaved({"slow": lambda: (calls.append(1), time.sleep(0.02))}, budget=1)
     assert len(seconds["slow"]) == len(calls) == 1
