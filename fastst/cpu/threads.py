@@ -26,7 +26,7 @@ from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
 from torch import Tensor
 
-_CHUNKS = 4  # pieces of work a thread: who is done first, takes the next
+_CHUNKS = 8  # pieces of work a thread: who is done first, takes the next
 
 _FAILED = 1  # the place of that number in the work
 _I64 = ir.IntType(64)
