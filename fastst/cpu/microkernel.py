@@ -73,11 +73,15 @@ class _Elements:
             value = b.call(function, [address, _I32(self.bytes), mask, zero])
         return self._widen(value)
 
-    def store(self, value: Any, pointer: Any, mask: Any) -> None:
+    def store(self, value: Any, pointer: Any, mask: Any, stream: bool = False) -> None:
+        """`stream`: past the caches, to a place that is a multiple of the vector's size."""
         b, stored = self.builder, ir.VectorType(self.stored, self.lanes)
         value, address = self._narrow(value), b.bitcast(pointer, stored.as_pointer())
         if mask is None:
-            b.store(value, address).align = self.bytes
+            stored_ = b.store(value, address)
+            stored_.align = self.lanes * self.bytes if stream else self.bytes
+            if stream:
+                stored_.set_metadata("nontemporal", b.module.add_metadata([_I32(1)]))
             return
         function = b.module.declare_intrinsic(
             f"llvm.masked.store.v{self.lanes}{self._suffix()}.p0",
@@ -97,14 +101,18 @@ class _Elements:
         """Whether `count` channels fill so many vectors."""
         return self.builder.icmp_signed(">=", count, _I64(vectors * self.lanes))
 
-    def store_channels(self, vectors: list[Any], pointer: Any, count: Any) -> None:
-        """The first `count` channels of some vectors."""
-        with self.builder.if_else(self.full(count, len(vectors))) as (full, part):
-            for branch, masked in ((full, False), (part, True)):
-                with branch:
-                    for v, vector in enumerate(vectors):
-                        at = _I64(v * self.lanes)
-                        self.store(vector, self.builder.gep(pointer, [at]), self.mask(self.builder.sub(count, at)) if masked else None)
+    def store_channels(self, vectors: list[Any], pointer: Any, count: Any, stream: Any) -> None:
+        """The first `count` channels of some vectors; past the caches where the bit `stream` is set and the channels fill them."""
+        b, places = self.builder, [_I64(v * self.lanes) for v in range(len(vectors))]
+        with b.if_else(self.full(count, len(vectors))) as (full, part):
+            with full, b.if_else(stream) as branches:
+                for branch, past_caches in zip(branches, (True, False), strict=True):
+                    with branch:
+                        for vector, at in zip(vectors, places, strict=True):
+                            self.store(vector, b.gep(pointer, [at]), None, past_caches)
+            with part:
+                for vector, at in zip(vectors, places, strict=True):
+                    self.store(vector, b.gep(pointer, [at]), self.mask(b.sub(count, at)))
 
     def _suffix(self) -> str:
         names: dict[Any, str] = {types.int16: "i16", types.uint16: "f16", types.float64: "f64"}
@@ -198,28 +206,34 @@ MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 b
 
 
 @intrinsic
-def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count, ahead):
+def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint, frame, ahead, y, y_at, y_frame, frames, count, stream):
     """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
     x is an address (see `address`) of elements of the values' type; values are packed (see `pack_frames`): nothing is masked. The runs of
     n = RUNS[g] slots are `bounds[joint · G + g]` up to the next bound. A row of x is loaded once for all frames and slots of a run that need it.
-    Writes the first `frames` of four frames, and the first `count` channels of MOST_VECTORS vectors of 64 bytes or of VECTORS narrower ones.
+    Writes the first `frames` of four frames, and the first `count` channels of MOST_VECTORS vectors of 64 bytes or of VECTORS narrower ones; past
+    the caches if `stream` is 1. The four rows of x from `ahead` on are fetched.
     """
     W = width.count
 
     def codegen(context, b, signature, args):
         e, o = _Elements(b, values.dtype, W), _Elements(b, y.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "values"), (4, "rows"), (5, "slots"), (6, "bounds"), (9, "y"))}
+        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "values"), (4, "rows"), (5, "slots"), (6, "bounds"), (10, "y"))}
         x0, v0, frame_ = b.inttoptr(args[1], e.compute.as_pointer()), b.gep(data["values"], [args[3]]), args[8]
         bound = b.gep(data["bounds"], [b.mul(args[7], _I64(len(RUNS)))])
-        y0 = b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [args[10]])
+        y_at, y_frame, frames_, count_ = args[11:15]
+        y_rows = [b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [b.add(y_at, b.mul(y_frame, _I64(f)))]) for f in range(FRAMES)]
+        stream_ = b.icmp_signed("==", args[15], _I64(1))
 
         def sums(vectors):
-            x_ahead = b.inttoptr(args[14], o.stored.as_pointer())
-            for f in range(FRAMES):
-                for line in range(0, vectors * e.lanes * o.bytes, LINE):
-                    _prefetch(b, b.gep(x_ahead, [b.add(b.mul(args[11], _I64(f)), _I64(line // o.bytes))]), to_write=False)
-                    _prefetch(b, b.gep(y0, [b.add(b.mul(args[11], _I64(f)), _I64(line // o.bytes))]), to_write=True)
+            def fetch(rows, elements, to_write):
+                for row in rows:
+                    for line in range(0, vectors * e.lanes * elements.bytes, LINE):
+                        _prefetch(b, b.gep(row, [_I64(line // elements.bytes)]), to_write)
+
+            fetch([b.gep(x0, [b.add(args[9], b.mul(frame_, _I64(f)))]) for f in range(FRAMES)], e, to_write=False)
+            with b.if_then(b.not_(stream_)):  # without, the stores at the end wait for memory one after the other
+                fetch(y_rows, o, to_write=True)
             acc, lo = [e.zero()] * (FRAMES * vectors), b.load(bound)
             for group, length in enumerate(RUNS):
                 hi = b.load(b.gep(bound, [_I64(group + 1)]))
@@ -237,13 +251,13 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
                             acc[f * vectors + v] = e.fma(weight, loaded[v], acc[f * vectors + v])
                 acc, lo = close(acc), hi
             for f in range(FRAMES):
-                with b.if_then(b.icmp_signed("<", _I64(f), args[12])):
-                    o.store_channels(acc[f * vectors : (f + 1) * vectors], b.gep(y0, [b.mul(args[11], _I64(f))]), args[13])
+                with b.if_then(b.icmp_signed("<", _I64(f), frames_)):
+                    o.store_channels(acc[f * vectors : (f + 1) * vectors], y_rows[f], count_, stream_)
 
         if W < 4:
             sums(VECTORS)
             return context.get_dummy_value()
-        with b.if_else(b.icmp_signed("<=", args[13], _I64(VECTORS * e.lanes))) as (few, many):
+        with b.if_else(b.icmp_signed("<=", count_, _I64(VECTORS * e.lanes))) as (few, many):
             with few:
                 sums(VECTORS)
             with many:
@@ -251,7 +265,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i, i), codegen
+    return types.void(width, i, values, i, rows, slots, bounds, i, i, i, y, i, i, i, i, i), codegen
 
 
 @intrinsic

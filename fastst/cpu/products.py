@@ -43,6 +43,7 @@ from fastst.graph import GraphIndex
 WIDTH = native_width()
 _HALF = (torch.bfloat16, torch.float16)
 _AHEAD = 8  # slots whose values are fetched while others are packed
+_STREAMED = 4 << 20  # bytes: results from this size on are written past the caches
 _BLOCK = 256  # bytes of channels: with the frames of a tile a piece of memory for the second-level cache
 
 
@@ -101,7 +102,9 @@ def _sum_slots(
     plan = sum_plan(*_slots(to, neighbour, sign * offset), J, diagonal is not None)
     if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
-    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, frame_counts(lengths, B, T), offset, *plan, sign, hops, WIDTH)
+    # A large result has left the caches before anybody reads it, and need not be read into them before it is written.
+    stream = int(y.nbytes >= _STREAMED and C * y.itemsize % LINE == 0)
+    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, frame_counts(lengths, B, T), offset, *plan, sign, hops, stream, WIDTH)
     return y
 
 
@@ -149,7 +152,7 @@ def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
 
 
 @compile_loops
-def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, width):
+def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, stream, width):
     _, T, J, C = x.shape
     channels = VECTORS * (len(width) * 16 // own.itemsize)  # that are summed at once
     if len(width) == 4 and channels < C:
@@ -167,6 +170,7 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
     packed_x = np.empty((block + row - 1) // row * piece + LINE // own.itemsize, own.dtype)
     start = -address(packed_x, 0) % LINE // own.itemsize  # vectors that lie across two lines cost a fourth of the time
     packed_values = np.empty(TILE // FRAMES * group, own.dtype)
+    ahead = (FRAMES + 2 * reach) * frame  # from the first row that four frames need to the first that only the next four do
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
@@ -188,10 +192,9 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
                         else:
                             source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
-                            ahead = address(x, ((b * T + t0 + f + FRAMES + reach) * J + j) * C + c0 + c)
                             run_sums(
-                                width, source, packed_values, f // FRAMES * group, rows, places, bounds, j, frame,
-                                y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c, ahead,
+                                width, source, packed_values, f // FRAMES * group, rows, places, bounds, j, frame, ahead + j * row,
+                                y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c, stream,
                             )  # fmt: skip
 
 
@@ -206,6 +209,10 @@ def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels,
             at = start + (c // channels * frames + f) * J * channels
             if not 0 <= t < length:
                 clear(packed, at, at + J * channels)
+                continue
+            if channels == C:  # the joints lie side by side in x too
+                for v in range(0, J * C, pair):
+                    pack_channels(width, x, (b * T + t) * J * C + v, packed, at + v, pair)
                 continue
             for i in range(J):
                 for v in range(c, min(c + channels, count), pair):
