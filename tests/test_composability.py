@@ -1,5 +1,6 @@
 """The operations inside other people's code: function transforms, checkpoints, export, data loaders, and numbers that are none."""
 
+import contextlib
 import copy
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from graphs import BACKENDS, generator
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
 
@@ -58,6 +60,47 @@ def test_function_transforms_are_refused_in_words(operation):
         torch.func.jvp(operation, (x,), (x,))
     with torch.autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward mode"):
         operation(torch.autograd.forward_ad.make_dual(x, x))
+
+
+class Recorded(TorchDispatchMode):
+    """What the dispatcher is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(str(function.name()))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@each_operation
+def test_who_listens_to_the_dispatcher_hears_the_operation_and_its_gradient(operation, backend: str):
+    """And where nobody listens, the short way gives the same."""
+    results = []
+    for mode in (contextlib.nullcontext(), Recorded()):
+        x = features().requires_grad_()
+        with use_backend(backend), mode:
+            y = operation(x)
+            y.square().sum().backward()
+        results.append((y, x.grad))
+    name = f"fastst::{next(key for key, value in OPERATIONS.items() if value is operation)}"
+    assert {name, f"{name}_backward"} <= mode.names
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+
+
+def test_the_profiler_and_tensor_subclasses_see_the_operation():
+    class Marked(torch.Tensor):
+        pass
+
+    x = features()
+    with torch.profiler.profile() as profile:
+        y = propagate(x, WEIGHTS, GRAPH)
+    assert "fastst::propagate" in {event.key for event in profile.key_averages()}
+    marked = propagate(x.as_subclass(Marked), WEIGHTS, GRAPH)
+    assert isinstance(marked, Marked)
+    assert torch.equal(marked.as_subclass(torch.Tensor), y)
 
 
 def test_the_reference_can_be_transformed():

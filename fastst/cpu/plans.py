@@ -8,14 +8,28 @@ j is slot number P + j, from the joint to itself.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fastst.cpu.microkernel import RUNS
 
 _PLANS = 128  # that are kept
+_of_tensor = WeakTensorKeyDictionary()  # a call hands over its graph's own tensor: found by it, a plan costs a tenth of what it does by its contents
+
+
+def plan_of(slots: Tensor, make: Callable[..., tuple[Tensor, ...]], sign: int, *how: int) -> tuple[Tensor, ...]:
+    """The offsets of a graph's slots `[5, P]`, and what `make` plans: for the nodes that edges lead to, or with sign -1 those that they come from."""
+    plans = _of_tensor.setdefault(slots, {})
+    key = make, sign, *how
+    if key not in plans:
+        src, dst, offset = (row.contiguous() for row in slots[:3])
+        to, neighbour = (dst, src) if sign == 1 else (src, dst)
+        plans[key] = offset, *make(*(numbers.numpy().tobytes() for numbers in (to, neighbour, sign * offset)), *how)
+    return plans[key]
 
 
 @functools.lru_cache(_PLANS)

@@ -36,7 +36,7 @@ from fastst.cpu.microkernel import (
     run_sums,
     weighted_sum,
 )
-from fastst.cpu.plans import dot_plan, sum_plan
+from fastst.cpu.plans import dot_plan, plan_of, sum_plan
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -51,14 +51,14 @@ def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths:
     """y[t, dst] = Σ values[p, t] x[t + offset, src] (+ diagonal[t, dst] x[t, dst])."""
     if hops == 0:
         return _sum_edges(x, values, index.dst_ptr, index.dst_order, index.src, diagonal)
-    return _sum_slots(x, values, index.dst, index.src, index.offset, 1, hops, lengths, diagonal)
+    return _sum_slots(x, values, index, 1, hops, lengths, diagonal)
 
 
 def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """x[s, src] = Σ values[p, s - offset] y[s - offset, dst] (+ diagonal[s, src] y[s, src])."""
     if hops == 0:
         return _sum_edges(y, values, index.src_ptr, index.src_order, index.dst, diagonal)
-    return _sum_slots(y, values, index.src, index.dst, index.offset, -1, hops, lengths, diagonal)
+    return _sum_slots(y, values, index, -1, hops, lengths, diagonal)
 
 
 def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
@@ -83,28 +83,19 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
     return dots
 
 
-def _sum_slots(
-    x: Tensor,
-    values: Tensor,
-    to: Tensor,
-    neighbour: Tensor,
-    offset: Tensor,
-    sign: int,
-    hops: int,
-    lengths: Tensor | None,
-    diagonal: Tensor | None,
-) -> Tensor:
-    """y[t, j] = Σ over the slots s to j of values[s, t] x[t + offset[s], neighbour[s]]; for sign -1 values[s, u] x[u, …] with u = t - offset[s]."""
+def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: int, lengths: Tensor | None, diagonal: Tensor | None) -> Tensor:
+    """y[t, j] = Σ over the slots s to j of values[s, t] x[t + offset[s], src[s]]; for sign -1, from j, of values[s, u] x[u, dst[s]] at
+    u = t - offset[s]."""
     B, T, J, C = x.shape
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
     own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
-    plan = sum_plan(*_slots(to, neighbour, sign * offset), J, diagonal is not None)
+    plan = plan_of(index.slots, sum_plan, sign, J, diagonal is not None)
     if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
     # A large result has left the caches before anybody reads it, and need not be read into them before it is written.
     stream = int(y.nbytes >= _STREAMED and C * y.itemsize % LINE == 0)
-    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, frame_counts(lengths, B, T), offset, *plan, sign, hops, stream, WIDTH)
+    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, frame_counts(lengths, B, T), *plan, sign, hops, stream, WIDTH)
     return y
 
 
@@ -124,13 +115,12 @@ def _dot_slots(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tens
     """The products at the edges; and at the nodes where asked for, which are slots like others here: from each joint to itself, after the edges'."""
     B, T, J, C = q.shape
     dtype = torch.promote_types(q.dtype, torch.float32)
-    edges, own = empty(B, len(index.src), T, dtype=dtype), empty(B, J if with_nodes else 0, T, dtype=dtype)
+    edges, own = empty(B, index.slots.shape[1], T, dtype=dtype), empty(B, T, J if with_nodes else 0, dtype=dtype)
     lanes = len(WIDTH) * 16 // dtype.itemsize
     channels = -(-C // (VECTORS * lanes)) * VECTORS * lanes  # of a packed row
-    plan = dot_plan(*_slots(index.dst, index.src, index.offset), J, with_nodes, dots_at_once(lanes), hops, channels)
-    counts = frame_counts(lengths, B, T)
-    run_ranges(_dot_tiles, B * -(-T // TILE), q, k, edges, own, counts, index.offset, *plan, channels, hops, WIDTH)
-    return edges, own.transpose(1, 2)
+    plan = plan_of(index.slots, dot_plan, 1, J, with_nodes, dots_at_once(lanes), hops, channels)
+    run_ranges(_dot_tiles, B * -(-T // TILE), q, k, edges, own, frame_counts(lengths, B, T), *plan, channels, hops, WIDTH)
+    return edges, own
 
 
 def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
@@ -140,11 +130,6 @@ def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
     q, k, order = q.to(values.dtype), k.to(values.dtype), index.dst_order.long()
     run_ranges(_dot_nodes, B * N, q, k, values, index.dst_ptr, order, index.src.long()[order] * C, WIDTH)
     return values
-
-
-def _slots(to: Tensor, neighbour: Tensor, shift: Tensor) -> tuple[bytes, bytes, bytes]:
-    """As plans are looked up by them."""
-    return to.numpy().tobytes(), neighbour.numpy().tobytes(), shift.numpy().tobytes()
 
 
 def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
@@ -251,17 +236,19 @@ def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with
 @compile_loops
 def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, bounds, channels, reach, width):
     _, T, J, C = q.shape
-    P, nodes, size = edges.shape[1], own.shape[1], edges.itemsize
+    P, nodes, size = edges.shape[1], own.shape[2], edges.itemsize
     frame, tiles = J * channels, (T + TILE - 1) // TILE
     # Where a frame as it lies in q and k is what would be packed, only the frames around a walk's ends are.
     in_place = channels == C and q.itemsize == size
     step = FRAMES if in_place else TILE
     packed_q, packed_k = np.empty(step * frame + LINE // size, edges.dtype), np.empty((step + 2 * reach) * frame + LINE // size, edges.dtype)
     q_start, k_start = -address(packed_q, 0) % LINE // size, -address(packed_k, 0) % LINE // size
-    at_ends = np.empty((P + nodes) * FRAMES, edges.dtype)
+    at_ends, at_nodes = np.empty(P * FRAMES, edges.dtype), np.empty(nodes * TILE, edges.dtype)
     inside_places, end_places = np.empty(P + nodes, np.int64), np.empty(P + nodes, np.int64)
-    for s in range(P + nodes):
+    for s in range(P):
         end_places[s] = address(at_ends, s * FRAMES)
+    for j in range(nodes):
+        inside_places[P + j] = address(at_nodes, j * TILE)
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
@@ -271,10 +258,6 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
             inside_places[s] = address(edges, (b * P + s) * T + t0)
             if end < tile_end:
                 clear(edges, (b * P + s) * T + end, (b * P + s) * T + tile_end)
-        for j in range(nodes):
-            inside_places[P + j] = address(own, (b * nodes + j) * T + t0)
-            if end < tile_end:
-                clear(own, (b * nodes + j) * T + end, (b * nodes + j) * T + tile_end)
         for f0 in range(0, frames, step):
             t = t0 + f0
             # What is read beyond the ends of a walk, another walk's frames, goes into products that are left out.
@@ -289,6 +272,8 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
                     q_from, k_from = address(q, (b * T + t) * frame), address(k, (b * T + t - reach) * frame)
                 inside = t >= reach and t + FRAMES + reach <= length
                 places, shift = (inside_places, f) if inside else (end_places, 0)
+                for j in range(0 if inside else nodes):
+                    end_places[P + j] = address(at_nodes, j * TILE + f)
                 for j in range(J):
                     if read_in_place:
                         fetch_rows(q, ((b * T + t + FRAMES) * J + j) * C, J * C, C)
@@ -301,8 +286,9 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
                     for s in range(P):
                         lo, hi = max(0, -offset[s] - t), min(length - t, length - offset[s] - t)
                         pack_frames(at_ends, s * FRAMES, edges, (b * P + s) * T + t, lo, hi, count)
-                    for j in range(nodes):
-                        pack_frames(at_ends, (P + j) * FRAMES, own, (b * nodes + j) * T + t, 0, length - t, count)
+        for f in range(min(TILE, T - t0) if nodes > 0 else 0):
+            for j in range(nodes):
+                own[b, t0 + f, j] = at_nodes[j * TILE + f] if f < frames else 0
 
 
 @compile_loops

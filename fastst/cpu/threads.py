@@ -99,11 +99,9 @@ def _numba_type(argument: Any) -> types.Type:
 
 
 def _numbers(argument: Any) -> tuple[int, ...]:
-    """What numba hands to a function for an argument, as 64-bit numbers: an array's owners (none), size, itemsize, place, shape and strides; the
-    elements of a tuple; the bits of a float64."""
+    """An argument as 64-bit numbers: an array's place and shape; the elements of a tuple; the bits of a float64."""
     if isinstance(argument, Tensor):
-        size = argument.itemsize
-        return (0, 0, argument.numel(), size, argument.data_ptr(), *argument.shape, *[size * stride for stride in argument.stride()])
+        return (argument.data_ptr(), *argument.shape)
     if isinstance(argument, tuple):
         return argument
     return struct.unpack("q", struct.pack("d", argument)) if isinstance(argument, float) else (int(argument),)
@@ -152,7 +150,9 @@ def _write_take_chunks(context: Any, function: ir.Function, code: int, kinds: tu
     b, work = ir.IRBuilder(function.append_basic_block("entry")), function.args[0]
     count, chunks = (b.load(b.gep(work, [_I64(i)])) for i in (2, 3))
     packer = context.get_arg_packer(kinds)
-    given = [_argument(b, b.gep(work, [_I64(4 + i)]), kind) for i, kind in enumerate(packer.argument_types[2:])]
+    numbers = (b.load(b.gep(work, [_I64(i)])) for i in itertools.count(4))
+    expanded = [number for kind in kinds[2:] for number in _expanded(context, b, numbers, kind)]
+    given = [_argument(b, number, kind) for number, kind in zip(expanded, packer.argument_types[2:], strict=True)]
     again, more, done = (b.append_basic_block(name) for name in ("again", "more", "done"))
     b.branch(again)
     b.position_at_end(again)
@@ -169,12 +169,23 @@ def _write_take_chunks(context: Any, function: ir.Function, code: int, kinds: tu
     b.ret_void()
 
 
-def _argument(b: Any, place: Any, kind: Any) -> Any:
+def _expanded(context: Any, b: Any, numbers: Iterator[Any], kind: Any) -> list[Any]:
+    """What numba hands to a function for one argument: of an array its owners (none), size, itemsize, place, shape and strides."""
+    if not isinstance(kind, types.Array):
+        return [next(numbers) for _ in range(len(kind) if isinstance(kind, types.BaseTuple) else 1)]
+    place, *shape = (next(numbers) for _ in range(1 + kind.ndim))
+    itemsize = _I64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    sizes = [_I64(1)]  # of what lies between the elements of an axis, the last one first
+    for length in reversed(shape):
+        sizes.append(b.mul(sizes[-1], length))
+    return [_I64(0), _I64(0), sizes[-1], itemsize, place, *shape, *(b.mul(size, itemsize) for size in sizes[-2::-1])]
+
+
+def _argument(b: Any, value: Any, kind: Any) -> Any:
     """One of the numbers, as the type that the kernel takes."""
     if isinstance(kind, (ir.FloatType, ir.DoubleType)):
-        value = b.load(b.bitcast(place, ir.DoubleType().as_pointer()))
+        value = b.bitcast(value, ir.DoubleType())
         return value if isinstance(kind, ir.DoubleType) else b.fptrunc(value, kind)
-    value = b.load(place)
     if isinstance(kind, ir.PointerType):
         return b.inttoptr(value, kind)
     return value if kind == _I64 else b.trunc(value, kind)

@@ -54,7 +54,7 @@ def attend(
     if backend == "reference":
         return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
     index = graph.index(x_src.device)
-    y, _ = torch.ops.fastst.attend(senders, receivers, att, lengths, *index, graph.hops, float(negative_slope), backend)
+    y, _ = _forward(senders, receivers, att, lengths, *index, graph.hops, float(negative_slope), backend)
     return lower(graph, y, 1)
 
 
@@ -243,9 +243,7 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dy, _):
     y, log_sum, x_src, x_dst, att, lengths, slots, bounds = ctx.saved_tensors
-    dsrc, ddst, datt = torch.ops.fastst.attend_backward(
-        dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend
-    )
+    dsrc, ddst, datt = _backward(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend)
     return dsrc, ddst, datt, None, None, None, None, None, None
 
 

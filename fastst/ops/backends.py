@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -103,6 +104,7 @@ def _fastest(device: str) -> str:
     return "triton" if device == "cuda" and why_not("triton") is None else "torch"
 
 
+@functools.cache
 def products(backend: str) -> ModuleType:
     """The module with the backend's `gather_sum`, `scatter_sum`, `edge_dot` and `edge_and_node_dot` (see `fastst.ops.sparse`)."""
     from fastst.ops import sparse
@@ -110,6 +112,7 @@ def products(backend: str) -> ModuleType:
     return compiled("products", backend) or sparse
 
 
+@functools.cache
 def compiled(operation: str, backend: str) -> ModuleType | None:
     """The module with the backend's kernels of an operation; None for `torch`, which has none."""
     if backend not in _ROOMS:

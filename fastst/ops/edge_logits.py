@@ -30,7 +30,7 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
     backend = current_backend(q.device.type)
     if backend == "reference":
         return lower(graph, reference(receivers, senders, graph, bias, lengths), -1)
-    logits = torch.ops.fastst.edge_logits(receivers, senders, bias, lengths, *graph.index(q.device), graph.hops, backend)
+    logits = _forward(receivers, senders, bias, lengths, *graph.index(q.device), graph.hops, backend)
     return lower(graph, logits, -1)
 
 
@@ -100,7 +100,7 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dlogits):
     q, k, bias, lengths, slots, bounds = ctx.saved_tensors
-    dq, dk, dbias = torch.ops.fastst.edge_logits_backward(dlogits, q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend)
+    dq, dk, dbias = _backward(dlogits, q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend)
     return dq, dk, None if bias is None else dbias, None, None, None, None, None
 
 

@@ -36,7 +36,7 @@ def gcn_norm(kept: Tensor, graph: Graph, lengths: Tensor | None = None) -> tuple
         weight, self_weight = reference(edges, graph, lengths)
     else:
         index = graph.index(kept.device)
-        weight, self_weight = torch.ops.fastst.gcn_norm(edges, lengths, *index, graph.num_joints, graph.hops, backend)
+        weight, self_weight = _forward(edges, lengths, *index, graph.num_joints, graph.hops, backend)
     return lower(graph, weight, -1), lower(graph, self_weight, 1)
 
 
@@ -116,7 +116,7 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dweight, dself):
     kept, lengths, slots, bounds = ctx.saved_tensors
-    dkept = torch.ops.fastst.gcn_norm_backward(dweight, dself, kept, lengths, slots, bounds, ctx.num_joints, ctx.hops, ctx.backend)
+    dkept = _backward(dweight, dself, kept, lengths, slots, bounds, ctx.num_joints, ctx.hops, ctx.backend)
     return dkept, None, None, None, None, None, None
 
 

@@ -27,7 +27,7 @@ def keep_probability(logits: Tensor, *, beta: float = 2.0, noise: str = "gumbel"
     check_choice("noise", noise, NOISES)
     if current_backend(logits.device.type) == "reference":
         return reference(logits, beta, noise)
-    return torch.ops.fastst.keep_probability(logits, float(beta), noise)
+    return _forward(logits, float(beta), noise)
 
 
 def reference(logits: Tensor, beta: float, noise: str) -> Tensor:
@@ -70,7 +70,7 @@ def _setup_context(ctx, inputs, output):
 
 
 def _autograd(ctx, dprobability):
-    return torch.ops.fastst.keep_probability_backward(dprobability, ctx.saved_tensors[0], ctx.beta, ctx.noise), None, None
+    return _backward(dprobability, ctx.saved_tensors[0], ctx.beta, ctx.noise), None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

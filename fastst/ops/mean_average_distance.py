@@ -33,7 +33,7 @@ def mean_average_distance(h: Tensor, lengths: Tensor | None = None) -> Tensor:
     nodes = h if h.ndim == 4 else h.unsqueeze(1)
     if current_backend(h.device.type) == "reference":
         return reference(nodes, lengths)
-    return torch.ops.fastst.mean_average_distance(nodes, lengths)
+    return _forward(nodes, lengths)
 
 
 def reference(h: Tensor, lengths: Tensor | None) -> Tensor:
@@ -98,7 +98,7 @@ def _setup_context(ctx, inputs, output):
 
 
 def _autograd(ctx, ddistance):
-    return torch.ops.fastst.mean_average_distance_backward(ddistance, *ctx.saved_tensors), None
+    return _backward(ddistance, *ctx.saved_tensors), None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

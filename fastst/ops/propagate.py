@@ -39,7 +39,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     backend = current_backend(x.device.type)
     if backend == "reference":
         return lower(graph, reference(nodes, edges, graph, self_weight, lengths), 1)
-    y = torch.ops.fastst.propagate(nodes, edges, self_weight, lengths, *graph.index(x.device), graph.hops, backend)
+    y = _forward(nodes, edges, self_weight, lengths, *graph.index(x.device), graph.hops, backend)
     return lower(graph, y, 1)
 
 
@@ -96,7 +96,7 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dy):
     x, weight, self_weight, lengths, slots, bounds = ctx.saved_tensors
-    dx, dweight, dself = torch.ops.fastst.propagate_backward(dy, x, weight, self_weight, lengths, slots, bounds, ctx.hops, ctx.backend)
+    dx, dweight, dself = _backward(dy, x, weight, self_weight, lengths, slots, bounds, ctx.hops, ctx.backend)
     return dx, dweight, None if self_weight is None else dself, None, None, None, None, None
 
 

@@ -62,7 +62,7 @@ def sample_edges(
     if backend == "reference":
         return lower(graph, reference(edges, graph, seed, sample_ids, lengths, *options), -1)
     index = graph.index(logits.device)
-    kept = torch.ops.fastst.sample_edges(edges, sample_ids, lengths, index.offset, signed(seed), graph.hops, *options, backend)
+    kept = _forward(edges, sample_ids, lengths, index.offset, signed(seed), graph.hops, *options, backend)
     return lower(graph, kept, -1)
 
 
@@ -203,7 +203,7 @@ def _autograd(ctx, dkept):
     logits, sample_ids, lengths, offset = ctx.saved_tensors
     if logits is None:  # the identity's gradient reads no more of the logits than their shape and dtype
         logits = dkept
-    dlogits = torch.ops.fastst.sample_edges_backward(dkept, logits, sample_ids, lengths, offset, *ctx.options)
+    dlogits = _backward(dkept, logits, sample_ids, lengths, offset, *ctx.options)
     return dlogits, *[None] * (3 + len(ctx.options))
 
 

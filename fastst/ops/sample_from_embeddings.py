@@ -54,7 +54,7 @@ def sample_from_embeddings(
         return lower(graph, reference_sample(logits, graph, seed, sample_ids, lengths, *options), -1)
     index = graph.index(q.device)
     arguments = (receivers, senders, bias, sample_ids, lengths, *index, signed(seed), graph.hops, *options, backend)
-    kept = torch.ops.fastst.sample_from_embeddings(*arguments)
+    kept = _forward(*arguments)
     return lower(graph, kept, -1)
 
 
@@ -136,7 +136,7 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dkept):
     q, k, bias, sample_ids, lengths, slots, bounds = ctx.saved_tensors
-    dq, dk, dbias = torch.ops.fastst.sample_from_embeddings_backward(dkept, q, k, bias, sample_ids, lengths, slots, bounds, *ctx.options)
+    dq, dk, dbias = _backward(dkept, q, k, bias, sample_ids, lengths, slots, bounds, *ctx.options)
     return dq, dk, None if bias is None else dbias, None, None, None, None, *[None] * len(ctx.options)
 
 
