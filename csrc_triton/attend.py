@@ -2,8 +2,9 @@
 
 A row is a head of a node: `heads` rows follow one another in memory, and the rows of one joint in neighbouring frames lie J rows of C apart. Tiles
 are [parts of a row, rows, channels of a part]; the parts lie in one thread, which so needs fewer steps of adding up across threads and makes fewer
-scores twice. Four slots are read before the first is worked on. What a slot adds to an address is the same for all rows. Where there are few rows, as
-in an edge list, groups of threads have slots of their own and add up at the end. No row is read that a joint's slots don't ask for; the joints of a
+scores twice. Four slots are read before the first is worked on; away from a walk's ends all rows have all edges, and the loop has no masks. What a
+slot adds to an address is the same for all rows. Where there are few rows, as in an edge list, groups of threads have slots of their own and add up
+at the end. No row is read that a joint's slots don't ask for; the joints of a
 tile of frames are neighbours in the grid and share the tile's window of frames through the caches.
 
 The backward passes over the slots into every node (gradients of the receivers and of att) and over those out of it (gradients of the senders);
@@ -29,7 +30,9 @@ _HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neithe
 _FORWARD_REGISTERS, _BACKWARD_REGISTERS = 96, 128  # of a thread in float32, for four or more 16-byte loads in flight
 
 
-def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
+def attend(
+    x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, negative_slope: float
+) -> tuple[Tensor, Tensor]:
     """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log Σ exp of these scores (-inf without edges).
 
     `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64.
@@ -42,8 +45,8 @@ def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths
     tile = _tile(T, J, H, W, x_src.element_size())
     with on_device_of(x_src):
         _attend[_grid(B, T, J, H, tile)](
-            x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J,
-            H, W, **_bounded(tile, _FORWARD_REGISTERS, log_sum.dtype),
+            x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J, hops,
+            H, W, GENTLE=_is_gentle(negative_slope), **_bounded(tile, _FORWARD_REGISTERS, log_sum.dtype),
         )  # fmt: skip
     return y, log_sum
 
@@ -56,6 +59,7 @@ def attend_backward(
     x_dst: Tensor,
     att: Tensor,
     index: GraphIndex,
+    hops: int,
     lengths: Tensor | None,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,11 +77,11 @@ def attend_backward(
     with on_device_of(x_src):
         _attend_receivers[grid](
             x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.dst_order, index.src, index.offset,
-            negative_slope, T, J, H, W, **options,
+            negative_slope, T, J, hops, H, W, **options,
         )  # fmt: skip
         _attend_senders[grid](
             x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.src_order, index.dst, index.offset,
-            negative_slope, T, J, H, W, **options,
+            negative_slope, T, J, hops, H, W, **options,
         )  # fmt: skip
         _sum_rows[(triton.cdiv(H * W, columns["BC"]),)](partial, datt, *grid, H * W, **columns)
     return dsrc, ddst, datt
@@ -97,6 +101,11 @@ def _tile(T: int, J: int, H: int, W: int, itemsize: int) -> dict[str, Any]:
     return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW, "INDEX": index, **launch_options(num_warps=num_warps)}
 
 
+def _is_gentle(negative_slope: float) -> bool:
+    """Whether LeakyReLU(x) is the larger of x and negative_slope · x, infinities included."""
+    return negative_slope <= 1 and negative_slope != 0
+
+
 def _bounded(tile: dict[str, Any], registers: int, compute: torch.dtype) -> dict[str, Any]:
     return tile | launch_options(num_warps=tile["num_warps"], max_registers=registers if compute == torch.float32 else None)
 
@@ -106,8 +115,9 @@ def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
 
 
 @triton.jit
-def _rows(lengths_ptr, T, J, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr):
-    """Of this program: the joint, its rows, their frames, heads, groups [N], where their channels are and which there are, the walk's length.
+def _rows(lengths_ptr, T, J, hops, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr):
+    """Of this program: the joint, its rows, their frames, heads, groups [N], where their channels are and which there are, the walk's length, and
+    whether all rows have all edges.
 
     N is GROUPS * BR: every group has all the rows, for slots of its own. Channels are [PARTS, N, BW / PARTS]: the parts of a row lie in one thread.
     A frame that the walk does not have is one that no slot reaches.
@@ -117,7 +127,8 @@ def _rows(lengths_ptr, T, J, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.conste
     tiles = tl.cdiv(T * H, BR)
     b = (program // J // tiles).to(tl.int64)
     n = tl.arange(0, GROUPS * BR)
-    r = program // J % tiles * BR + n % BR
+    r0 = program // J % tiles * BR
+    r = r0 + n % BR
     frame, head = r // H, r % H
     length = T
     if lengths_ptr is not None:
@@ -127,7 +138,8 @@ def _rows(lengths_ptr, T, J, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.conste
     inside = (frame < T)[None, :, None]
     if W != BW:
         inside = inside & (c < W)
-    return j, row, frame, head, n // BR, tl.where(frame < length, frame, _FAR), row[None, :, None] * W + c, inside, length
+    inner = (r0 // H >= hops) & ((r0 + BR - 1) // H + hops < length)
+    return j, row, frame, head, n // BR, tl.where(frame < length, frame, _FAR), row[None, :, None] * W + c, inside, length, inner
 
 
 @triton.jit
@@ -153,26 +165,36 @@ def _over_groups(x, GROUPS: tl.constexpr):
 @triton.jit
 def _slot(
     slot, last, order_ptr, joint_ptr, offset_ptr, j, t, length, J,
-    SIGN: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr, INDEX: tl.constexpr,
+    SIGN: tl.constexpr, MASKED: tl.constexpr, H: tl.constexpr, W: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    """Of one slot [1], or of one for each row [N]: what it adds to the row's number, which edges exist [N], which channels [PARTS, N, BW / PARTS]."""
-    p = tl.load(order_ptr + tl.minimum(slot, last - 1))
+    """Of one slot [1], or of one for each row [N]: what it adds to the row's number, to its channels' place, and which edges exist [N]."""
+    p = tl.load(order_ptr + (tl.minimum(slot, last - 1) if MASKED else slot))
     offset = SIGN * tl.load(offset_ptr + p)
     exists = (t + tl.where(slot < last, offset, _HALF)).to(tl.uint32) < length.to(tl.uint32)
-    channels = exists[None, :, None]
+    shift = ((offset.to(INDEX) * J + (tl.load(joint_ptr + p) - j)) * H).to(tl.int64)
+    return shift, (shift * W)[None, :, None], exists
+
+
+@triton.jit
+def _load(ptr, exists, MASKED: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr):
+    """The channels of rows; 0 where there is no edge.  # [PARTS, N, BW / PARTS]"""
     if W != BW:
-        channels = channels & (_channels(PARTS, BW) < W)
-    shift = (offset.to(INDEX) * J + (tl.load(joint_ptr + p) - j)) * H
-    return shift.to(tl.int64), exists, channels
+        channels = _channels(PARTS, BW) < W
+        x = tl.load(ptr, channels & exists[None, :, None] if MASKED else channels, 0.0)
+    elif MASKED:
+        x = tl.load(ptr, exists[None, :, None], 0.0)
+    else:
+        x = tl.load(ptr)
+    return x
 
 
 @triton.jit
 def _attend(
-    x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J,
-    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
-    INDEX: tl.constexpr,
+    x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J, hops,
+    H: tl.constexpr, W: tl.constexpr, GENTLE: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr,
+    BW: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    j, row, frame, head, group, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, GROUPS, PARTS, BR, BW)
+    j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     live = inside & (frame < length)[None, :, None]
     x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
@@ -182,27 +204,16 @@ def _attend(
     total = tl.zeros([GROUPS * BR], compute)
     y = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
-    last = tl.load(ptr_ptr + j + 1)
-    for s in range(tl.load(ptr_ptr + j), last, BS * GROUPS):
-        before = largest
-        xs: tl.tuple = ()
-        scores: tl.tuple = ()
-        for u in tl.static_range(BS):
-            shift, exists, channels = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, PARTS, BW, INDEX)
-            x = tl.load(x_src_ptr + at + (shift * W)[None, :, None], channels, 0.0).to(compute)
-            hidden = x + x_dst
-            score = tl.where(exists, _over_channels(tl.where(hidden > 0, hidden, hidden * slope) * att), float("-inf"))
-            largest = tl.maximum(largest, score)
-            xs += (x,)
-            scores += (score,)
-        level = tl.where(largest == float("-inf"), 0.0, largest)  # as long as there was no edge
-        shrink = tl.exp(before - level)
-        total *= shrink
-        y *= shrink[None, :, None]
-        for u in tl.static_range(BS):
-            weight = tl.exp(scores[u] - level)
-            total += weight
-            y = tl.fma(weight[None, :, None].broadcast_to(y.shape), xs[u], y)
+    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
+    largest, total, y = _attend_slots(
+        largest, total, y, first, masked_from, last, x_src_ptr + at, x_dst, att, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
+        GENTLE, False, BS, GROUPS, H, W, PARTS, BW, INDEX,
+    )  # fmt: skip
+    largest, total, y = _attend_slots(
+        largest, total, y, masked_from, last, last, x_src_ptr + at, x_dst, att, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
+        GENTLE, True, BS // 2, GROUPS, H, W, PARTS, BW, INDEX,
+    )  # fmt: skip
     if GROUPS > 1:
         of_group = largest
         largest = tl.max(largest.reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
@@ -217,14 +228,54 @@ def _attend(
 
 
 @triton.jit
+def _unmasked_up_to(first, last, inner, STEP: tl.constexpr):
+    """The slots up to this one fill steps, and all rows have edges of them."""
+    return tl.where(inner, last - (last - first) % STEP, first)
+
+
+@triton.jit
+def _attend_slots(
+    largest, total, y, first, to, last, x_rows, x_dst, att, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
+    GENTLE: tl.constexpr, MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr,
+    BW: tl.constexpr, INDEX: tl.constexpr,
+):  # fmt: skip
+    """The largest score, Σ exp and Σ exp x, both over the exponential of the largest score, with the slots order[first:to] added."""
+    compute: tl.constexpr = y.dtype
+    for s in range(first, to, BS * GROUPS):
+        before = largest
+        xs: tl.tuple = ()
+        scores: tl.tuple = ()
+        for u in tl.static_range(BS):
+            _, shift, exists = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, MASKED, H, W, INDEX)
+            x = _load(x_rows + shift, exists, MASKED, W, PARTS, BW).to(compute)
+            hidden = x + x_dst
+            active = tl.maximum(hidden, hidden * slope) if GENTLE else tl.where(hidden > 0, hidden, hidden * slope)
+            score = _over_channels(active * att)
+            if MASKED:
+                score = tl.where(exists, score, float("-inf"))
+            largest = tl.maximum(largest, score)
+            xs += (x,)
+            scores += (score,)
+        level = tl.where(largest == float("-inf"), 0.0, largest)  # as long as there was no edge
+        shrink = tl.exp(before - level)
+        total *= shrink
+        y *= shrink[None, :, None]
+        for u in tl.static_range(BS):
+            weight = tl.exp(scores[u] - level)
+            total += weight
+            y = tl.fma(weight[None, :, None].broadcast_to(y.shape), xs[u], y)
+    return largest, total, y
+
+
+@triton.jit
 def _attend_receivers(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, y_ptr, log_sum_ptr, mean_ptr, ddst_ptr, partial_ptr, lengths_ptr,
-    ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J,
+    ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J, hops,
     H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
     INDEX: tl.constexpr,
 ):  # fmt: skip
     """ddst = att Σ dscore LeakyReLU', datt = Σ dscore LeakyReLU, with dscore = α (dy · x_src - mean), over the edges into the rows."""
-    j, row, frame, head, group, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, GROUPS, PARTS, BR, BW)
+    j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     slope = tl.full([], negative_slope, compute)
     live = inside & (frame < length)[None, :, None]
@@ -237,23 +288,16 @@ def _attend_receivers(
     sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     datt = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
-    last = tl.load(ptr_ptr + j + 1)
-    for s in range(tl.load(ptr_ptr + j), last, BS * GROUPS):
-        there: tl.tuple = ()
-        xs: tl.tuple = ()
-        for u in tl.static_range(BS):
-            shift, exists, channels = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, H, W, PARTS, BW, INDEX)
-            there += (exists,)
-            xs += (tl.load(x_src_ptr + at + (shift * W)[None, :, None], channels, 0.0),)
-        for u in tl.static_range(BS):
-            exists, x = there[u], xs[u].to(compute)
-            hidden = x + x_dst
-            factor = tl.where(hidden > 0, 1.0, slope)
-            active = hidden * factor
-            alpha = tl.exp(_over_channels(active * att) - log_sum)
-            dscore = tl.where(exists, alpha * (_over_channels(x * dy) - mean), 0.0)[None, :, None]
-            sum_slope += dscore * factor
-            datt += dscore * active
+    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
+    sum_slope, datt = _receiver_slots(
+        sum_slope, datt, first, masked_from, last, x_src_ptr + at, x_dst, dy, att, mean, log_sum, slope, mine, order_ptr, src_ptr, offset_ptr,
+        j, t, length, J, False, BS, GROUPS, H, W, PARTS, BW, INDEX,
+    )  # fmt: skip
+    sum_slope, datt = _receiver_slots(
+        sum_slope, datt, masked_from, last, last, x_src_ptr + at, x_dst, dy, att, mean, log_sum, slope, mine, order_ptr, src_ptr, offset_ptr,
+        j, t, length, J, True, BS // 2, GROUPS, H, W, PARTS, BW, INDEX,
+    )  # fmt: skip
     tl.store(ddst_ptr + at, att * _over_groups(sum_slope, GROUPS), inside)
     c = _channels(PARTS, BW)
     for one in range(H):  # rows of a head are not neighbours
@@ -262,14 +306,43 @@ def _attend_receivers(
 
 
 @triton.jit
+def _receiver_slots(
+    sum_slope, datt, first, to, last, x_rows, x_dst, dy, att, mean, log_sum, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
+    MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
+    INDEX: tl.constexpr,
+):  # fmt: skip
+    """Σ dscore LeakyReLU' and Σ dscore LeakyReLU with the slots order[first:to] added."""
+    compute: tl.constexpr = datt.dtype
+    for s in range(first, to, BS * GROUPS):
+        there: tl.tuple = ()
+        xs: tl.tuple = ()
+        for u in tl.static_range(BS):
+            _, shift, exists = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, MASKED, H, W, INDEX)
+            there += (exists,)
+            xs += (_load(x_rows + shift, exists, MASKED, W, PARTS, BW),)
+        for u in tl.static_range(BS):
+            x = xs[u].to(compute)
+            hidden = x + x_dst
+            factor = tl.where(hidden > 0, 1.0, slope)
+            active = hidden * factor
+            alpha = tl.exp(_over_channels(active * att) - log_sum)
+            dscore = alpha * (_over_channels(x * dy) - mean)
+            if MASKED:
+                dscore = tl.where(there[u], dscore, 0.0)
+            sum_slope += dscore[None, :, None] * factor
+            datt += dscore[None, :, None] * active
+    return sum_slope, datt
+
+
+@triton.jit
 def _attend_senders(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, log_sum_ptr, mean_ptr, dsrc_ptr, lengths_ptr,
-    ptr_ptr, order_ptr, dst_ptr, offset_ptr, negative_slope: tl.float64, T, J,
+    ptr_ptr, order_ptr, dst_ptr, offset_ptr, negative_slope: tl.float64, T, J, hops,
     H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
     INDEX: tl.constexpr,
 ):  # fmt: skip
     """dsrc = Σ α dy + att Σ dscore LeakyReLU' over the edges out of the rows, α and dscore those of their receivers."""
-    j, row, frame, head, group, t, at, inside, length = _rows(lengths_ptr, T, J, H, W, GROUPS, PARTS, BR, BW)
+    j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     slope = tl.full([], negative_slope, compute)
     x_src = tl.load(x_src_ptr + at, inside & (frame < length)[None, :, None], 0.0).to(compute)
@@ -277,21 +350,44 @@ def _attend_senders(
     sum_dy = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
-    last = tl.load(ptr_ptr + j + 1)
-    for s in range(tl.load(ptr_ptr + j), last, BS * GROUPS):
+    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
+    sum_dy, sum_slope = _sender_slots(
+        sum_dy, sum_slope, first, masked_from, last, x_dst_ptr + at, dy_ptr + at, log_sum_ptr + row, mean_ptr + row, x_src, att, slope, mine,
+        order_ptr, dst_ptr, offset_ptr, j, t, length, J, False, BS, GROUPS, H, W, PARTS, BW, INDEX,
+    )  # fmt: skip
+    sum_dy, sum_slope = _sender_slots(
+        sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at, dy_ptr + at, log_sum_ptr + row, mean_ptr + row, x_src, att, slope, mine,
+        order_ptr, dst_ptr, offset_ptr, j, t, length, J, True, BS // 2, GROUPS, H, W, PARTS, BW, INDEX,
+    )  # fmt: skip
+    tl.store(dsrc_ptr + at, _over_groups(sum_dy + att * sum_slope, GROUPS), inside)
+
+
+@triton.jit
+def _sender_slots(
+    sum_dy, sum_slope, first, to, last, x_dst_rows, dy_rows, log_sum_rows, mean_rows, x_src, att, slope, mine,
+    order_ptr, dst_ptr, offset_ptr, j, t, length, J,
+    MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
+    INDEX: tl.constexpr,
+):  # fmt: skip
+    """Σ α dy and Σ dscore LeakyReLU' with the slots order[first:to] added."""
+    compute: tl.constexpr = sum_dy.dtype
+    for s in range(first, to, BS * GROUPS):
         for u in tl.static_range(BS):
-            shift, exists, channels = _slot(s + u * GROUPS + mine, last, order_ptr, dst_ptr, offset_ptr, j, t, length, J, -1, H, W, PARTS, BW, INDEX)
-            x_dst = tl.load(x_dst_ptr + at + (shift * W)[None, :, None], channels, 0.0).to(compute)
-            dy = tl.load(dy_ptr + at + (shift * W)[None, :, None], channels, 0.0).to(compute)
-            log_sum = tl.load(log_sum_ptr + row + shift, exists, 0.0)
-            mean = tl.load(mean_ptr + row + shift, exists, 0.0)
+            rows, shift, exists = _slot(s + u * GROUPS + mine, last, order_ptr, dst_ptr, offset_ptr, j, t, length, J, -1, MASKED, H, W, INDEX)
+            x_dst = _load(x_dst_rows + shift, exists, MASKED, W, PARTS, BW).to(compute)
+            dy = _load(dy_rows + shift, exists, MASKED, W, PARTS, BW).to(compute)
+            log_sum = tl.load(log_sum_rows + rows, exists, 0.0) if MASKED else tl.load(log_sum_rows + rows)
+            mean = tl.load(mean_rows + rows, exists, 0.0) if MASKED else tl.load(mean_rows + rows)
             hidden = x_dst + x_src
             factor = tl.where(hidden > 0, 1.0, slope)
-            alpha = tl.where(exists, tl.exp(_over_channels(hidden * factor * att) - log_sum), 0.0)
+            alpha = tl.exp(_over_channels(hidden * factor * att) - log_sum)
+            if MASKED:
+                alpha = tl.where(exists, alpha, 0.0)
             dscore = alpha * (_over_channels(dy * x_src) - mean)
             sum_dy += alpha[None, :, None] * dy
             sum_slope += dscore[None, :, None] * factor
-    tl.store(dsrc_ptr + at, _over_groups(sum_dy + att * sum_slope, GROUPS), inside)
+    return sum_dy, sum_slope
 
 
 @triton.jit
@@ -314,7 +410,7 @@ def compilations(dtype: str) -> list[Compilation]:
     known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
     known |= dict.fromkeys(("x_src_ptr", "x_dst_ptr", "att_ptr", "dy_ptr", "y_ptr", "ddst_ptr", "dsrc_ptr"), kind)
     known |= dict.fromkeys(("log_sum_ptr", "mean_ptr", "partial_ptr"), torch.float32)
-    known |= {"lengths_ptr": torch.int64, "negative_slope": 0.2, "T": T, "J": J, "H": H, "W": W, **tile}
+    known |= {"lengths_ptr": torch.int64, "negative_slope": 0.2, "T": T, "J": J, "hops": graph.hops, "H": H, "W": W, "GENTLE": True, **tile}
     BT = tile["BR"] // H  # frames of a program
     features, per_row = B * T * J * H * W * kind.itemsize, B * T * J * H * 4
     window = (frames_read(T, BT, graph.hops) - T) * features // T  # what the tiles read of one another's frames

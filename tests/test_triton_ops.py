@@ -70,9 +70,9 @@ def lengths_of(case: Case, like: Tensor) -> Tensor | None:
     return None if lengths is None else lengths.to(like.device)
 
 
-def check_attend(case: Case, heads: int, dtype: torch.dtype = torch.float64, atol: float = 1e-9) -> None:
+def check_attend(case: Case, heads: int, dtype: torch.dtype = torch.float64, atol: float = 1e-9, negative_slope: float = 0.2) -> None:
     def function(x_src, x_dst, att):
-        return attend(x_src, x_dst, att, case.graph, heads, lengths=lengths_of(case, x_src))
+        return attend(x_src, x_dst, att, case.graph, heads, negative_slope, lengths=lengths_of(case, x_src))
 
     C = heads * case.C
     att = torch.randn(heads, case.C, dtype=torch.float64, generator=generator(3))
@@ -105,6 +105,20 @@ def test_attend_matches_the_reference(case: Case):
 
 @pytest.mark.parametrize(("case", "heads"), [(SHORT, 1), (SHORT, 5), (LONG, 3)], ids=str)
 def test_attend_on_odd_sizes(case: Case, heads: int):
+    check_attend(case, heads)
+
+
+@pytest.mark.parametrize("negative_slope", [-0.3, 0.0, 1.0, 1.5])
+def test_attend_with_any_slope(negative_slope: float):
+    check_attend(SHORT, 2, negative_slope=negative_slope)
+
+
+def test_attend_on_tiles_without_masks():
+    """Six slots: four at a time, and two."""
+    case = Case("", SkeletonGraph(Layout.custom(["a"], [], "a"), 3), 2, 40, 9, [40, 27])
+    heads, tile = 4, attend_kernels._tile(40, 1, 4, 9, 8)
+    assert case.lengths is not None
+    assert case.lengths[0] - 2 * tile["BR"] // heads > 2 * case.graph.hops  # some tile is away from both ends
     check_attend(case, heads)
 
 
@@ -335,7 +349,7 @@ def test_features_beyond_32_bits(huge: Callable[[], Tensor]):
     src, offset = torch.zeros_like(order), torch.tensor([-1, 1], dtype=torch.int32, device=DEVICE)
     att = torch.ones(1, W, dtype=torch.float16, device=DEVICE)
     attend_kernels._attend[(1,)](
-        x, x, att, y, log_sum, None, ptr, order, src, offset, 0.2, 2, J, 1, W, BS=4, GROUPS=1, PARTS=2, BR=2, BW=W, INDEX=tl.int32
+        x, x, att, y, log_sum, None, ptr, order, src, offset, 0.2, 2, J, 1, 1, W, GENTLE=True, BS=4, GROUPS=1, PARTS=2, BR=2, BW=W, INDEX=tl.int32
     )
     assert torch.equal(y, x.flip(0))
 

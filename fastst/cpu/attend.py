@@ -21,7 +21,9 @@ from fastst.graph import GraphIndex
 _NODES = 32  # that a thread goes over at once, and that share one piece of att's gradient: its sum does not depend on the threads
 
 
-def attend(x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, lengths: Tensor | None, negative_slope: float) -> tuple[Tensor, Tensor]:
+def attend(
+    x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, negative_slope: float
+) -> tuple[Tensor, Tensor]:
     """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
     B, T, J, C = x_src.shape
     y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
@@ -38,6 +40,7 @@ def attend_backward(
     x_dst: Tensor,
     att: Tensor,
     index: GraphIndex,
+    hops: int,
     lengths: Tensor | None,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:

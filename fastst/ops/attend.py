@@ -79,7 +79,7 @@ def _forward(
     graph, dtype = GraphIndex(slots, bounds), _dtype(x_src)
     kernels = compiled("attend", backend)
     if kernels is not None:
-        y, log_sum = kernels.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope)
+        y, log_sum = kernels.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, hops, lengths, negative_slope)
         return y.to(x_src.dtype), log_sum
     senders, receivers, att = (x.to(dtype) for x in (sparse.mask_frames(x_src, lengths), sparse.mask_frames(x_dst, lengths), att))
     scores = _edge_scores(senders, receivers, att, lengths, graph, hops, negative_slope)
@@ -113,7 +113,7 @@ def _backward(
     kernels = compiled("attend", backend)
     if kernels is not None:
         dsrc, ddst, datt = kernels.attend_backward(
-            dy.to(dtype), y.to(dtype), log_sum, x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, lengths, negative_slope
+            dy.to(dtype), y.to(dtype), log_sum, x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, hops, lengths, negative_slope
         )
         return dsrc.to(x_src.dtype), ddst.to(x_dst.dtype), datt.to(att.dtype)
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype) for x in (x_src, x_dst))
