@@ -103,6 +103,22 @@ def test_the_profiler_and_tensor_subclasses_see_the_operation():
     assert torch.equal(marked.as_subclass(torch.Tensor), y)
 
 
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize(("walks", "frames"), [(2, 0), (0, 5), (0, 0)])
+def test_without_walks_or_frames_there_is_nothing_and_no_gradient(backend: str, walks: int, frames: int):
+    x = torch.zeros(walks, frames, J, C, requires_grad=True)
+    edges, nodes = (torch.zeros(walks, *shape, requires_grad=True) for shape in ((GRAPH.num_slots, frames), (frames, J)))
+    with use_backend(backend):
+        weight, self_weight = gcn_norm(edges, GRAPH)
+        results = [
+            *(weight, self_weight, propagate(x, edges, GRAPH, nodes), edge_logits(x, x, GRAPH), attend(x, x, torch.ones(2, C // 2), GRAPH, 2)),
+            *(sample_edges(edges, GRAPH, seed=0), sample_from_embeddings(x, x, GRAPH, seed=0)),
+        ]
+        gradients = torch.autograd.grad([result.sum() for result in results], [x, edges, nodes])
+    assert [result.shape for result in results] == [edges.shape, nodes.shape, x.shape, edges.shape, x.shape, edges.shape, edges.shape]
+    assert [gradient.shape for gradient in gradients] == [x.shape, edges.shape, nodes.shape]
+
+
 def test_the_reference_can_be_transformed():
     x = features()
     with use_backend("reference"):

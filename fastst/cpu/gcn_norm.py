@@ -23,9 +23,9 @@ def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints
     edges = kept.to(torch.promote_types(kept.dtype, torch.float32))
     B, P, T = kept.shape
     weight, root = empty(B, P, T, dtype=edges.dtype), torch.empty(B, num_joints, T, dtype=edges.dtype)
-    given = edges, root, frame_counts(lengths, B, T), *_slots(index)
-    run_ranges(_roots, B * num_joints, *given)
-    run_ranges(_weights, B * num_joints, weight, *given)
+    given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * num_joints * min(T, 1)
+    run_ranges(_roots, nodes, *given)
+    run_ranges(_weights, nodes, weight, *given)
     return weight.to(kept.dtype), root.square().transpose(1, 2).to(kept.dtype)
 
 
@@ -37,10 +37,10 @@ def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Ten
     dkept, root = empty(B, P, T, dtype=dtype), torch.empty(B, num_joints, T, dtype=dtype)
     # a copy: it becomes the gradient of the degree in place  # [B, J, T]
     ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format)
-    given = edges, root, frame_counts(lengths, B, T), *_slots(index)
-    run_ranges(_roots, B * num_joints, *given)
-    run_ranges(_degree_gradients, B * num_joints, dweight, ddegree, index.src_ptr, index.src_order, *given)
-    run_ranges(_kept_gradients, B * num_joints, dweight, ddegree, dkept, *given)
+    given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * num_joints * min(T, 1)
+    run_ranges(_roots, nodes, *given)
+    run_ranges(_degree_gradients, nodes, dweight, ddegree, index.src_ptr, index.src_order, *given)
+    run_ranges(_kept_gradients, nodes, dweight, ddegree, dkept, *given)
     return dkept.to(kept.dtype)
 
 

@@ -78,7 +78,7 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     queries[:, :T] = q
     blocks = torch.bmm(queries.view(-1, J, D), _windows(k, hops).transpose(1, 2))
     column = (index.dst * (2 * hops + 1) + index.offset + hops) * J + index.src
-    return mask_edges(blocks.view(B, T + hops, -1)[:, :T].index_select(2, column).transpose(1, 2), index.offset, lengths)
+    return mask_edges(blocks.view(B, T + hops, J * (2 * hops + 1) * J)[:, :T].index_select(2, column).transpose(1, 2), index.offset, lengths)
 
 
 def edge_and_node_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -133,8 +133,8 @@ def _csr_edge_dot(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
     order = index.dst_order.long()
     pattern = _csr_matrix(q.new_zeros(B, len(order)), index.dst_ptr, index.src[order], N)
     dots = torch.sparse.sampled_addmm(pattern, q.reshape(B * N, D), k.reshape(B * N, D).T).values()
-    values = torch.empty_like(dots).view(B, -1)
-    values[:, order] = dots.view(B, -1)
+    values = torch.empty_like(dots).view(B, len(order))
+    values[:, order] = dots.view(B, len(order))
     return values.unsqueeze(-1)
 
 
