@@ -140,7 +140,7 @@ def _node_dot_launch(a: Tensor, b: Tensor, dots: Tensor, lengths: Tensor | None)
 def _tile(B: int, T: int, J: int, C: int, most: int) -> tuple[int, int]:
     """Frames and channels of a tile of at most `most` numbers: up to 64 channels, and fewer frames where there would be too few programs."""
     BC = min(64, triton.next_power_of_2(C))
-    BT = min(most // BC, 64, triton.next_power_of_2(T))
+    BT = min(most // BC, 64, triton.next_power_of_2(max(T, 1)))
     while BT > 4 and B * triton.cdiv(T, BT) * triton.cdiv(C, BC) * J < _PROGRAMS:
         BT //= 2
     return BT, BC

@@ -102,10 +102,13 @@ def test_opcheck(case: Case):
     torch.library.opcheck(torch.ops.fastst.propagate.default, args)
 
 
-def test_no_walks():
+@pytest.mark.parametrize(("walks", "frames"), [(0, 3), (2, 0)])
+def test_no_walks_or_frames(walks: int, frames: int):
     graph = SkeletonGraph(CHAIN, 1)
+    x, weight = torch.zeros(walks, frames, 4, 2, device=DEVICE), torch.zeros(walks, graph.num_slots, frames, device=DEVICE)
     with use_backend("triton"):
-        assert propagate(torch.zeros(0, 3, 4, 2, device=DEVICE), torch.zeros(0, graph.num_slots, 3, device=DEVICE), graph).shape == (0, 3, 4, 2)
+        assert propagate(x, weight, graph).shape == x.shape
+        assert edge_logits(x, x, graph).shape == weight.shape
 
 
 def test_what_stands_beyond_a_walk_and_at_edges_that_do_not_exist_is_never_used():
