@@ -2,9 +2,9 @@
 
 A row is a head of a node: `heads` rows follow one another in memory, and the rows of one joint in neighbouring frames lie J rows of C apart. Tiles
 are [parts of a row, rows, channels of a part]; the parts lie in one thread, which so needs fewer steps of adding up across threads and makes fewer
-scores twice. Four slots are read before the first is worked on; away from a walk's ends all rows have all edges, and the loop has no masks. What a
-slot adds to an address is the same for all rows. Where there are few rows, as in an edge list, groups of threads have slots of their own and add up
-at the end. No row is read that a joint's slots don't ask for; the joints of a
+scores twice. Away from a walk's ends all rows have all edges: there a loop without masks takes four slots at a time, whose loads the compiler brings
+forward, and one with masks, two at a time, what is left. What a slot adds to an address is the same for all rows. Where there are few rows, as in an
+edge list, groups of threads have slots of their own and add up at the end. No row is read that a joint's slots don't ask for; the joints of a
 tile of frames are neighbours in the grid and share the tile's window of frames through the caches.
 
 The backward passes over the slots into every node (gradients of the receivers and of att) and over those out of it (gradients of the senders);

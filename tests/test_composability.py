@@ -119,6 +119,22 @@ def test_without_walks_or_frames_there_is_nothing_and_no_gradient(backend: str, 
     assert [gradient.shape for gradient in gradients] == [x.shape, edges.shape, nodes.shape]
 
 
+def test_tensors_without_numbers_have_shapes():
+    x, weights = features().to("meta"), WEIGHTS.to("meta")
+    assert propagate(x, weights, GRAPH).shape == (B, T, J, C)
+    assert edge_logits(x, x, GRAPH).shape == (B, GRAPH.num_slots, T)
+
+
+def test_a_batch_of_gradients_and_a_negative_view_are_what_they_are_one_by_one():
+    x = features().requires_grad_()
+    y = propagate(x, WEIGHTS, GRAPH)
+    dy = torch.randn(3, *y.shape, generator=generator(2))
+    (together,) = torch.autograd.grad(y, x, dy, retain_graph=True, is_grads_batched=True)
+    for one, gradient in zip(together, dy, strict=True):
+        torch.testing.assert_close(one, torch.autograd.grad(y, x, gradient, retain_graph=True)[0])
+    torch.testing.assert_close(propagate(torch._neg_view(x.detach()), WEIGHTS, GRAPH), -y)
+
+
 def test_the_reference_can_be_transformed():
     x = features()
     with use_backend("reference"):

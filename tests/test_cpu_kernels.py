@@ -1,5 +1,7 @@
 """The compiled kernels beyond what the tests of the operations see: every element type, every vector width, forks and threads."""
 
+import copy
+import gc
 import multiprocessing
 import os
 import platform
@@ -15,10 +17,10 @@ from graphs import generator
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import attend as compiled_attend
-from fastst.cpu import products, threads
+from fastst.cpu import plans, products, threads
 from fastst.cpu.functions import exp, log
 from fastst.cpu.memory import empty
-from fastst.ops import attend, sparse, use_backend
+from fastst.ops import attend, propagate, sparse, use_backend
 
 GRAPH = SkeletonGraph("coco18", 2)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -331,3 +333,16 @@ atexit.register(lambda: print("the same:", torch.equal(run(), before)))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "the same: True"
+
+
+def test_plans_die_with_the_tensor_that_they_are_found_by():
+    """A compiled backward, say, brings another tensor every time."""
+    x, weight = torch.randn(1, 4, 18, 3), torch.rand(1, 72, 4)
+    graph = copy.deepcopy(SkeletonGraph("coco18", 1))
+    propagate(x, weight, graph)
+    gc.collect()
+    before = len(plans._of_tensor)
+    for _ in range(3):
+        propagate(x, weight, copy.deepcopy(graph))
+    gc.collect()
+    assert len(plans._of_tensor) == before

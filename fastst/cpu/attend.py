@@ -1,6 +1,7 @@
 """GATv2 attention on the CPU: scores, softmax and sum of a node in one go, so that nothing of edge size is stored.
 
 The backward goes over the nodes twice, once as receivers and once as senders; each time a thread writes only to the nodes that it goes over.
+(`hops` is for the GPU's kernels.)
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fastst.cpu.microkernel import RUNS
 
 _PLANS = 128  # that are kept
-_of_tensor = WeakTensorKeyDictionary()  # a call hands over its graph's own tensor: found by it, a plan costs a tenth of what it does by its contents
+# Mostly a call hands over its graph's own tensor: found by it, a plan costs a tenth of what it does by its contents.
+_of_tensor = WeakTensorKeyDictionary()
 
 
 def plan_of(slots: Tensor, make: Callable[..., tuple[Tensor, ...]], sign: int, *how: int) -> tuple[Tensor, ...]:
@@ -26,7 +27,7 @@ def plan_of(slots: Tensor, make: Callable[..., tuple[Tensor, ...]], sign: int, *
     plans = _of_tensor.setdefault(slots, {})
     key = make, sign, *how
     if key not in plans:
-        src, dst, offset = (row.contiguous() for row in slots[:3])
+        src, dst, offset = slots[:3].clone()  # for a view would keep the tensor alive by which it is found
         to, neighbour = (dst, src) if sign == 1 else (src, dst)
         plans[key] = offset, *make(*(numbers.numpy().tobytes() for numbers in (to, neighbour, sign * offset)), *how)
     return plans[key]

@@ -104,7 +104,6 @@ def _fastest(device: str) -> str:
     return "triton" if device == "cuda" and why_not("triton") is None else "torch"
 
 
-@functools.cache
 def products(backend: str) -> ModuleType:
     """The module with the backend's `gather_sum`, `scatter_sum`, `edge_dot` and `edge_and_node_dot` (see `fastst.ops.sparse`)."""
     from fastst.ops import sparse

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_Key, _Keys = torch._C.DispatchKey, torch._C.DispatchKeySet
+_DENSE = tuple(_Keys(key).raw_repr() for key in (_Key.CPU, _Key.CUDA))
+_ANY = _Keys(_Key.ADInplaceOrView).raw_repr() | _Keys(_Key.AutogradFunctionality).raw_repr()
+_ANY |= _Keys(_Key.AutocastCPU).raw_repr() | _Keys(_Key.AutocastCUDA).raw_repr()  # what a dense tensor may have beside
 
 
 class Operation:
@@ -17,8 +21,9 @@ class Operation:
     (The function's annotations must be types, not strings: torch reads the schema from them.)
 
     The dispatcher calls Python and is called from it several times on the way to a kernel and back. After a kernel has filled the caches with
-    features that takes long: a tenth of a message passing and its gradients. So plain tensors go there only where somebody between has to see the
-    call: the compiler, a mode, a tensor's subclass, the profiler.
+    features that takes long: a tenth of a message passing and its gradients. So calls go there only where somebody between has work to do or has to
+    see them: the compiler, a mode, the profiler; or for tensors that are not plain numbers in memory: subclasses, meta tensors, negative views,
+    batches of gradients.
     """
 
     def __init__(self, name: str, function: Callable) -> None:
@@ -81,8 +86,12 @@ def _is_seen(args: tuple) -> bool:
         or torch._C._functorch.maybe_current_level() is not None
         or torch._C._get_tracing_state() is not None
         or torch._C._autograd._profiler_enabled()
-        or any(isinstance(argument, Tensor) and type(argument) not in _PLAIN for argument in args)
+        or not all(_is_plain(argument) for argument in args if isinstance(argument, Tensor))
     )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in _PLAIN and torch._C._dispatch_keys(tensor).raw_repr() & ~_ANY in _DENSE
 
 
 def _no_second_derivative(ctx, *_):
