@@ -27,9 +27,10 @@ def plan_of(slots: Tensor, make: Callable[..., tuple[Tensor, ...]], sign: int, *
     plans = _of_tensor.setdefault(slots, {})
     key = make, sign, *how
     if key not in plans:
-        src, dst, offset = slots[:3].clone()  # for a view would keep the tensor alive by which it is found
+        src, dst, offset = slots[:3].numpy()
         to, neighbour = (dst, src) if sign == 1 else (src, dst)
-        plans[key] = offset, *make(*(numbers.numpy().tobytes() for numbers in (to, neighbour, sign * offset)), *how)
+        # A copy: a view would keep the tensor alive by which it is found.
+        plans[key] = torch.from_numpy(offset.copy()), *make(to.tobytes(), neighbour.tobytes(), (sign * offset).tobytes(), *how)
     return plans[key]
 
 
