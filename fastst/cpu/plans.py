@@ -18,7 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fastst.cpu.microkernel import RUNS
 
 _PLANS = 128  # that are kept
-# Mostly a call hands over its graph's own tensor: found by it, a plan costs a tenth of what it does by its contents.
+# Mostly a call hands over its graph's own tensor: found by it, a plan costs a fifth of what it does by its contents.
 _of_tensor = WeakTensorKeyDictionary()
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 _PLAIN = (Tensor, torch.nn.Parameter)
 _Key, _Keys = torch._C.DispatchKey, torch._C.DispatchKeySet
 _DENSE = tuple(_Keys(key).raw_repr() for key in (_Key.CPU, _Key.CUDA))
-_ANY = _Keys(_Key.ADInplaceOrView).raw_repr() | _Keys(_Key.AutogradFunctionality).raw_repr()
-_ANY |= _Keys(_Key.AutocastCPU).raw_repr() | _Keys(_Key.AutocastCUDA).raw_repr()  # what a dense tensor may have beside
+_BESIDE = _Keys(_Key.ADInplaceOrView).raw_repr() | _Keys(_Key.AutogradFunctionality).raw_repr()  # of these, a dense tensor may have any
+_BESIDE |= _Keys(_Key.AutocastCPU).raw_repr() | _Keys(_Key.AutocastCUDA).raw_repr()
 
 
 class Operation:
@@ -21,7 +21,7 @@ class Operation:
     (The function's annotations must be types, not strings: torch reads the schema from them.)
 
     The dispatcher calls Python and is called from it several times on the way to a kernel and back. After a kernel has filled the caches with
-    features that takes long: a tenth of a message passing and its gradients. So calls go there only where somebody between has work to do or has to
+    features that takes long: nearly a tenth of a message passing and its gradients. So calls go there only where somebody between has work to do or has to
     see them: the compiler, a mode, the profiler; or for tensors that are not plain numbers in memory: subclasses, meta tensors, negative views,
     batches of gradients.
     """
@@ -91,7 +91,7 @@ def _is_seen(args: tuple) -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return type(tensor) in _PLAIN and torch._C._dispatch_keys(tensor).raw_repr() & ~_ANY in _DENSE
+    return type(tensor) in _PLAIN and torch._C._dispatch_keys(tensor).raw_repr() & ~_BESIDE in _DENSE
 
 
 def _no_second_derivative(ctx, *_):
