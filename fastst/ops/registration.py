@@ -21,9 +21,9 @@ class Operation:
     (The function's annotations must be types, not strings: torch reads the schema from them.)
 
     The dispatcher calls Python and is called from it several times on the way to a kernel and back. After a kernel has filled the caches with
-    features that takes long: nearly a tenth of a message passing and its gradients. So calls go there only where somebody between has work to do or has to
-    see them: the compiler, a mode, the profiler; or for tensors that are not plain numbers in memory: subclasses, meta tensors, negative views,
-    batches of gradients.
+    features that takes long: nearly a tenth of a message passing and its gradients. So calls go there only where somebody between has work to do or
+    has to see them: the compiler, a mode, the profiler; or for tensors that are not plain numbers in memory: subclasses, meta tensors, negative
+    views, batches of gradients.
     """
 
     def __init__(self, name: str, function: Callable) -> None:
