@@ -68,7 +68,7 @@ def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[in
 def test_attention_at_every_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
     """Heads below, at and beyond a vector; more edges into a node than a vector has lanes."""
     monkeypatch.setattr(compiled_attend, "WIDTH", width)
-    for heads, channels in ((1, 1), (3, 5), (4, 16), (1, 37)):
+    for heads, channels in ((1, 1), (3, 5), (4, 16), (1, 37), (20, 3), (9, 16), (2, 64)):
         senders, receivers, dy = torch.randn(3, 2, 9, 18, heads * channels, generator=generator()).to(dtype)
         att, lengths = torch.randn(heads, channels, generator=generator(1)).to(dtype), torch.tensor([9, 4])
         results = []

@@ -1,7 +1,6 @@
 """GATv2 attention on the CPU: scores, softmax and sum of a node in one go, so that nothing of edge size is stored.
 
 The backward goes over the nodes twice, once as receivers and once as senders; each time a thread writes only to the nodes that it goes over.
-(`hops` is for the GPU's kernels.)
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fastst.cpu.functions import compile_loops, exp
-from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import VECTORS, clear, leaky_sums, row_products, weighted_sum
+from fastst.cpu.memory import LINE, empty
+from fastst.cpu.microkernel import address, head_sums, lanes_of, leaky_sums, row_products, subtract_largest, sum_heads, vectors_at_once
+from fastst.cpu.plans import channel_blocks, neighbour_plan, plan_of
 from fastst.cpu.products import WIDTH, frame_counts, node_dot
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
@@ -28,8 +28,8 @@ def attend(
     """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
     B, T, J, C = x_src.shape
     y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
-    receivers = _receivers(index, lengths, B, T)
-    run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), *receivers, negative_slope, WIDTH)
+    graph = frame_counts(lengths, B, T), hops, *plan_of(index.slots, neighbour_plan, 1, J)[1:]
+    run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), negative_slope, *graph, *_blocks(att), WIDTH)
     return y, log_sum
 
 
@@ -48,14 +48,15 @@ def attend_backward(
     """The gradients of x_src, x_dst and att."""
     B, T, J, C = x_src.shape
     dsrc, ddst = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, C, dtype=x_src.dtype)
-    pieces = _pieces(B * T * J)
+    pieces, blocks = _pieces(B * T * J), _blocks(att)
     datt = x_src.new_zeros(pieces, *att.shape)
     mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
-    given = [v.contiguous() for v in (x_src, x_dst, att, dy, log_sum.reshape(-1), mean.view(-1))]
-    receivers = _receivers(index, lengths, B, T)
-    run_ranges(_backward_receivers, pieces, *given, ddst, datt, *receivers, negative_slope, WIDTH)
-    senders = index.src_ptr, index.src_order, index.dst, -index.offset, receivers[-2], _places(index.src_ptr)
-    run_ranges(_backward_senders, pieces, *given, dsrc, *senders, negative_slope, WIDTH)
+    given = [v.contiguous() for v in (x_src, x_dst, att, dy, *(_readable(-v) for v in (log_sum, mean)))]
+    frames = frame_counts(lengths, B, T)
+    graph = frames, hops, *plan_of(index.slots, neighbour_plan, 1, J)[1:]
+    run_ranges(_backward_receivers, pieces, *given, ddst, datt, negative_slope, *graph, *blocks, WIDTH)
+    graph = frames, hops, *plan_of(index.slots, neighbour_plan, -1, J)[1:]
+    run_ranges(_backward_senders, pieces, *given, dsrc, negative_slope, *graph, *blocks, WIDTH)
     return dsrc, ddst, datt.sum(0)
 
 
@@ -63,129 +64,143 @@ def _pieces(nodes: int) -> int:
     return -(-nodes // _NODES)
 
 
-def _receivers(index: GraphIndex, lengths: Tensor | None, B: int, T: int) -> tuple[Tensor, ...]:
-    return index.dst_ptr, index.dst_order, index.src, index.offset, frame_counts(lengths, B, T), _places(index.dst_ptr)
+def _blocks(att: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """The pieces of the channels, and a tuple as long as there are heads that are taken together: a power of two, of which a vector is a multiple."""
+    lanes = len(WIDTH) * 16 // att.itemsize
+    group = min(lanes, 1 << (len(att) - 1).bit_length())
+    blocks, bounds = channel_blocks(*att.shape, group, lanes, vectors_at_once(WIDTH))
+    return blocks, bounds, (0,) * group
 
 
-def _places(ptr: Tensor) -> Tensor:
-    """0, 1, … for the edges of a node, by more than a vector too many."""
-    return torch.arange(int((ptr[1:] - ptr[:-1]).max()) + 16)
+def _readable(numbers: Tensor) -> Tensor:
+    """In one row, which can be read a vector farther."""
+    return torch.nn.functional.pad(numbers.reshape(-1), (0, len(WIDTH) * 4))
 
 
 @compile_loops
-def _neighbours(node, T, J, ptr, order, neighbour, shift, lengths, found):
+def _numbers(count, kind):
+    """Room for so many numbers that begins with a cache line, for vectors that lie across two cost time."""
+    room = np.empty(count + LINE // 4, kind)
+    return room[-address(room, 0) % LINE // room.itemsize :]
+
+
+@compile_loops
+def _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends):
     """The nodes at the other ends of a node's edges; returns how many."""
     b, t, j = node // (T * J), node // J % T, node % J
-    count = 0
-    if t < lengths[b]:
-        for i in range(ptr[j], ptr[j + 1]):
-            s = order[i]
-            if 0 <= t + shift[s] < lengths[b]:
-                found[count] = (b * T + t + shift[s]) * J + neighbour[s]
-                count += 1
+    length, count, frame = lengths[b], 0, node - j
+    if t >= length:
+        return 0
+    # Slices, as LLVM makes vectors of loops only over places that can't be negative, which numba counts from the end.
+    shifts, nodes = shift[ptr[j] : ptr[j + 1]], ahead[ptr[j] : ptr[j + 1]]
+    if hops <= t < length - hops:
+        for i in range(len(nodes)):
+            ends[i] = frame + nodes[i]
+        return len(nodes)
+    for i in range(len(nodes)):
+        ends[count] = frame + nodes[i]
+        count += 1 if 0 <= t + shifts[i] < length else 0
     return count
 
 
 @compile_loops
-def _products(leaky, x, offsets, count, fixed, fixed_at, att, att_at, slope, channels, out, width):
-    lanes = len(width) * 16 // x.itemsize
-    for first in range(0, count, lanes):
-        row_products(width, leaky, x, offsets, first, count, fixed, fixed_at, att, att_at, slope, channels, out)
-
-
-@compile_loops
-def _weighted_rows(values, x, offsets, places, count, y, y_at, channels, width):
-    """y = Σ values[i] · the row at offsets[i]."""
-    step = VECTORS * (len(width) * 16 // x.itemsize)
-    for c in range(0, channels, step):
-        weighted_sum(width, (), x, c, y, y_at + c, values, 0, offsets, places, 0, count, x.dtype.type(0), channels - c)
-
-
-@compile_loops
-def _buffers(places, kind):
-    """For the edges of a node: their other ends, the offsets of those's features, and two values; as long as `places`."""
-    most = len(places)
-    return np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, kind), np.empty(most, kind)
-
-
-@compile_loops
-def _forward(first, last, x_src, x_dst, att, y, log_sum, ptr, order, src, offset, lengths, places, negative_slope, width):
+def _forward(
+    first, last, x_src, x_dst, att, y, log_sum, slope,
+    lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
+):  # fmt: skip
     _, T, J, C = x_src.shape
-    H, channels = att.shape
-    slope = att.dtype.type(negative_slope)
-    ends, offsets, score, _ = _buffers(places, att.dtype)
+    (H, channels), G = att.shape, len(group)
+    slope, one = att.dtype.type(slope), att.dtype.type(1)
+    lanes: int = lanes_of(width, att)
+    # By whole vectors: what stands behind the edges is computed with and never used, but has to be a place.
+    ends, rows = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64)
+    score, scale = _numbers(most * G + lanes, att.dtype), np.empty(G, att.dtype)
+    largest, total = np.empty(lanes, att.dtype), np.empty(lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
-        for h in range(H):
-            at = node * C + h * channels
-            for i in range(count):
-                offsets[i] = ends[i] * C + h * channels
-            _products((0,), x_src, offsets, count, x_dst, at, att, h * channels, slope, channels, score, width)
-            largest = att.dtype.type(-math.inf)
-            for i in range(count):
-                largest = score[i] if score[i] > largest or score[i] != score[i] else largest
-            total = att.dtype.type(0)
-            for i in range(count):
-                score[i] = exp(score[i] - largest)
-            for i in range(count):
-                total += score[i]
-            log_sum[node * H + h] = largest + math.log(total) if count > 0 else largest
-            inverse = 1 / total
-            for i in range(count):
-                score[i] *= inverse
-            _weighted_rows(score, x_src, offsets, places, count, y, at, channels, width)
-
-
-@compile_loops
-def _backward_receivers(
-    first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, ptr, order, src, offset, lengths, places, negative_slope, width
-):
-    _, T, J, C = x_src.shape
-    H, channels = att.shape
-    slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
-    ends, offsets, score, through = _buffers(places, att.dtype)
-    for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        clear(ddst, node * C, (node + 1) * C)
-        count = _neighbours(node, T, J, ptr, order, src, offset, lengths, ends)
-        for h in range(H):
-            at, head = node * C + h * channels, h * channels
-            for i in range(count):
-                offsets[i] = ends[i] * C + head
-            _products((0,), x_src, offsets, count, x_dst, at, att, head, slope, channels, score, width)
-            _products((), x_src, offsets, count, dy, at, att, head, slope, channels, through, width)
-            total, average = log_sum[node * H + h], mean[node * H + h]
-            for i in range(count):
-                through[i] = exp(score[i] - total) * (through[i] - average)
-            for c in range(0, channels, step):
-                leaky_sums(
-                    width, (0,), x_src, c, offsets, count, x_dst, at + c, through, slope, att, head + c,
-                    ddst, at + c, datt, node // _NODES * C + head + c, channels - c,
+        count = _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends)
+        for i in range(count):
+            rows[i] = ends[i] * C
+        for g in range(0, H, G):
+            here, part = min(G, H - g), g * channels
+            row_products(
+                width, group, (0,), x_src, part, rows, count, x_dst, node * C + part, att, part, slope, (), 0, (), here, channels, score
+            )  # fmt: skip
+            subtract_largest(width, group, score, count, largest)
+            for i in range((G * count + lanes - 1) // lanes * lanes):
+                score[i] = exp(score[i])
+            sum_heads(width, group, score, count, total)
+            for h in range(here):
+                log_sum[node * H + g + h] = largest[h] + math.log(total[h]) if count > 0 else largest[h]
+                scale[h] = one / total[h] if count > 0 else total[h]
+            for n in range(bounds[g // G], bounds[g // G + 1]):
+                head_sums(
+                    width, group, x_src, rows, count, score, scale, blocks, n * blocks.shape[1] + 2, blocks[n, 0], blocks[n, 1], y, node * C
                 )  # fmt: skip
 
 
 @compile_loops
-def _backward_senders(first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, ptr, order, dst, shift, lengths, places, negative_slope, width):
+def _backward_receivers(
+    first, last, x_src, x_dst, att, dy, minus_log_sum, minus_mean, ddst, datt, slope,
+    lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
+):  # fmt: skip
     _, T, J, C = x_src.shape
-    H, channels = att.shape
-    slope, step = att.dtype.type(negative_slope), VECTORS * (len(width) * 16 // att.itemsize)
-    ends, offsets, alpha, through = _buffers(places, att.dtype)
+    (H, channels), G = att.shape, len(group)
+    slope = att.dtype.type(slope)
+    lanes: int = lanes_of(width, att)
+    ends, rows = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64)
+    score, through = _numbers(most * G + lanes, att.dtype), _numbers(most * G + lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        count = _neighbours(node, T, J, ptr, order, dst, shift, lengths, ends)
-        for h in range(H):
-            at, head = node * C + h * channels, h * channels
-            for i in range(count):
-                offsets[i] = ends[i] * C + head
-            _products((0,), x_dst, offsets, count, x_src, at, att, head, slope, channels, alpha, width)
-            _products((), dy, offsets, count, x_src, at, att, head, slope, channels, through, width)
-            for i in range(count):
-                alpha[i] = alpha[i] - log_sum[ends[i] * H + h]
-                through[i] = through[i] - mean[ends[i] * H + h]
-            for i in range(count):
+        count = _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends)
+        for i in range(count):
+            rows[i] = ends[i] * C
+        for g in range(0, H, G):
+            here, part, number = min(G, H - g), g * channels, node * H + g
+            row_products(
+                width, group, (0,), x_src, part, rows, count, x_dst, node * C + part, att, part, slope,
+                minus_log_sum, number, (), here, channels, score,
+            )  # fmt: skip
+            row_products(
+                width, group, (), x_src, part, rows, count, dy, node * C + part, att, 0, slope, minus_mean, number, (), here, channels, through
+            )  # fmt: skip
+            for i in range((G * count + lanes - 1) // lanes * lanes):
+                through[i] *= exp(score[i])
+            for n in range(bounds[g // G], bounds[g // G + 1]):
+                leaky_sums(
+                    width, group, (0,), x_src, rows, count, x_dst, through, slope, att, through, datt, node // _NODES * C,
+                    blocks, n * blocks.shape[1] + 2, blocks[n, 0], blocks[n, 1], ddst, node * C,
+                )  # fmt: skip
+
+
+@compile_loops
+def _backward_senders(
+    first, last, x_src, x_dst, att, dy, minus_log_sum, minus_mean, dsrc, slope,
+    lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
+):  # fmt: skip
+    _, T, J, C = x_src.shape
+    (H, channels), G = att.shape, len(group)
+    slope = att.dtype.type(slope)
+    lanes: int = lanes_of(width, att)
+    ends, rows, numbers = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64), np.zeros(most + lanes, np.int64)
+    alpha, through = _numbers(most * G + lanes, att.dtype), _numbers(most * G + lanes, att.dtype)
+    for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
+        count = _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends)
+        for i in range(count):
+            rows[i] = ends[i] * C
+            numbers[i] = ends[i] * H
+        for g in range(0, H, G):
+            here, part = min(G, H - g), g * channels
+            row_products(
+                width, group, (0,), x_dst, part, rows, count, x_src, node * C + part, att, part, slope,
+                minus_log_sum, g, numbers, here, channels, alpha,
+            )  # fmt: skip
+            row_products(
+                width, group, (), dy, part, rows, count, x_src, node * C + part, att, 0, slope, minus_mean, g, numbers, here, channels, through
+            )  # fmt: skip
+            for i in range((G * count + lanes - 1) // lanes * lanes):
                 alpha[i] = exp(alpha[i])
                 through[i] *= alpha[i]
-            _weighted_rows(alpha, dy, offsets, places, count, dsrc, at, channels, width)
-            for c in range(0, channels, step):
+            for n in range(bounds[g // G], bounds[g // G + 1]):
                 leaky_sums(
-                    width, (), x_dst, c, offsets, count, x_src, at + c, through, slope, att, head + c,
-                    dsrc, at + c, dsrc, 0, channels - c,
+                    width, group, (), x_dst, rows, count, x_src, through, slope, att, alpha, dy, 0,
+                    blocks, n * blocks.shape[1] + 2, blocks[n, 0], blocks[n, 1], dsrc, node * C,
                 )  # fmt: skip

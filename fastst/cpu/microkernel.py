@@ -279,6 +279,17 @@ def address(typingctx, target, at):
 
 
 @intrinsic
+def lanes_of(typingctx, width, array):
+    """How many elements of an array a vector holds; a constant of the code, which an array's item size is not."""
+    lanes = width.count * (2 if array.dtype == types.float64 else 4)
+
+    def codegen(context, b, signature, args):
+        return _I64(lanes)
+
+    return types.int64(width, array), codegen
+
+
+@intrinsic
 def pack_channels(typingctx, width, source, source_at, target, target_at, count):
     """target[c] = source[c] for c < count, 0 for the others of VECTORS vectors; in the target's element type."""
     W = width.count
@@ -530,88 +541,211 @@ def float_of(typingctx, bits):
 
 
 @intrinsic
-def row_products(typingctx, width, leaky, x, x_offset, first, hi, fixed, fixed_at, att, att_at, slope, channels, out):
-    """out[i] = Σ over c of x[x_offset[i] + c] · fixed[fixed_at + c], for as many rows i from `first` on as a vector has lanes (those from `hi` on
-    repeat the last); with `leaky` of length 1 Σ of att[att_at + c] · LeakyReLU(x[x_offset[i] + c] + fixed[fixed_at + c])."""
-    W, with_leaky = width.count, leaky.count == 1
+def row_products(
+    typingctx, width, group, leaky, x, x_at, rows, count, fixed, fixed_at, att, att_at, slope, start, start_at, start_rows, heads, channels, out
+):
+    """out[i · G + h] = Σ over c < channels of x[x_at + rows[i] + h · channels + c] · fixed[fixed_at + h · channels + c] for i < count and the
+    first `heads` of G heads, G the length of `group`; with `leaky` of length 1 Σ of att[att_at + h · channels + c] · LeakyReLU of the sum of both.
+
+    Added is start[start_at + start_rows[i] + h], or where `start_rows` is () start[start_at + h]; nothing where `start` is (). Vector by vector:
+    `out` is written, and `rows` and `start` are read, up to a vector farther.
+    """
+    W, G, with_leaky = width.count, group.count, leaky.count == 1
 
     def codegen(context, b, signature, args):
         e = _Elements(b, x.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "x"), (3, "xo"), (6, "fixed"), (8, "att"), (12, "out"))}
-        fixed0, att0 = b.gep(data["fixed"], [args[7]]), b.gep(data["att"], [args[9]])
-        slope_, last = e.splat(args[10]), b.sub(args[5], _I64(1))
-        rows = []
-        for i in range(e.lanes):
-            row = b.add(args[4], _I64(i))
-            row = b.select(b.icmp_signed("<", row, last), row, last)
-            rows.append(b.gep(data["x"], [b.load(b.gep(data["xo"], [row]))]))
+        data = {n: _data(context, b, signature, args, i) for i, n in ((3, "x"), (5, "rows"), (7, "fixed"), (9, "att"), (17, "out"))}
+        bases = {n: b.gep(data[n], [args[i]]) for n, i in (("x", 4), ("fixed", 8), ("att", 10))}
+        slope_, last, channels_ = e.splat(args[11]), b.sub(args[15], _I64(1)), args[16]
+        heads = [b.mul(b.select(b.icmp_signed("<", _I64(h), last), _I64(h), last), channels_) for h in range(G)]
+        together = e.lanes // G  # rows whose products are one vector
 
-        def step(c: Any, acc: list[Any], mask: Any) -> list[Any]:
-            mine = e.load(b.gep(fixed0, [c]), mask)
-            factor = e.load(b.gep(att0, [c]), mask) if with_leaky else mine
+        def added(i: Any) -> Any:
+            first = b.gep(_data(context, b, signature, args, 12), [args[13]])
+            kind, numbers = ir.VectorType(e.compute, G), []
+            for r in range(together):
+                from_ = first
+                if not isinstance(start_rows, types.BaseTuple):
+                    from_ = b.gep(first, [b.load(b.gep(_data(context, b, signature, args, 14), [b.add(i, _I64(r))]))])
+                numbers.append(b.load(b.bitcast(from_, kind.as_pointer())))
+                numbers[-1].align = e.bytes
+            while len(numbers) > 1:
+                pick = ir.Constant(ir.VectorType(_I32, 2 * numbers[0].type.count), list(range(2 * numbers[0].type.count)))
+                numbers = [b.shuffle_vector(*pair, pick) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+            return numbers[0]
+
+        def step(c: Any, acc: list[Any], starts: list[Any], mask: Any) -> list[Any]:
+            mine = [e.load(b.gep(bases["fixed"], [b.add(head, c)]), mask) for head in heads]
+            factors = [e.load(b.gep(bases["att"], [b.add(head, c)]), mask) for head in heads] if with_leaky else mine
             following = []
-            for row, total in zip(rows, acc, strict=True):
-                value = e.load(b.gep(row, [c]), mask)
-                following.append(e.fma(factor, e.leaky(b.fadd(value, mine), slope_) if with_leaky else value, total))
+            for place, total in enumerate(acc):
+                r, h = divmod(place, G)
+                value = e.load(b.gep(starts[r], [b.add(heads[h], c)]), mask)
+                following.append(e.fma(factors[h], e.leaky(b.fadd(value, mine[h]), slope_) if with_leaky else value, total))
             return following
 
-        whole = b.sub(args[11], b.srem(args[11], _I64(e.lanes)))
+        i, _, close_rows = _loop(b, _I64(0), args[6], together, [])
+        starts = [b.gep(bases["x"], [b.load(b.gep(data["rows"], [b.add(i, _I64(r))]))]) for r in range(together)]
+        whole = b.sub(channels_, b.srem(channels_, _I64(e.lanes)))
         c, acc, close = _loop(b, _I64(0), whole, e.lanes, [e.zero()] * e.lanes)
-        acc = close(step(c, acc, None))
-        c, acc, close = _loop(b, whole, args[11], e.lanes, acc)  # at most once: the channels that don't fill a vector
-        acc = close(step(c, acc, e.mask(b.sub(args[11], c))))
-        e.store(_sum_lanes(b, e, acc), b.gep(data["out"], [args[4]]), None)
+        acc = close(step(c, acc, starts, None))
+        c, acc, close = _loop(b, whole, channels_, e.lanes, acc)  # at most once: the channels that don't fill a vector
+        acc = close(step(c, acc, starts, e.mask(b.sub(channels_, c))))
+        sums = _sum_lanes(b, e, acc)
+        sums = sums if isinstance(start, types.BaseTuple) else b.fadd(sums, added(i))
+        e.store(sums, b.gep(data["out"], [b.mul(i, _I64(G))]), None)
+        close_rows([])
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, leaky, x, x_offset, i, i, fixed, i, att, i, x.dtype, i, out), codegen
+    return types.void(width, group, leaky, x, i, rows, i, fixed, i, att, i, x.dtype, start, i, start_rows, i, i, out), codegen
+
+
+def _fold_heads(b: Any, e: _Elements, G: int, values: Any, total: Any, nothing: Any, combine: Any) -> Any:
+    """Of values[0 … total), which belong to G heads in turn, those of every head combined, in all of its lanes."""
+    i, (acc,), close = _loop(b, _I64(0), total, e.lanes, [nothing])
+    mask = e.mask(b.sub(total, i))
+    (acc,) = close([combine(b.select(mask, e.load(b.gep(values, [i]), mask), nothing), acc)])
+    half = e.lanes // 2
+    while half >= G:
+        across = ir.Constant(ir.VectorType(_I32, e.lanes), [lane ^ half for lane in range(e.lanes)])
+        acc, half = combine(acc, b.shuffle_vector(acc, acc, across)), half // 2
+    return acc
 
 
 @intrinsic
-def leaky_sums(typingctx, width, to_att, x, x_at, x_offset, rows, fixed, fixed_at, weight, slope, att, att_at, out, out_at, datt, datt_at, count):
-    """The gradients through LeakyReLU(h), h = x[x_at + x_offset[i] + c] + fixed[c], of a sum with weight[i] · att[c], i < rows, for VECTORS vectors:
-    out[c] += att[c] · Σ weight[i] LeakyReLU'(h), and with `to_att` of length 1 datt[c] += Σ weight[i] LeakyReLU(h)."""
-    W, with_att = width.count, to_att.count == 1
+def subtract_largest(typingctx, width, group, values, count, largest):
+    """values[i · G + h] -= largest[h] = the largest over i < count of values[i · G + h], for G heads, the length of `group`. Numbers that are not are
+    passed over; the largest of none is -inf. Vector by vector, of `largest` too."""
+    W, G = width.count, group.count
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, values.dtype, W)
+        values_, total = _data(context, b, signature, args, 2), b.mul(args[3], _I64(G))
+
+        def combine(one: Any, other: Any) -> Any:
+            return b.select(b.fcmp_ordered(">", one, other), one, other)
+
+        most = _fold_heads(b, e, G, values_, total, e.splat(e.compute(float("-inf"))), combine)
+        e.store(most, _data(context, b, signature, args, 4), None)
+        i, _, close = _loop(b, _I64(0), total, e.lanes, [])
+        place = b.gep(values_, [i])
+        e.store(b.fsub(e.load(place, None), most), place, None)
+        close([])
+        return context.get_dummy_value()
+
+    return types.void(width, group, values, types.int64, largest), codegen
+
+
+@intrinsic
+def sum_heads(typingctx, width, group, values, count, sums):
+    """sums[h] = Σ over i < count of values[i · G + h], for G heads, the length of `group`. A whole vector is written."""
+    W, G = width.count, group.count
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, values.dtype, W)
+        total = b.mul(args[3], _I64(G))
+        e.store(_fold_heads(b, e, G, _data(context, b, signature, args, 2), total, e.zero(), b.fadd), _data(context, b, signature, args, 4), None)
+        return context.get_dummy_value()
+
+    return types.void(width, group, values, types.int64, sums), codegen
+
+
+def vectors_at_once(width: tuple[int, ...]) -> int:
+    """How many vectors of channels `head_sums` and `leaky_sums` go over at once."""
+    return MOST_VECTORS if len(width) == 4 else VECTORS
+
+
+def _over_channels(b: Any, e: _Elements, width: int, c: Any, size: Any, compute: Any) -> None:
+    """Code for the channels from c on: `compute(places, masks)`, of several vectors that are full, or of the first `size` channels of one."""
+    vectors = vectors_at_once((0,) * width)
+    with b.if_else(e.full(size, vectors)) as (full, part):
+        with full:
+            compute([b.add(c, _I64(v * e.lanes)) for v in range(vectors)], [None] * vectors)
+        with part:
+            compute([c], [e.mask(size)])
+
+
+@intrinsic
+def head_sums(typingctx, width, group, x, rows, count, weight, scale, heads, block, c, size, y, y_at):
+    """y[y_at + c'] = scale[h] · Σ over i < count of weight[i · G + h] · x[rows[i] + c'], for `size` channels c' from c on: those of
+    `vectors_at_once`, of heads h = heads[block], heads[block + 1], …, or at most one vector. G is the length of `group`."""
+    W, G = width.count, group.count
 
     def codegen(context, b, signature, args):
         e = _Elements(b, x.dtype, W)
-        numbers = {"x": 2, "xo": 4, "fixed": 6, "weight": 8, "att": 10, "out": 12, "datt": 14}
+        numbers = {"x": 2, "rows": 3, "weight": 5, "scale": 6, "heads": 7, "y": 11}
         data = {n: _data(context, b, signature, args, i) for n, i in numbers.items()}
-        slope_, count_ = e.splat(args[9]), args[16]
 
-        def compute(masked: bool) -> None:
-            masks = [e.mask(b.sub(count_, _I64(v * e.lanes))) if masked else None for v in range(VECTORS)]
+        def compute(places: list[Any], masks: list[Any]) -> None:
+            heads_ = [b.load(b.gep(data["heads"], [b.add(args[8], _I64(v))])) for v in range(len(places))]
+            weights = [b.gep(data["weight"], [h]) for h in heads_]
+            i, acc, close = _loop(b, _I64(0), args[4], 1, [e.zero()] * len(places))
+            row = b.gep(data["x"], [b.load(b.gep(data["rows"], [i]))])
+            loaded = [e.load(b.gep(row, [place]), mask) for place, mask in zip(places, masks, strict=True)]
+            at = b.mul(i, _I64(G))
+            acc = close([e.fma(e.splat(b.load(b.gep(weight, [at]))), *pair) for weight, *pair in zip(weights, loaded, acc, strict=True)])
+            for place, mask, total, h in zip(places, masks, acc, heads_, strict=True):
+                e.store(b.fmul(total, e.splat(b.load(b.gep(data["scale"], [h])))), b.gep(data["y"], [b.add(args[12], place)]), mask)
 
-            def places(name: str, at: Any) -> list[Any]:
-                return [b.gep(data[name], [b.add(at, _I64(v * e.lanes))]) for v in range(VECTORS)]
-
-            def row(name: str, at: Any) -> list[Any]:
-                return [e.load(place, mask) for place, mask in zip(places(name, at), masks, strict=True)]
-
-            def add(name: str, at: Any, values: list[Any]) -> None:
-                for place, mask, old, value in zip(places(name, at), masks, row(name, at), values, strict=True):
-                    e.store(b.fadd(old, value), place, mask)
-
-            mine = row("fixed", args[7])
-            i, acc, close = _loop(b, _I64(0), args[5], 1, [e.zero()] * (2 * VECTORS if with_att else VECTORS))
-            weight_ = e.splat(b.load(b.gep(data["weight"], [i])))
-            for v, value in enumerate(row("x", b.add(args[3], b.load(b.gep(data["xo"], [i]))))):
-                h = b.fadd(value, mine[v])
-                through = b.select(b.fcmp_ordered(">", h, e.zero()), weight_, b.fmul(weight_, slope_))
-                acc[v] = b.fadd(acc[v], through)
-                if with_att:
-                    acc[VECTORS + v] = e.fma(through, h, acc[VECTORS + v])
-            acc = close(acc)
-            add("out", args[13], [b.fmul(*pair) for pair in zip(row("att", args[11]), acc[:VECTORS], strict=True)])
-            if with_att:
-                add("datt", args[15], acc[VECTORS:])
-
-        with b.if_else(e.full(count_, VECTORS)) as (full, part):
-            with full:
-                compute(False)
-            with part:
-                compute(True)
+        _over_channels(b, e, W, args[9], args[10], compute)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, to_att, x, i, x_offset, i, fixed, i, weight, x.dtype, att, i, out, i, datt, i, i), codegen
+    return types.void(width, group, x, rows, i, weight, scale, heads, i, i, i, y, i), codegen
+
+
+@intrinsic
+def leaky_sums(typingctx, width, group, to_att, x, rows, count, fixed, weight, slope, att, alpha, other, other_at, heads, block, c, size, out, at):
+    """The gradients through LeakyReLU(g), g = x[rows[i] + c'] + fixed[at + c'], of the sums with weight[i · G + h] · att[c'], i < count, for channels
+    and heads as in `head_sums`.
+
+    With `to_att` of length 1 out[at + c'] = att[c'] · Σ weight LeakyReLU'(g) and other[other_at + c'] += Σ weight LeakyReLU(g); without,
+    out[at + c'] = att[c'] · Σ weight LeakyReLU'(g) + Σ alpha[i · G + h] · other[rows[i] + c'].
+    """
+    W, G, with_att = width.count, group.count, to_att.count == 1
+
+    def codegen(context, b, signature, args):
+        e = _Elements(b, x.dtype, W)
+        numbers = {"x": 3, "rows": 4, "fixed": 6, "weight": 7, "att": 9, "alpha": 10, "other": 11, "heads": 13, "out": 17}
+        data = {n: _data(context, b, signature, args, i) for n, i in numbers.items()}
+        slope_, one = e.splat(args[8]), e.splat(e.compute(1.0))
+
+        def compute(places: list[Any], masks: list[Any]) -> None:
+            vectors = len(places)
+            heads_ = [b.load(b.gep(data["heads"], [b.add(args[14], _I64(v))])) for v in range(vectors)]
+            firsts = {n: [b.gep(data[n], [h]) for h in heads_] for n in ("weight", "alpha")}
+
+            def load(name: str, at: Any) -> list[Any]:
+                return [e.load(b.gep(data[name], [b.add(at, place)]), mask) for place, mask in zip(places, masks, strict=True)]
+
+            def weights(name: str) -> list[Any]:
+                return [e.splat(b.load(b.gep(first, [b.mul(i, _I64(G))]))) for first in firsts[name]]
+
+            def store(name: str, at: Any, values: list[Any]) -> None:
+                for place, mask, value in zip(places, masks, values, strict=True):
+                    e.store(value, b.gep(data[name], [b.add(at, place)]), mask)
+
+            mine = load("fixed", args[18])
+            i, acc, close = _loop(b, _I64(0), args[5], 1, [e.zero()] * (2 * vectors))
+            row = b.load(b.gep(data["rows"], [i]))
+            hidden = [b.fadd(*pair) for pair in zip(load("x", row), mine, strict=True)]
+            slopes = [b.select(b.fcmp_ordered(">", g, e.zero()), one, slope_) for g in hidden]
+            direct = [e.fma(*each) for each in zip(weights("weight"), slopes, acc[:vectors], strict=True)]
+            if with_att:
+                pairs = zip(weights("weight"), [b.fmul(*pair) for pair in zip(hidden, slopes, strict=True)], strict=True)
+            else:
+                pairs = zip(weights("alpha"), load("other", row), strict=True)
+            acc = close(direct + [e.fma(*pair, total) for pair, total in zip(pairs, acc[vectors:], strict=True)])
+            pairs = zip(load("att", _I64(0)), acc[:vectors], strict=True)
+            if with_att:
+                store("out", args[18], [b.fmul(*pair) for pair in pairs])
+                store("other", args[12], [b.fadd(*pair) for pair in zip(load("other", args[12]), acc[vectors:], strict=True)])
+            else:
+                store("out", args[18], [e.fma(*pair, total) for pair, total in zip(pairs, acc[vectors:], strict=True)])
+
+        _over_channels(b, e, W, args[15], args[16], compute)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(width, group, to_att, x, rows, i, fixed, weight, x.dtype, att, alpha, other, i, heads, i, i, i, out, i), codegen

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ _PLANS = 128  # that are kept
 _of_tensor = WeakTensorKeyDictionary()
 
 
-def plan_of(slots: Tensor, make: Callable[..., tuple[Tensor, ...]], sign: int, *how: int) -> tuple[Tensor, ...]:
+def plan_of(slots: Tensor, make: Callable[..., tuple[Any, ...]], sign: int, *how: int) -> tuple[Any, ...]:
     """The offsets of a graph's slots `[5, P]`, and what `make` plans: for the nodes that edges lead to, or with sign -1 those that they come from."""
     plans = _of_tensor.setdefault(slots, {})
     key = make, sign, *how
@@ -88,7 +89,35 @@ def dot_plan(
     return _tensor(((at + hops) * joints + from_) * channels), _tensor(slot), _tensor(bounds)
 
 
-def _tensor(numbers: np.ndarray | list[int]) -> Tensor:
+def neighbour_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    """For `attend`: the bounds of every joint's slots, and in how many frames and how many nodes their other ends follow the joint's frame; and the
+    most slots that a joint has. Quickly made, and of large edge lists too, so that none is kept longer than its graph."""
+    into, from_, frames = (np.frombuffer(numbers, np.int32).astype(np.int64) for numbers in (to, neighbour, shift))
+    order = np.lexsort((from_, into))
+    bounds = np.searchsorted(into[order], np.arange(joints + 1))
+    most = int(np.diff(bounds).max(initial=0))
+    return _tensor(bounds), _tensor(frames[order]), _tensor((frames * joints + from_)[order]), most
+
+
+@functools.lru_cache(_PLANS)
+def channel_blocks(heads: int, channels: int, group: int, lanes: int, together: int) -> tuple[Tensor, Tensor]:
+    """The pieces in which `attend` sums up the features of a node, in groups of heads: a number of full vectors, or of one head what one vector
+    holds. Of each where it begins, how many channels it has, and the heads of its vectors, counted from the first of their group; and the bounds of
+    every group's pieces."""
+    blocks, bounds = [], [0]
+    for first in range(0, heads, group):
+        c, end = first * channels, min(first + group, heads) * channels
+        while c < end:
+            size = min(lanes, channels - c % channels)
+            if channels % lanes == 0 and c + together * lanes <= end:
+                size = together * lanes
+            blocks.append([c, size, *(min(c + v * lanes, end - 1) // channels - first for v in range(together))])
+            c += size
+        bounds.append(len(blocks))
+    return _tensor(blocks), _tensor(bounds)
+
+
+def _tensor(numbers: np.ndarray | list[int] | list[list[int]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers, np.int64))
 
 

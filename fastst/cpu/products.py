@@ -28,6 +28,7 @@ from fastst.cpu.microkernel import (
     dot_products,
     dots_at_once,
     fetch_rows,
+    lanes_of,
     native_width,
     pack_channels,
     pack_frames,
@@ -128,7 +129,8 @@ def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
     B, _, N, C = q.shape
     values = empty(B, len(index.src), 1, dtype=torch.promote_types(q.dtype, torch.float32))
     q, k, order = q.to(values.dtype), k.to(values.dtype), index.dst_order.long()
-    run_ranges(_dot_nodes, B * N, q, k, values, index.dst_ptr, order, index.src.long()[order] * C, WIDTH)
+    k_offset = torch.nn.functional.pad(index.src.long()[order] * C, (0, len(WIDTH) * 4))  # read by whole vectors
+    run_ranges(_dot_nodes, B * N, q, k, values, index.dst_ptr, order, k_offset, WIDTH)
     return values
 
 
@@ -223,7 +225,7 @@ def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, 
 @compile_loops
 def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with_self):
     N, C = x.shape[2:]
-    channels = VECTORS * (len(width) * 16 // values.itemsize)
+    channels = VECTORS * lanes_of(width, values)
     for n in range(first, last):
         b, j = n // N, n % N
         mine = own[b, 0, j] if len(with_self) == 1 else values.dtype.type(0)
@@ -295,16 +297,15 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
 def _dot_nodes(first, last, q, k, values, ptr, order, k_offset, width):
     """The products of an edge list: of one node with all that it has edges from."""
     N, C = q.shape[2:]
-    lanes, most = len(width) * 16 // values.itemsize, 0
+    most = 0
     for j in range(N):
         most = max(most, ptr[j + 1] - ptr[j])
-    dots = np.empty(most + lanes, values.dtype)
+    dots, none = np.empty(most + lanes_of(width, values), values.dtype), values.dtype.type(0)
     for node in range(first, last):
         b, j = node // N, node % N
-        offsets = k_offset[ptr[j] : ptr[j + 1]]
-        for i in range(0, len(offsets), lanes):
-            row_products(width, (), k[b], offsets, i, len(offsets), q, node * C, q, 0, values.dtype.type(0), C, dots)
-        for i in range(len(offsets)):
+        count = ptr[j + 1] - ptr[j]
+        row_products(width, (0,), (), k, b * N * C, k_offset[ptr[j] :], count, q, node * C, q, 0, none, (), 0, (), 1, C, dots)
+        for i in range(count):
             values[b, order[ptr[j] + i], 0] = dots[i]
 
 
