@@ -40,19 +40,23 @@ def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths
     return _product(y, values, index, hops, lengths, diagonal, transposed=True)
 
 
-def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
-    """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists, at least float32."""
+def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists; in `dtype` or at least float32."""
     B, T = q.shape[:2]
-    values = q.new_empty(B, len(index.src), T, dtype=torch.promote_types(q.dtype, torch.float32))
+    compute = torch.promote_types(q.dtype, torch.float32)
+    values = q.new_empty(B, len(index.src), T, dtype=(dtype or compute) if compute == torch.float32 else compute)
     programs, arguments, options = _edge_dot_launch(rows_of_features(q), rows_of_features(k), values, index, hops, lengths)
     with on_device_of(q):
         _edge_dot[programs,](*arguments.values(), **launch_options(**options))
-    return values
+    return values.to(dtype or compute)
 
 
-def edge_and_node_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`edge_dot` and, at every node, q · k.  # [B, P, T], [B, T, J]"""
-    return edge_dot(q, k, index, hops, lengths), node_dot(q, k, 1, lengths).squeeze(-1)
+def edge_and_node_dot(
+    q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """`edge_dot` and, at every node, q · k, both in `dtype`.  # [B, P, T], [B, T, J]"""
+    edges, nodes = edge_dot(q, k, index, hops, lengths, dtype), node_dot(q, k, 1, lengths).squeeze(-1)
+    return edges, nodes.to(edges.dtype)
 
 
 def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
@@ -274,7 +278,7 @@ def _edge_dot(
             total = tl.fma(q[None].to(dtype), k.to(dtype), total)
         exists = (t < length)[None, :] & (source >= 0) & (source < length)
         values_at = (p.to(INDEX) * values_stride_p)[:, None] + (t.to(INDEX) * values_stride_t)[None, :]
-        dots = tl.where(exists, tl.sum(total, 2), 0.0)
+        dots = tl.where(exists, tl.sum(total, 2), 0.0).to(values_ptr.dtype.element_ty)
         tl.store(values_ptr + b * values_stride_b + values_at, dots, (slots < last)[:, None] & (t < T)[None, :])
 
 

@@ -60,6 +60,8 @@ def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[in
             wanted = sparse.edge_and_node_dot(x64, k64, index, 2, lengths)
             for found in ((edges, nodes), (products.edge_dot(x, k, index, 2, lengths), products.node_dot(x, k, 1, lengths).squeeze(-1))):
                 assert all(close(*pair, torch.promote_types(dtype, torch.float32)) for pair in zip(found, wanted, strict=True)), (C, T)
+            as_asked = products.edge_and_node_dot(x, k, index, 2, lengths, dtype)
+            assert all(torch.equal(found, made.to(dtype)) for found, made in zip(as_asked, (edges, nodes), strict=True)), (C, T)
 
 
 @pytest.mark.slow

@@ -128,6 +128,10 @@ def test_what_stands_beyond_a_walk_and_at_edges_that_do_not_exist_is_never_used(
     dots = products.edge_dot(x.to(DEVICE), x.to(DEVICE), index, 2, on_device).cpu()
     assert (dots[~exists] == 0).all()
     assert dots.isfinite().all()
+    half = x.to(DEVICE, torch.bfloat16)
+    as_asked, as_made = (products.edge_and_node_dot(half, half, index, 2, on_device, dtype) for dtype in (torch.bfloat16, None))
+    for found, made in zip(as_asked, as_made, strict=True):
+        torch.testing.assert_close(found, made.bfloat16(), atol=0, rtol=2**-7)  # Triton's interpreter cuts off where a GPU rounds
 
 
 def test_not_a_number_and_infinity_pass_along_edges_of_weight_zero():

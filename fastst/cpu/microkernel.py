@@ -59,6 +59,9 @@ class _Elements:
 
     def load(self, pointer: Any, mask: Any) -> Any:
         """A vector of computing type; lanes outside the mask are 0 and not read."""
+        return self.widen(self.load_stored(pointer, mask))
+
+    def load_stored(self, pointer: Any, mask: Any) -> Any:
         b, stored = self.builder, ir.VectorType(self.stored, self.lanes)
         address = b.bitcast(pointer, stored.as_pointer())
         if mask is None:
@@ -71,54 +74,78 @@ class _Elements:
                 fnty=ir.FunctionType(stored, [stored.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), stored]),
             )
             value = b.call(function, [address, _I32(self.bytes), mask, zero])
-        return self._widen(value)
+        return value
+
+    def load_half(self, pointer: Any, half: int) -> Any:
+        """Of two vectors of bfloat16 that lie side by side those at even places, or with `half` 1 those at odd ones. Its bits are the upper half of a
+        float32's, so that it takes one instruction."""
+        b, numbers = self.builder, ir.VectorType(_I32, self.lanes)
+        both = b.load(b.bitcast(pointer, numbers.as_pointer()))
+        both.align = self.bytes
+        bits = b.and_(both, self._constant(0xFFFF0000)) if half else b.shl(both, self._constant(16))
+        return b.bitcast(bits, self.vector)
+
+    def load_channels(self, pointer: Any, vectors: int) -> list[Any]:
+        """So many vectors, an even number; of bfloat16 each pair as its halves."""
+        b = self.builder
+        if self.dtype == types.int16:
+            return [self.load_half(b.gep(pointer, [_I64(v // 2 * 2 * self.lanes)]), v % 2) for v in range(vectors)]
+        return [self.load(b.gep(pointer, [_I64(v * self.lanes)]), None) for v in range(vectors)]
 
     def store(self, value: Any, pointer: Any, mask: Any, stream: bool = False) -> None:
         """`stream`: past the caches, to a place that is a multiple of the vector's size."""
-        b, stored = self.builder, ir.VectorType(self.stored, self.lanes)
-        value, address = self._narrow(value), b.bitcast(pointer, stored.as_pointer())
+        self.store_stored(self.narrow(value), pointer, mask, stream)
+
+    def store_stored(self, value: Any, pointer: Any, mask: Any, stream: bool = False) -> None:
+        b, lanes = self.builder, value.type.count
+        address = b.bitcast(pointer, value.type.as_pointer())
         if mask is None:
             stored_ = b.store(value, address)
-            stored_.align = self.lanes * self.bytes if stream else self.bytes
+            stored_.align = lanes * self.bytes if stream else self.bytes
             if stream:
                 stored_.set_metadata("nontemporal", b.module.add_metadata([_I32(1)]))
             return
         function = b.module.declare_intrinsic(
-            f"llvm.masked.store.v{self.lanes}{self._suffix()}.p0",
-            fnty=ir.FunctionType(ir.VoidType(), [stored, stored.as_pointer(), _I32, ir.VectorType(_I1, self.lanes)]),
+            f"llvm.masked.store.v{lanes}{self._suffix()}.p0",
+            fnty=ir.FunctionType(ir.VoidType(), [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, lanes)]),
         )
         b.call(function, [value, address, _I32(self.bytes), mask])
 
-    def mask(self, count: Any) -> Any:
-        """The first `count` lanes."""
-        b, numbers = self.builder, ir.VectorType(_I32, self.lanes)
+    def mask(self, count: Any, lanes: int = 0) -> Any:
+        """The first `count` of the lanes of a vector."""
+        lanes = lanes or self.lanes
+        b, numbers = self.builder, ir.VectorType(_I32, lanes)
         undefined = ir.Constant(numbers, ir.Undefined)
         first = b.insert_element(undefined, b.trunc(count, _I32), _I32(0))
-        counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * self.lanes))
-        return b.icmp_signed("<", ir.Constant(numbers, list(range(self.lanes))), counts)
+        counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * lanes))
+        return b.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), counts)
 
     def full(self, count: Any, vectors: int) -> Any:
         """Whether `count` channels fill so many vectors."""
         return self.builder.icmp_signed(">=", count, _I64(vectors * self.lanes))
 
-    def store_channels(self, vectors: list[Any], pointer: Any, count: Any, stream: Any) -> None:
-        """The first `count` channels of some vectors; past the caches where the bit `stream` is set and the channels fill them."""
-        b, places = self.builder, [_I64(v * self.lanes) for v in range(len(vectors))]
-        with b.if_else(self.full(count, len(vectors))) as (full, part):
+    def store_channels(self, vectors: list[Any], pointer: Any, count: Any, stream: Any, halves: bool) -> None:
+        """The first `count` channels of some vectors, with `halves` pairs as of `load_channels`; past the caches where the bit `stream` is set and
+        the channels fill them."""
+        b, full_ = self.builder, self.full(count, len(vectors))
+        stored = [self._join(*pair) for pair in zip(vectors[::2], vectors[1::2], strict=True)] if halves else [*map(self.narrow, vectors)]
+        lanes = stored[0].type.count
+        places = [_I64(v * lanes) for v in range(len(stored))]
+        with b.if_else(full_) as (full, part):
             with full, b.if_else(stream) as branches:
                 for branch, past_caches in zip(branches, (True, False), strict=True):
                     with branch:
-                        for vector, at in zip(vectors, places, strict=True):
-                            self.store(vector, b.gep(pointer, [at]), None, past_caches)
+                        for vector, at in zip(stored, places, strict=True):
+                            self.store_stored(vector, b.gep(pointer, [at]), None, past_caches)
             with part:
-                for vector, at in zip(vectors, places, strict=True):
-                    self.store(vector, b.gep(pointer, [at]), self.mask(b.sub(count, at)))
+                for vector, at in zip(stored, places, strict=True):
+                    self.store_stored(vector, b.gep(pointer, [at]), self.mask(b.sub(count, at), lanes))
 
     def _suffix(self) -> str:
         names: dict[Any, str] = {types.int16: "i16", types.uint16: "f16", types.float64: "f64"}
         return names.get(self.dtype, "f32")
 
-    def _widen(self, value: Any) -> Any:
+    def widen(self, value: Any) -> Any:
         b = self.builder
         if self.dtype == types.uint16:
             return b.fpext(value, self.vector)
@@ -127,24 +154,32 @@ class _Elements:
             return b.bitcast(b.shl(b.zext(value, numbers), ir.Constant(numbers, [16] * self.lanes)), self.vector)
         return value
 
-    def _narrow(self, value: Any) -> Any:
+    def narrow(self, value: Any) -> Any:
         """Rounds to nearest, ties to even."""
         b = self.builder
         if self.dtype == types.uint16:
             return b.fptrunc(value, ir.VectorType(self.stored, self.lanes))
         if self.dtype == types.int16:
-            numbers = ir.VectorType(_I32, self.lanes)
-
-            def constant(number: int) -> ir.Constant:
-                return ir.Constant(numbers, [number] * self.lanes)
-
-            bits = b.bitcast(value, numbers)
-            odd = b.and_(b.lshr(bits, constant(16)), constant(1))
-            rounded = b.lshr(b.add(b.add(bits, constant(0x7FFF)), odd), constant(16))
-            quiet_nan = b.or_(b.lshr(bits, constant(16)), constant(0x40))
-            rounded = b.select(b.fcmp_unordered("uno", value, value), quiet_nan, rounded)
-            return b.trunc(rounded, ir.VectorType(_I16, self.lanes))
+            upper = b.lshr(self._bfloat16(value), self._constant(16))
+            return b.trunc(upper, ir.VectorType(_I16, self.lanes))
         return value
+
+    def _join(self, even: Any, odd: Any) -> Any:
+        """The vector of bfloat16 with these numbers at even and at odd places."""
+        b = self.builder
+        both = b.or_(b.lshr(self._bfloat16(even), self._constant(16)), b.and_(self._bfloat16(odd), self._constant(0xFFFF0000)))
+        return b.bitcast(both, ir.VectorType(_I16, 2 * self.lanes))
+
+    def _bfloat16(self, value: Any) -> Any:
+        """Of every float32 bits of which the upper half are its bfloat16; the lower half is anything."""
+        b = self.builder
+        bits = b.bitcast(value, ir.VectorType(_I32, self.lanes))
+        odd = b.and_(b.lshr(bits, self._constant(16)), self._constant(1))
+        rounded = b.add(b.add(bits, self._constant(0x7FFF)), odd)
+        return b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, self._constant(0x400000)), rounded)
+
+    def _constant(self, number: int) -> ir.Constant:
+        return ir.Constant(ir.VectorType(_I32, self.lanes), [number] * self.lanes)
 
 
 def _data(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
@@ -206,10 +241,10 @@ MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 b
 
 
 @intrinsic
-def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint, frame, ahead, y, y_at, y_frame, frames, count, stream):
+def run_sums(typingctx, width, kind, x, values, values_at, rows, slots, bounds, joint, frame, ahead, y, y_at, y_frame, frames, count, stream):
     """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
-    x is an address (see `address`) of elements of the values' type; values are packed (see `pack_frames`): nothing is masked. The runs of
+    x is an address (see `address`) of elements of type `kind`; values are packed (see `pack_frames`): nothing is masked. The runs of
     n = RUNS[g] slots are `bounds[joint · G + g]` up to the next bound. A row of x is loaded once for all frames and slots of a run that need it.
     Writes the first `frames` of four frames, and the first `count` channels of MOST_VECTORS vectors of 64 bytes or of VECTORS narrower ones; past
     the caches if `stream` is 1. The four rows of x from `ahead` on are fetched.
@@ -217,13 +252,13 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
     W = width.count
 
     def codegen(context, b, signature, args):
-        e, o = _Elements(b, values.dtype, W), _Elements(b, y.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "values"), (4, "rows"), (5, "slots"), (6, "bounds"), (10, "y"))}
-        x0, v0, frame_ = b.inttoptr(args[1], e.compute.as_pointer()), b.gep(data["values"], [args[3]]), args[8]
-        bound = b.gep(data["bounds"], [b.mul(args[7], _I64(len(RUNS)))])
-        y_at, y_frame, frames_, count_ = args[11:15]
+        e, o, halves = _Elements(b, kind, W), _Elements(b, y.dtype, W), kind == types.int16
+        data = {n: _data(context, b, signature, args, i) for i, n in ((3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (11, "y"))}
+        x0, v0, frame_ = b.inttoptr(args[2], e.stored.as_pointer()), b.gep(data["values"], [args[4]]), args[9]
+        bound = b.gep(data["bounds"], [b.mul(args[8], _I64(len(RUNS)))])
+        y_at, y_frame, frames_, count_ = args[12:16]
         y_rows = [b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [b.add(y_at, b.mul(y_frame, _I64(f)))]) for f in range(FRAMES)]
-        stream_ = b.icmp_signed("==", args[15], _I64(1))
+        stream_ = b.icmp_signed("==", args[16], _I64(1))
 
         def sums(vectors):
             def fetch(rows, elements, to_write):
@@ -231,7 +266,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
                     for line in range(0, vectors * e.lanes * elements.bytes, LINE):
                         _prefetch(b, b.gep(row, [_I64(line // elements.bytes)]), to_write)
 
-            fetch([b.gep(x0, [b.add(args[9], b.mul(frame_, _I64(f)))]) for f in range(FRAMES)], e, to_write=False)
+            fetch([b.gep(x0, [b.add(args[10], b.mul(frame_, _I64(f)))]) for f in range(FRAMES)], e, to_write=False)
             with b.if_then(b.not_(stream_)):  # without, the stores at the end wait for memory one after the other
                 fetch(y_rows, o, to_write=True)
             acc, lo = [e.zero()] * (FRAMES * vectors), b.load(bound)
@@ -244,7 +279,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
                     # Row by row: left alone, LLVM loads many rows first and then has no registers for them.
                     acc = _settle(b, acc)
                     here = b.gep(first_row, [b.mul(frame_, _I64(row))])
-                    loaded = [e.load(b.gep(here, [_I64(v * e.lanes)]), None) for v in range(vectors)]
+                    loaded = e.load_channels(here, vectors)
                     for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
                         weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * FRAMES + f)])))
                         for v in range(vectors):
@@ -252,7 +287,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
                 acc, lo = close(acc), hi
             for f in range(FRAMES):
                 with b.if_then(b.icmp_signed("<", _I64(f), frames_)):
-                    o.store_channels(acc[f * vectors : (f + 1) * vectors], y_rows[f], count_, stream_)
+                    o.store_channels(acc[f * vectors : (f + 1) * vectors], y_rows[f], count_, stream_, halves)
 
         if W < 4:
             sums(VECTORS)
@@ -265,7 +300,7 @@ def run_sums(typingctx, width, x, values, values_at, rows, slots, bounds, joint,
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, i, values, i, rows, slots, bounds, i, i, i, y, i, i, i, i, i), codegen
+    return types.void(width, kind, i, values, i, rows, slots, bounds, i, i, i, y, i, i, i, i, i), codegen
 
 
 @intrinsic
@@ -303,7 +338,8 @@ def pack_channels(typingctx, width, source, source_at, target, target_at, count)
                 with branch:
                     for v in range(VECTORS):
                         at = [_I64(v * e.lanes)]
-                        o.store(e.load(b.gep(from_, at), e.mask(b.sub(args[5], at[0])) if masked else None), b.gep(to, at), None)
+                        value = e.load_stored(b.gep(from_, at), e.mask(b.sub(args[5], at[0])) if masked else None)
+                        o.store_stored(value if source.dtype == target.dtype else o.narrow(e.widen(value)), b.gep(to, at), None)
         return context.get_dummy_value()
 
     i = types.int64
@@ -434,52 +470,59 @@ def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_a
 
 
 @intrinsic
-def dot_products(typingctx, width, kind, q, k, out, shift, rows, slots, bounds, joint, frame, channels):
+def dot_products(typingctx, width, kind, out_kind, q, k, out, shift, rows, slots, bounds, joint, frame, channels):
     """out[slots[g, i]][shift + f] = Σ over c of q[f · frame + c] · k[rows[g, i] + f · frame + c] for the groups g of a joint and FRAMES frames f.
 
-    q, k and the elements of out are addresses (see `address`) of numbers of type `kind`; the channels are whole vectors. A group is `dots_at_once`
-    slots, whose results are one vector. In the groups from `bounds[joint · size + size - n]` up to the next bound the first n slots are a run: the
-    offset rises by 1 from each to the next, and a row of k is loaded once for all of them.
+    q and k are addresses (see `address`) of numbers of type `kind`, the elements of out such of `out_kind`; the channels are whole vectors. A group
+    is `dots_at_once` slots, whose results are one vector. In the groups from `bounds[joint · size + size - n]` up to the next bound the first n slots
+    are a run: the offset rises by 1 from each to the next, and a row of k is loaded once for all of them.
 
     Every sum is made in the same order, whatever stands beside it: lane by lane over the channels, then over the lanes in pairs.
     """
     W = width.count
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, kind, W)
-        size, element = dots_at_once(e.lanes), e.compute.as_pointer()
-        out0, rows0, slots0, bounds0 = (_data(context, b, signature, args, i) for i in (4, 6, 7, 8))
-        q0, k0 = (b.inttoptr(args[i], element) for i in (2, 3))
-        bound, frame_ = b.gep(bounds0, [b.mul(args[9], _I64(size))]), args[10]
+        e, o = _Elements(b, kind, W), _Elements(b, out_kind, W)
+        size, element, halves = dots_at_once(e.lanes), e.stored.as_pointer(), (0, 1) if kind == types.int16 else (0,)
+        out0, rows0, slots0, bounds0 = (_data(context, b, signature, args, i) for i in (5, 7, 8, 9))
+        q0, k0 = (b.inttoptr(args[i], element) for i in (3, 4))
+        bound, frame_ = b.gep(bounds0, [b.mul(args[10], _I64(size))]), args[11]
 
         def group(number: Any, run: int) -> None:
             slot = [b.add(b.mul(number, _I64(size)), _I64(i)) for i in range(size)]
             starts = [b.gep(k0, [b.load(b.gep(rows0, [slot[i]]))]) for i in (0, *range(run, size))]
-            outs = [b.gep(b.inttoptr(b.load(b.gep(out0, [b.load(b.gep(slots0, [at]))])), element), [args[5]]) for at in slot]
+            outs = [b.gep(b.inttoptr(b.load(b.gep(out0, [b.load(b.gep(slots0, [at]))])), o.stored.as_pointer()), [args[6]]) for at in slot]
             for place in outs:
                 _prefetch(b, place, to_write=True)
-            c, acc, close = _loop(b, _I64(0), args[11], e.lanes, [e.zero()] * (size * FRAMES))
+            c, acc, close = _loop(b, _I64(0), args[12], e.lanes * len(halves), [e.zero()] * (size * FRAMES))
             # Opaque, for otherwise LLVM makes an address of every row and frame, and has no registers for that many.
             places = [c]
             for _ in range(run + FRAMES - 2):
                 places.append(_opaque(b, b.add(places[-1], frame_)))
-            mine = [e.load(b.gep(q0, [place]), None) for place in places[:FRAMES]]
-            for row, place in enumerate(places):
-                theirs = e.load(b.gep(starts[0], [place]), None)
-                for f in range(max(0, row - run + 1), min(FRAMES, row + 1)):
-                    at = (row - f) * FRAMES + f
-                    acc[at] = e.fma(mine[f], theirs, acc[at])
-            for i, start in enumerate(starts[1:], run):
-                for f in range(FRAMES):
-                    acc[i * FRAMES + f] = e.fma(mine[f], e.load(b.gep(start, [places[f]]), None), acc[i * FRAMES + f])
+            for half in halves:
+                # Of bfloat16 every row is loaded twice: there are no registers for all, and LLVM would keep them in memory of its own.
+                acc = _settle(b, acc) if half else acc
+
+                def load(row: Any, place: Any, half: int = half) -> Any:
+                    return e.load_half(b.gep(row, [place]), half) if len(halves) > 1 else e.load(b.gep(row, [place]), None)
+
+                mine = [load(q0, place) for place in places[:FRAMES]]
+                for row, place in enumerate(places):
+                    theirs = load(starts[0], place)
+                    for f in range(max(0, row - run + 1), min(FRAMES, row + 1)):
+                        at = (row - f) * FRAMES + f
+                        acc[at] = e.fma(mine[f], theirs, acc[at])
+                for i, start in enumerate(starts[1:], run):
+                    for f in range(FRAMES):
+                        acc[i * FRAMES + f] = e.fma(mine[f], load(start, places[f]), acc[i * FRAMES + f])
             acc = close(acc)
             for first in range(0, size * FRAMES, e.lanes):
-                sums = _sum_lanes(b, e, acc[first : first + e.lanes])
+                sums = o.narrow(_sum_lanes(b, e, acc[first : first + e.lanes]))
                 together = min(FRAMES, e.lanes)  # frames of one slot, which stand side by side
                 for lane in range(0, e.lanes, together):
                     i, f = divmod(first + lane, FRAMES)
                     piece = b.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(_I32, together), list(range(lane, lane + together))))
-                    b.store(piece, b.bitcast(b.gep(outs[i], [_I64(f)]), piece.type.as_pointer())).align = e.bytes
+                    b.store(piece, b.bitcast(b.gep(outs[i], [_I64(f)]), piece.type.as_pointer())).align = o.bytes
 
         lo = b.load(bound)
         for run in range(size, 0, -1):
@@ -491,7 +534,7 @@ def dot_products(typingctx, width, kind, q, k, out, shift, rows, slots, bounds, 
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, kind, i, i, out, i, rows, slots, bounds, i, i, i), codegen
+    return types.void(width, kind, out_kind, i, i, out, i, rows, slots, bounds, i, i, i), codegen
 
 
 def dots_at_once(lanes: int) -> int:

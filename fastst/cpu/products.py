@@ -62,16 +62,19 @@ def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths
     return _sum_slots(y, values, index, -1, hops, lengths, diagonal)
 
 
-def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
-    """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists, at least float32."""
-    return _dot_edges(q, k, index) if hops == 0 else _dot_slots(q, k, index, hops, lengths, False)[0]
+def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists; in `dtype` or at least float32."""
+    return _dot_edges(q, k, index, dtype) if hops == 0 else _dot_slots(q, k, index, hops, lengths, dtype, False)[0]
 
 
-def edge_and_node_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`edge_dot` and, at every node, q · k.  # [B, P, T], [B, T, J]"""
+def edge_and_node_dot(
+    q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """`edge_dot` and, at every node, q · k, both in `dtype`.  # [B, P, T], [B, T, J]"""
     if hops == 0:
-        return _dot_edges(q, k, index), node_dot(q, k, 1, lengths).squeeze(-1)
-    return _dot_slots(q, k, index, hops, lengths, True)
+        edges = _dot_edges(q, k, index, dtype)
+        return edges, node_dot(q, k, 1, lengths).squeeze(-1).to(edges.dtype)
+    return _dot_slots(q, k, index, hops, lengths, dtype, True)
 
 
 def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
@@ -96,7 +99,7 @@ def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: in
         values = values.to(compute)
     # A large result has left the caches before anybody reads it, and need not be read into them before it is written.
     stream = int(y.nbytes >= _STREAMED and C * y.itemsize % LINE == 0)
-    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, frame_counts(lengths, B, T), *plan, sign, hops, stream, WIDTH)
+    run_ranges(_sum_tiles, B * -(-T // TILE), x, values, own, y, _packed(x), frame_counts(lengths, B, T), *plan, sign, hops, stream, WIDTH)
     return y
 
 
@@ -112,26 +115,34 @@ def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, neighbour:
     return y
 
 
-def _dot_slots(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, with_nodes: bool) -> tuple[Tensor, Tensor]:
+def _dot_slots(
+    q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None, with_nodes: bool
+) -> tuple[Tensor, Tensor]:
     """The products at the edges; and at the nodes where asked for, which are slots like others here: from each joint to itself, after the edges'."""
     B, T, J, C = q.shape
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    edges, own = empty(B, index.slots.shape[1], T, dtype=dtype), empty(B, T, J if with_nodes else 0, dtype=dtype)
-    lanes = len(WIDTH) * 16 // dtype.itemsize
+    compute = torch.promote_types(q.dtype, torch.float32)
+    made = dtype if dtype in _HALF and compute == torch.float32 else compute
+    edges, own = empty(B, index.slots.shape[1], T, dtype=made), empty(B, T, J if with_nodes else 0, dtype=made)
+    lanes = len(WIDTH) * 16 // compute.itemsize
     channels = -(-C // (VECTORS * lanes)) * VECTORS * lanes  # of a packed row
     plan = plan_of(index.slots, dot_plan, 1, J, with_nodes, dots_at_once(lanes), hops, channels)
-    run_ranges(_dot_tiles, B * -(-T // TILE), q, k, edges, own, frame_counts(lengths, B, T), *plan, channels, hops, WIDTH)
-    return edges, own
+    run_ranges(_dot_tiles, B * -(-T // TILE), q, k, edges, own, _packed(q), frame_counts(lengths, B, T), *plan, channels, hops, WIDTH)
+    return edges.to(dtype or made), own.to(dtype or made)
 
 
-def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
+def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex, dtype: torch.dtype | None) -> Tensor:
     """The products at the edges of an edge list.  # [B, 1, N, C] twice -> [B, E, 1]"""
     B, _, N, C = q.shape
     values = empty(B, len(index.src), 1, dtype=torch.promote_types(q.dtype, torch.float32))
     q, k, order = q.to(values.dtype), k.to(values.dtype), index.dst_order.long()
     k_offset = torch.nn.functional.pad(index.src.long()[order] * C, (0, len(WIDTH) * 4))  # read by whole vectors
     run_ranges(_dot_nodes, B * N, q, k, values, index.dst_ptr, order, k_offset, WIDTH)
-    return values
+    return values.to(dtype or values.dtype)
+
+
+def _packed(x: Tensor) -> Tensor:
+    """Nothing, in the type in which features are packed: of bfloat16, which takes the kernels no instruction more to read, that itself."""
+    return torch.empty(0, dtype=x.dtype if x.dtype == torch.bfloat16 else torch.promote_types(x.dtype, torch.float32))
 
 
 def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
@@ -139,13 +150,13 @@ def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
 
 
 @compile_loops
-def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, stream, width):
+def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, stream, width):
     _, T, J, C = x.shape
     channels = VECTORS * (len(width) * 16 // own.itemsize)  # that are summed at once
     if len(width) == 4 and channels < C:
         channels = MOST_VECTORS * (64 // own.itemsize)
     # Where a frame as it lies in x is what would be packed, only the frames around a walk's ends are.
-    in_place = C % channels == 0 and x.itemsize == own.itemsize
+    in_place = C % channels == 0 and x.itemsize == packed.itemsize
     step, block = (FRAMES, C) if in_place else (TILE, min(_BLOCK // own.itemsize, (C + channels - 1) // channels * channels))
     row = C if in_place else channels  # of a frame as it is packed
     frame, tiles = J * row, (T + TILE - 1) // TILE
@@ -154,8 +165,8 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
     line = LINE // own.itemsize
     group = (((len(slot_place) + len(own_place)) * FRAMES + line - 1) // line | 1) * line
     rows, places = (pieces[0] + reach) * frame + pieces[1] * row, pieces[2] * FRAMES
-    packed_x = np.empty((block + row - 1) // row * piece + LINE // own.itemsize, own.dtype)
-    start = -address(packed_x, 0) % LINE // own.itemsize  # vectors that lie across two lines cost a fourth of the time
+    packed_x = np.empty((block + row - 1) // row * piece + LINE // packed.itemsize, packed.dtype)
+    start = -address(packed_x, 0) % LINE // packed.itemsize  # vectors that lie across two lines cost a fourth of the time
     packed_values = np.empty(TILE // FRAMES * group, own.dtype)
     ahead = (FRAMES + 2 * reach) * frame  # from the first row that four frames need to the first that only the next four do
     for tile in range(first, last):
@@ -180,7 +191,8 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
                             source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
                             run_sums(
-                                width, source, packed_values, f // FRAMES * group, rows, places, bounds, j, frame, ahead + j * row,
+                                width, packed.dtype.type(0), source, packed_values, f // FRAMES * group, rows, places, bounds,
+                                j, frame, ahead + j * row,
                                 y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c, stream,
                             )  # fmt: skip
 
@@ -189,7 +201,7 @@ def _sum_tiles(first, last, x, values, own, y, lengths, offset, slot_place, own_
 def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels, width):
     """The features of some frames from t0 on, block of channels by block; 0 where no frame exists."""
     _, T, J, C = x.shape
-    pair = VECTORS * (len(width) * 16 // packed.itemsize)
+    pair = VECTORS * (len(width) * 16 // max(packed.itemsize, 4))
     for f in range(frames):
         t = t0 + f
         for c in range(0, count, channels):
@@ -236,14 +248,14 @@ def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with
 
 
 @compile_loops
-def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, bounds, channels, reach, width):
+def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slots, bounds, channels, reach, width):
     _, T, J, C = q.shape
-    P, nodes, size = edges.shape[1], own.shape[2], edges.itemsize
+    P, nodes, size = edges.shape[1], own.shape[2], packed.itemsize
     frame, tiles = J * channels, (T + TILE - 1) // TILE
     # Where a frame as it lies in q and k is what would be packed, only the frames around a walk's ends are.
     in_place = channels == C and q.itemsize == size
     step = FRAMES if in_place else TILE
-    packed_q, packed_k = np.empty(step * frame + LINE // size, edges.dtype), np.empty((step + 2 * reach) * frame + LINE // size, edges.dtype)
+    packed_q, packed_k = np.empty(step * frame + LINE // size, packed.dtype), np.empty((step + 2 * reach) * frame + LINE // size, packed.dtype)
     q_start, k_start = -address(packed_q, 0) % LINE // size, -address(packed_k, 0) % LINE // size
     at_ends, at_nodes = np.empty(P * FRAMES, edges.dtype), np.empty(nodes * TILE, edges.dtype)
     inside_places, end_places = np.empty(P + nodes, np.int64), np.empty(P + nodes, np.int64)
@@ -281,8 +293,9 @@ def _dot_tiles(first, last, q, k, edges, own, lengths, offset, rows, slots, boun
                         fetch_rows(q, ((b * T + t + FRAMES) * J + j) * C, J * C, C)
                         fetch_rows(k, ((b * T + t + FRAMES + reach) * J + j) * C, J * C, C)
                     dot_products(
-                        width, edges.dtype.type(0), q_from + j * channels * size, k_from, places, shift, rows, slots, bounds, j, frame, channels
-                    )
+                        width, packed.dtype.type(0), edges.dtype.type(0), q_from + j * channels * size, k_from, places, shift,
+                        rows, slots, bounds, j, frame, channels,
+                    )  # fmt: skip
                 if not inside:
                     count = min(FRAMES, T - t)
                     for s in range(P):

@@ -79,8 +79,9 @@ def _backward(
     graph, product = GraphIndex(slots, bounds), products(backend)
     dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
     if self_weight is None:
-        return dx, product.edge_dot(dy, x, graph, hops, lengths).to(weight.dtype), x.new_empty(0)
-    dweight, dself = product.edge_and_node_dot(dy, x, graph, hops, lengths)
+        return dx, product.edge_dot(dy, x, graph, hops, lengths, weight.dtype), x.new_empty(0)
+    dtype = torch.promote_types(weight.dtype, self_weight.dtype)
+    dweight, dself = product.edge_and_node_dot(dy, x, graph, hops, lengths, dtype)
     return dx, dweight.to(weight.dtype), dself.to(self_weight.dtype)
 
 

@@ -66,24 +66,28 @@ def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths
     return _banded_product(y, shifted, index.src, index.dst, -index.offset, hops, diagonal)
 
 
-def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> Tensor:
-    """values[p, t] = q[t, dst] · k[t + offset, src], 0 where no edge exists: q, k `[B, T, J, D]` -> `[B, P, T]`, at least float32."""
+def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """values[p, t] = q[t, dst] · k[t + offset, src], 0 where no edge exists: q, k `[B, T, J, D]` -> `[B, P, T]`, in `dtype` or at least float32."""
     q, k = mask_frames(q, lengths), mask_frames(k, lengths)
     if q.dtype in HALF:
         q, k = q.float(), k.float()
     B, T, J, D = q.shape
     if hops == 0:
-        return _csr_edge_dot(q, k, index)  # every edge of an edge list exists
+        return _csr_edge_dot(q, k, index).to(dtype or q.dtype)  # every edge of an edge list exists
     queries = q.new_zeros(B, T + hops, J, D)
     queries[:, :T] = q
     blocks = torch.bmm(queries.view(-1, J, D), _windows(k, hops).transpose(1, 2))
     column = (index.dst * (2 * hops + 1) + index.offset + hops) * J + index.src
-    return mask_edges(blocks.view(B, T + hops, J * (2 * hops + 1) * J)[:, :T].index_select(2, column).transpose(1, 2), index.offset, lengths)
+    values = blocks.view(B, T + hops, J * (2 * hops + 1) * J)[:, :T].index_select(2, column).transpose(1, 2)
+    return mask_edges(values, index.offset, lengths).to(dtype or q.dtype)
 
 
-def edge_and_node_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`edge_dot` and, at every node, q · k.  # [B, P, T], [B, T, J]"""
-    return edge_dot(q, k, index, hops, lengths), node_dot(q, k, 1, lengths).squeeze(-1)
+def edge_and_node_dot(
+    q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """`edge_dot` and, at every node, q · k, both in `dtype`.  # [B, P, T], [B, T, J]"""
+    edges, nodes = edge_dot(q, k, index, hops, lengths, dtype), node_dot(q, k, 1, lengths).squeeze(-1)
+    return edges, nodes.to(edges.dtype)
 
 
 def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor:
