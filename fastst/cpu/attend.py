@@ -51,7 +51,7 @@ def attend_backward(
     pieces, blocks = _pieces(B * T * J), _blocks(att)
     datt = x_src.new_zeros(pieces, *att.shape)
     mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
-    given = [v.contiguous() for v in (x_src, x_dst, att, dy, *(_readable(-v) for v in (log_sum, mean)))]
+    given = [v.contiguous() for v in (x_src, x_dst, att, dy, *(_readable(v, blocks[-1]) for v in (log_sum, mean)))]
     frames = frame_counts(lengths, B, T)
     graph = frames, hops, *plan_of(index.slots, neighbour_plan, 1, J)[1:]
     run_ranges(_backward_receivers, pieces, *given, ddst, datt, negative_slope, *graph, *blocks, WIDTH)
@@ -72,9 +72,10 @@ def _blocks(att: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     return blocks, bounds, (0,) * group
 
 
-def _readable(numbers: Tensor) -> Tensor:
-    """In one row, which can be read a vector farther."""
-    return torch.nn.functional.pad(numbers.reshape(-1), (0, len(WIDTH) * 4))
+def _readable(numbers: Tensor, group: tuple[int, ...]) -> Tensor:
+    """In one row, which can be read by whole groups of heads.  # [B, T, J, heads]"""
+    farther = -numbers.shape[-1] % len(group)
+    return torch.nn.functional.pad(numbers.reshape(-1), (0, farther)) if farther else numbers.reshape(-1)
 
 
 @compile_loops
@@ -140,7 +141,7 @@ def _forward(
 
 @compile_loops
 def _backward_receivers(
-    first, last, x_src, x_dst, att, dy, minus_log_sum, minus_mean, ddst, datt, slope,
+    first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, slope,
     lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
 ):  # fmt: skip
     _, T, J, C = x_src.shape
@@ -157,10 +158,10 @@ def _backward_receivers(
             here, part, number = min(G, H - g), g * channels, node * H + g
             row_products(
                 width, group, (0,), x_src, part, rows, count, x_dst, node * C + part, att, part, slope,
-                minus_log_sum, number, (), here, channels, score,
+                log_sum, number, (), here, channels, score,
             )  # fmt: skip
             row_products(
-                width, group, (), x_src, part, rows, count, dy, node * C + part, att, 0, slope, minus_mean, number, (), here, channels, through
+                width, group, (), x_src, part, rows, count, dy, node * C + part, att, 0, slope, mean, number, (), here, channels, through
             )  # fmt: skip
             for i in range((G * count + lanes - 1) // lanes * lanes):
                 through[i] *= exp(score[i])
@@ -173,7 +174,7 @@ def _backward_receivers(
 
 @compile_loops
 def _backward_senders(
-    first, last, x_src, x_dst, att, dy, minus_log_sum, minus_mean, dsrc, slope,
+    first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, slope,
     lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
 ):  # fmt: skip
     _, T, J, C = x_src.shape
@@ -191,10 +192,10 @@ def _backward_senders(
             here, part = min(G, H - g), g * channels
             row_products(
                 width, group, (0,), x_dst, part, rows, count, x_src, node * C + part, att, part, slope,
-                minus_log_sum, g, numbers, here, channels, alpha,
+                log_sum, g, numbers, here, channels, alpha,
             )  # fmt: skip
             row_products(
-                width, group, (), dy, part, rows, count, x_src, node * C + part, att, 0, slope, minus_mean, g, numbers, here, channels, through
+                width, group, (), dy, part, rows, count, x_src, node * C + part, att, 0, slope, mean, g, numbers, here, channels, through
             )  # fmt: skip
             for i in range((G * count + lanes - 1) // lanes * lanes):
                 alpha[i] = exp(alpha[i])

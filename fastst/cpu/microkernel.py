@@ -388,7 +388,12 @@ def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
         e, o = _four_frames(b, source), _four_frames(b, target)
         from_ = b.gep(b.bitcast(_data(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
         to = b.gep(_data(context, b, signature, args, 2), [args[3]])
-        _pack_four(b, e, o, from_, to, args[4], args[5], args[6])
+        mask = b.and_(e.mask(args[5]), b.not_(e.mask(args[4])))
+        with b.if_else(b.and_(b.icmp_signed("<=", args[4], _I64(0)), b.icmp_signed(">=", args[5], _I64(FRAMES)))) as (whole, part):
+            with whole:
+                o.store(e.load(from_, None), to, None)
+            with part:
+                o.store(e.load(from_, mask), to, o.mask(args[6]))
         return context.get_dummy_value()
 
     i = types.int64
@@ -396,23 +401,36 @@ def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
 
 
 @intrinsic
-def pack_tile(typingctx, source, source_at, target, target_at, step, lo, hi, ahead):
+def pack_tile(typingctx, width, source, source_at, target, target_at, step, lo, hi, ahead):
     """target[f // FRAMES · step + f % FRAMES] = source[f] for lo <= f < hi, 0 for the others of TILE frames, in the target's element type; nothing
     else of the source is read. What stands `ahead` elements farther in the source is fetched."""
+    W = width.count
 
     def codegen(context, b, signature, args):
-        e, o = _four_frames(b, source), _four_frames(b, target)
-        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
-        to = b.gep(_data(context, b, signature, args, 2), [args[3]])
+        e, o = _Elements(b, source.dtype, max(W, 2)), _four_frames(b, target)
+        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
+        to, step_, lo_, hi_ = b.gep(_data(context, b, signature, args, 3), [args[4]]), args[5], args[6], args[7]
         for line in range(0, TILE * e.bytes, LINE):
-            _prefetch(b, b.gep(from_, [b.add(args[7], _I64(line // e.bytes))]), to_write=False)
-        f, (at,), close = _loop(b, _I64(0), _I64(TILE), FRAMES, [_I64(0)])
-        _pack_four(b, e, o, b.gep(from_, [f]), b.gep(to, [at]), b.sub(args[5], f), b.sub(args[6], f), None)
-        close([b.add(at, args[4])])
+            _prefetch(b, b.gep(from_, [b.add(args[8], _I64(line // e.bytes))]), to_write=False)
+
+        def pack(masked: bool) -> None:
+            for f in range(0, TILE, e.lanes):
+                mask = b.and_(e.mask(b.sub(hi_, _I64(f))), b.not_(e.mask(b.sub(lo_, _I64(f))))) if masked else None
+                values = e.load(b.gep(from_, [_I64(f)]), mask)
+                for lane in range(0, e.lanes, o.lanes):
+                    four = b.shuffle_vector(values, values, ir.Constant(ir.VectorType(_I32, o.lanes), list(range(lane, lane + o.lanes))))
+                    place = b.gep(to, [b.add(b.mul(step_, _I64((f + lane) // FRAMES)), _I64((f + lane) % FRAMES))])
+                    o.store(four, place, None)
+
+        with b.if_else(b.and_(b.icmp_signed("<=", lo_, _I64(0)), b.icmp_signed(">=", hi_, _I64(TILE)))) as (whole, part):
+            with whole:
+                pack(False)
+            with part:
+                pack(True)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(source, i, target, i, i, i, i, i), codegen
+    return types.void(width, source, i, target, i, i, i, i, i), codegen
 
 
 def _four_frames(b: Any, array: types.Array) -> _Elements:
@@ -420,15 +438,6 @@ def _four_frames(b: Any, array: types.Array) -> _Elements:
     e = _Elements(b, array.dtype, 2 if array.dtype == types.float64 else 1)
     assert e.lanes == FRAMES
     return e
-
-
-def _pack_four(b: Any, e: _Elements, o: _Elements, from_: Any, to: Any, lo: Any, hi: Any, count: Any) -> None:
-    whole = b.and_(b.icmp_signed("<=", lo, _I64(0)), b.icmp_signed(">=", hi, _I64(FRAMES)))
-    with b.if_else(whole) as (full, part):
-        with full:
-            o.store(e.load(from_, None), to, None)
-        with part:
-            o.store(e.load(from_, b.and_(e.mask(hi), b.not_(e.mask(lo)))), to, None if count is None else o.mask(count))
 
 
 @intrinsic
@@ -585,13 +594,13 @@ def float_of(typingctx, bits):
 
 @intrinsic
 def row_products(
-    typingctx, width, group, leaky, x, x_at, rows, count, fixed, fixed_at, att, att_at, slope, start, start_at, start_rows, heads, channels, out
+    typingctx, width, group, leaky, x, x_at, rows, count, fixed, fixed_at, att, att_at, slope, less, less_at, less_rows, heads, channels, out
 ):
     """out[i · G + h] = Σ over c < channels of x[x_at + rows[i] + h · channels + c] · fixed[fixed_at + h · channels + c] for i < count and the
     first `heads` of G heads, G the length of `group`; with `leaky` of length 1 Σ of att[att_at + h · channels + c] · LeakyReLU of the sum of both.
 
-    Added is start[start_at + start_rows[i] + h], or where `start_rows` is () start[start_at + h]; nothing where `start` is (). Vector by vector:
-    `out` is written, and `rows` and `start` are read, up to a vector farther.
+    Less less[less_at + less_rows[i] + h], or where `less_rows` is () less[less_at + h]; nothing where `less` is (). Of `less` whole groups of heads
+    are read, of `rows` whole vectors; whole vectors are written.
     """
     W, G, with_leaky = width.count, group.count, leaky.count == 1
 
@@ -603,12 +612,12 @@ def row_products(
         heads = [b.mul(b.select(b.icmp_signed("<", _I64(h), last), _I64(h), last), channels_) for h in range(G)]
         together = e.lanes // G  # rows whose products are one vector
 
-        def added(i: Any) -> Any:
+        def subtracted(i: Any) -> Any:
             first = b.gep(_data(context, b, signature, args, 12), [args[13]])
             kind, numbers = ir.VectorType(e.compute, G), []
             for r in range(together):
                 from_ = first
-                if not isinstance(start_rows, types.BaseTuple):
+                if not isinstance(less_rows, types.BaseTuple):
                     from_ = b.gep(first, [b.load(b.gep(_data(context, b, signature, args, 14), [b.add(i, _I64(r))]))])
                 numbers.append(b.load(b.bitcast(from_, kind.as_pointer())))
                 numbers[-1].align = e.bytes
@@ -635,13 +644,13 @@ def row_products(
         c, acc, close = _loop(b, whole, channels_, e.lanes, acc)  # at most once: the channels that don't fill a vector
         acc = close(step(c, acc, starts, e.mask(b.sub(channels_, c))))
         sums = _sum_lanes(b, e, acc)
-        sums = sums if isinstance(start, types.BaseTuple) else b.fadd(sums, added(i))
+        sums = sums if isinstance(less, types.BaseTuple) else b.fsub(sums, subtracted(i))
         e.store(sums, b.gep(data["out"], [b.mul(i, _I64(G))]), None)
         close_rows([])
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, group, leaky, x, i, rows, i, fixed, i, att, i, x.dtype, start, i, start_rows, i, i, out), codegen
+    return types.void(width, group, leaky, x, i, rows, i, fixed, i, att, i, x.dtype, less, i, less_rows, i, i, out), codegen
 
 
 def _fold_heads(b: Any, e: _Elements, G: int, values: Any, total: Any, nothing: Any, combine: Any) -> Any:

@@ -12,6 +12,8 @@ exist are left out when they are copied to their places.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -93,7 +95,7 @@ def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: in
     B, T, J, C = x.shape
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
-    own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
+    own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
     plan = plan_of(index.slots, sum_plan, sign, J, diagonal is not None)
     if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
@@ -108,7 +110,7 @@ def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, neighbour:
     B, _, N, C = x.shape
     y = empty(B, 1, N, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
-    own = torch.empty(0, 0, 0, dtype=compute) if diagonal is None else diagonal.to(compute)
+    own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
     order = order.long()
     with_self = () if diagonal is None else (0,)
     run_ranges(_sum_nodes, B * N, x, values.to(compute), own, y, ptr, order, neighbour.long()[order] * C, WIDTH, with_self)
@@ -142,11 +144,21 @@ def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex, dtype: torch.dtype | Non
 
 def _packed(x: Tensor) -> Tensor:
     """Nothing, in the type in which features are packed: of bfloat16, which takes the kernels no instruction more to read, that itself."""
-    return torch.empty(0, dtype=x.dtype if x.dtype == torch.bfloat16 else torch.promote_types(x.dtype, torch.float32))
+    return _nothing(1, x.dtype if x.dtype == torch.bfloat16 else torch.promote_types(x.dtype, torch.float32))
 
 
 def frame_counts(lengths: Tensor | None, B: int, T: int) -> Tensor:
-    return torch.full((B,), T) if lengths is None else lengths.long().clamp(0, T)
+    return _all_frames(B, T) if lengths is None else lengths.long().clamp(0, T)
+
+
+@functools.lru_cache(64)
+def _all_frames(B: int, T: int) -> Tensor:
+    return torch.from_numpy(np.full(B, T, np.int64))
+
+
+@functools.cache
+def _nothing(dimensions: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty((0,) * dimensions, dtype=dtype)
 
 
 @compile_loops
@@ -176,7 +188,7 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
         clear(y, (b * T + t0 + max(0, frames)) * J * C, (b * T + min(t0 + TILE, T)) * J * C)
         if frames <= 0:
             continue
-        _pack_values(packed_values, group, values, own, b, t0, length, offset, slot_place, own_place, sign)
+        _pack_values(packed_values, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
         for c0 in range(0, C, block):
             count = min(block, C - c0)
             for f0 in range(0, frames, step):
@@ -219,7 +231,7 @@ def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels,
 
 
 @compile_loops
-def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, own_place, sign):
+def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
     """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
     _, P, T = values.shape
     for s in range(P):
@@ -227,7 +239,7 @@ def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, 
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
         at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
-        pack_tile(values, at, packed, slot_place[s] * FRAMES, group, lo, hi, _AHEAD * T)
+        pack_tile(width, values, at, packed, slot_place[s] * FRAMES, group, lo, hi, _AHEAD * T)
     for f in range(TILE if len(own_place) > 0 else 0):
         at = f // FRAMES * group + f % FRAMES
         for j in range(len(own_place)):
