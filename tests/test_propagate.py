@@ -113,6 +113,7 @@ def test_compiles_with_a_changing_number_of_frames():
     ("change", "error", "message"),
     [
         ({"x": torch.zeros(2, 5, 17, 4)}, ValueError, r"x must be \[B, T, J, C\] with J = 18 .*got \[2, 5, 17, 4\]"),
+        ({"x": torch.zeros(2, 5, 18, 0)}, ValueError, r"x must have at least one channel, got \[2, 5, 18, 0\]"),
         ({"x": torch.zeros(2, 5, 18, 4, dtype=torch.int64)}, TypeError, "x must be a floating-point tensor, got torch.int64"),
         ({"weight": torch.zeros(2, 71, 5)}, ValueError, r"weight must be \[B, P, T\] with B = 2, P = 72 .*T = 5, got \[2, 71, 5\]"),
         ({"weight": torch.zeros(2, 72, 5, device="meta")}, ValueError, "weight is on meta, but x is on cpu"),

@@ -26,6 +26,8 @@ def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | N
             raise ValueError(f"{name} must be [B, N, C] with N = {graph.num_joints} as in {graph}, got {list(x.shape)}")
     elif x.ndim != 4 or x.shape[2] != graph.num_joints:
         raise ValueError(f"{name} must be [B, T, J, C] with J = {graph.num_joints} as in {graph}, got {list(x.shape)}")
+    if x.shape[-1] == 0:
+        raise ValueError(f"{name} must have at least one channel, got {list(x.shape)}")
     if like is not None and x.shape != like[1].shape:
         raise ValueError(f"{name} must have the shape of {like[0]}, {list(like[1].shape)}, got {list(x.shape)}")
     if like is not None and x.dtype != like[1].dtype:
