@@ -1,238 +1,21 @@
 """Inner loops as LLVM code: vectors of accumulators that stay in registers, which numba's own loops don't reach.
 
-Every builder is driven by the types of its arguments, so that one numba function serves all element types and vector widths and its machine code
-can be cached on disk: elements are float32 or float64, or half precision as the bits of bfloat16 (int16) or float16 (uint16), which are
-widened to float32 in registers; the vector width is the length of a tuple, in units of 16 bytes.
+Every builder is driven by the types of its arguments, so that one numba function serves all element types and vector widths (see
+`fastst.cpu.vectors`; the width is the length of a tuple) and its machine code can be cached on disk.
 
-numba's cache looks at the file of the function that it compiled, not at this one: after a change here, remove `fastst/cpu/__pycache__`.
+numba's cache looks at the file of the function that it compiled, not at these: after a change here, remove `fastst/cpu/__pycache__`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastst.cpu.memory import LINE
-
-_I1, _BYTE, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
-
-
-def native_width() -> tuple[int, ...]:
-    """The widest vectors that this CPU has, as a tuple whose length is their width in units of 16 bytes."""
-    features = llvm.get_host_cpu_features()
-    return (0,) * (4 if features.get("avx512f") else 2 if features.get("avx") else 1)
-
-
-class _Elements:
-    """How one element type is loaded, computed with and stored, for vectors of a width."""
-
-    def __init__(self, builder: Any, dtype: types.Type, width: int) -> None:
-        self.builder, self.dtype = builder, dtype
-        self.compute = ir.DoubleType() if dtype == types.float64 else ir.FloatType()
-        half: dict[Any, Any] = {types.int16: _I16, types.uint16: ir.HalfType()}
-        self.stored = half.get(dtype, self.compute)
-        self.lanes = width * (2 if dtype == types.float64 else 4)
-        self.vector = ir.VectorType(self.compute, self.lanes)
-        sizes: dict[Any, int] = {types.float64: 8, types.float32: 4}
-        self.bytes = sizes.get(dtype, 2)
-
-    def zero(self) -> ir.Constant:
-        return ir.Constant(self.vector, [0.0] * self.lanes)
-
-    def splat(self, scalar: Any) -> Any:
-        b, undefined = self.builder, ir.Constant(self.vector, ir.Undefined)
-        first = b.insert_element(undefined, scalar, _I32(0))
-        return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes))
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        name = f"llvm.fma.v{self.lanes}{'f64' if self.bytes == 8 else 'f32'}"
-        function = self.builder.module.declare_intrinsic(name, fnty=ir.FunctionType(self.vector, [self.vector] * 3))
-        return self.builder.call(function, [a, b, c])
-
-    def leaky(self, value: Any, slope: Any) -> Any:
-        """LeakyReLU."""
-        return self.builder.select(self.builder.fcmp_ordered(">", value, self.zero()), value, self.builder.fmul(value, slope))
-
-    def load(self, pointer: Any, mask: Any) -> Any:
-        """A vector of computing type; lanes outside the mask are 0 and not read."""
-        return self.widen(self.load_stored(pointer, mask))
-
-    def load_stored(self, pointer: Any, mask: Any) -> Any:
-        b, stored = self.builder, ir.VectorType(self.stored, self.lanes)
-        address = b.bitcast(pointer, stored.as_pointer())
-        if mask is None:
-            value = b.load(address)
-            value.align = self.bytes
-        else:
-            zero = ir.Constant(stored, [0.0 if isinstance(self.stored, (ir.FloatType, ir.DoubleType, ir.HalfType)) else 0] * self.lanes)
-            function = b.module.declare_intrinsic(
-                f"llvm.masked.load.v{self.lanes}{self._suffix()}.p0",
-                fnty=ir.FunctionType(stored, [stored.as_pointer(), _I32, ir.VectorType(_I1, self.lanes), stored]),
-            )
-            value = b.call(function, [address, _I32(self.bytes), mask, zero])
-        return value
-
-    def load_half(self, pointer: Any, half: int) -> Any:
-        """Of two vectors of bfloat16 that lie side by side those at even places, or with `half` 1 those at odd ones. Its bits are the upper half of a
-        float32's, so that it takes one instruction."""
-        b, numbers = self.builder, ir.VectorType(_I32, self.lanes)
-        both = b.load(b.bitcast(pointer, numbers.as_pointer()))
-        both.align = self.bytes
-        bits = b.and_(both, self._constant(0xFFFF0000)) if half else b.shl(both, self._constant(16))
-        return b.bitcast(bits, self.vector)
-
-    def load_channels(self, pointer: Any, vectors: int) -> list[Any]:
-        """So many vectors, an even number; of bfloat16 each pair as its halves."""
-        b = self.builder
-        if self.dtype == types.int16:
-            return [self.load_half(b.gep(pointer, [_I64(v // 2 * 2 * self.lanes)]), v % 2) for v in range(vectors)]
-        return [self.load(b.gep(pointer, [_I64(v * self.lanes)]), None) for v in range(vectors)]
-
-    def store(self, value: Any, pointer: Any, mask: Any, stream: bool = False) -> None:
-        """`stream`: past the caches, to a place that is a multiple of the vector's size."""
-        self.store_stored(self.narrow(value), pointer, mask, stream)
-
-    def store_stored(self, value: Any, pointer: Any, mask: Any, stream: bool = False) -> None:
-        b, lanes = self.builder, value.type.count
-        address = b.bitcast(pointer, value.type.as_pointer())
-        if mask is None:
-            stored_ = b.store(value, address)
-            stored_.align = lanes * self.bytes if stream else self.bytes
-            if stream:
-                stored_.set_metadata("nontemporal", b.module.add_metadata([_I32(1)]))
-            return
-        function = b.module.declare_intrinsic(
-            f"llvm.masked.store.v{lanes}{self._suffix()}.p0",
-            fnty=ir.FunctionType(ir.VoidType(), [value.type, value.type.as_pointer(), _I32, ir.VectorType(_I1, lanes)]),
-        )
-        b.call(function, [value, address, _I32(self.bytes), mask])
-
-    def mask(self, count: Any, lanes: int = 0) -> Any:
-        """The first `count` of the lanes of a vector."""
-        lanes = lanes or self.lanes
-        b, numbers = self.builder, ir.VectorType(_I32, lanes)
-        undefined = ir.Constant(numbers, ir.Undefined)
-        first = b.insert_element(undefined, b.trunc(count, _I32), _I32(0))
-        counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * lanes))
-        return b.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), counts)
-
-    def full(self, count: Any, vectors: int) -> Any:
-        """Whether `count` channels fill so many vectors."""
-        return self.builder.icmp_signed(">=", count, _I64(vectors * self.lanes))
-
-    def store_channels(self, vectors: list[Any], pointer: Any, count: Any, stream: Any, halves: bool) -> None:
-        """The first `count` channels of some vectors, with `halves` pairs as of `load_channels`; past the caches where the bit `stream` is set and
-        the channels fill them."""
-        b, full_ = self.builder, self.full(count, len(vectors))
-        stored = [self._join(*pair) for pair in zip(vectors[::2], vectors[1::2], strict=True)] if halves else [*map(self.narrow, vectors)]
-        lanes = stored[0].type.count
-        places = [_I64(v * lanes) for v in range(len(stored))]
-        with b.if_else(full_) as (full, part):
-            with full, b.if_else(stream) as branches:
-                for branch, past_caches in zip(branches, (True, False), strict=True):
-                    with branch:
-                        for vector, at in zip(stored, places, strict=True):
-                            self.store_stored(vector, b.gep(pointer, [at]), None, past_caches)
-            with part:
-                for vector, at in zip(stored, places, strict=True):
-                    self.store_stored(vector, b.gep(pointer, [at]), self.mask(b.sub(count, at), lanes))
-
-    def _suffix(self) -> str:
-        names: dict[Any, str] = {types.int16: "i16", types.uint16: "f16", types.float64: "f64"}
-        return names.get(self.dtype, "f32")
-
-    def widen(self, value: Any) -> Any:
-        b = self.builder
-        if self.dtype == types.uint16:
-            return b.fpext(value, self.vector)
-        if self.dtype == types.int16:
-            numbers = ir.VectorType(_I32, self.lanes)
-            return b.bitcast(b.shl(b.zext(value, numbers), ir.Constant(numbers, [16] * self.lanes)), self.vector)
-        return value
-
-    def narrow(self, value: Any) -> Any:
-        """Rounds to nearest, ties to even."""
-        b = self.builder
-        if self.dtype == types.uint16:
-            return b.fptrunc(value, ir.VectorType(self.stored, self.lanes))
-        if self.dtype == types.int16:
-            upper = b.lshr(self._bfloat16(value), self._constant(16))
-            return b.trunc(upper, ir.VectorType(_I16, self.lanes))
-        return value
-
-    def _join(self, even: Any, odd: Any) -> Any:
-        """The vector of bfloat16 with these numbers at even and at odd places."""
-        b = self.builder
-        both = b.or_(b.lshr(self._bfloat16(even), self._constant(16)), b.and_(self._bfloat16(odd), self._constant(0xFFFF0000)))
-        return b.bitcast(both, ir.VectorType(_I16, 2 * self.lanes))
-
-    def _bfloat16(self, value: Any) -> Any:
-        """Of every float32 bits of which the upper half are its bfloat16; the lower half is anything."""
-        b = self.builder
-        bits = b.bitcast(value, ir.VectorType(_I32, self.lanes))
-        odd = b.and_(b.lshr(bits, self._constant(16)), self._constant(1))
-        rounded = b.add(b.add(bits, self._constant(0x7FFF)), odd)
-        return b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, self._constant(0x400000)), rounded)
-
-    def _constant(self, number: int) -> ir.Constant:
-        return ir.Constant(ir.VectorType(_I32, self.lanes), [number] * self.lanes)
-
-
-def _data(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
-    """The address of an array argument's first element."""
-    return context.make_array(signature.args[number])(context, builder, args[number]).data
-
-
-def _prefetch(builder: Any, pointer: Any, to_write: bool) -> None:
-    """Has the line of memory at an address fetched into the first-level cache. An address that isn't one does no harm."""
-    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32])
-    function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
-    builder.call(function, [builder.bitcast(pointer, _BYTE.as_pointer()), _I32(int(to_write)), _I32(3), _I32(1)])
-
-
-def _opaque(builder: Any, number: Any) -> Any:
-    """The same number, of which the compiler knows nothing."""
-    return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], False)
-
-
-def _settle(builder: Any, vectors: list[Any]) -> list[Any]:
-    """The same vectors, to be in registers here, and before all that the code does to memory from here on; no instruction."""
-    kind = vectors[0].type
-    register = "w" if "aarch64" in llvm.get_process_triple() else "v"
-    constraints = ",".join([f"={register}"] * len(vectors) + [str(i) for i in range(len(vectors))] + ["~{memory}"])
-    settled = builder.asm(ir.FunctionType(ir.LiteralStructType([kind] * len(vectors)), [kind] * len(vectors)), "", constraints, vectors, True)
-    return [builder.extract_value(settled, i) for i in range(len(vectors))]
-
-
-def _loop(builder: Any, lo: Any, hi: Any, step: int, initial: list[Any]) -> tuple[Any, list[Any], Any]:
-    """Opens a loop over [lo, hi) that carries values: returns the counter, the values, and `close(next values)`, which leaves the builder behind
-    the loop and returns the values at its end."""
-    b, entry = builder, builder.block
-    head, body, done = (b.append_basic_block(name) for name in ("head", "body", "done"))
-    b.branch(head)
-    b.position_at_end(head)
-    counter = b.phi(_I64)
-    counter.add_incoming(lo, entry)
-    carried = [b.phi(value.type) for value in initial]
-    for phi, value in zip(carried, initial, strict=True):
-        phi.add_incoming(value, entry)
-    b.cbranch(b.icmp_signed("<", counter, hi), body, done)
-    b.position_at_end(body)
-
-    def close(following: list[Any]) -> list[Any]:
-        for phi, value in zip(carried, following, strict=True):
-            phi.add_incoming(value, b.block)
-        counter.add_incoming(b.add(counter, _I64(step)), b.block)
-        b.branch(head)
-        b.position_at_end(done)
-        return list(carried)
-
-    return counter, list(carried), close
-
+from fastst.cpu.vectors import BYTE, I1, I32, I64, Elements, data_of, loop, opaque, prefetch, settle, sum_lanes
 
 FRAMES, TILE = 4, 32  # frames that `run_sums` makes at once, and those that share one packed piece of memory
 RUNS = (7, 5, 3, 1)  # how many slots in a row, of one pair of joints and of offsets that follow one another, `run_sums` has code for
@@ -244,7 +27,7 @@ MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 b
 def run_sums(typingctx, width, kind, x, values, values_at, rows, slots, bounds, joint, frame, ahead, y, y_at, y_frame, frames, count, stream):
     """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
-    x is an address (see `address`) of elements of type `kind`; values are packed (see `pack_frames`): nothing is masked. The runs of
+    x is an address (see `address`) of elements of type `kind`; values are packed (see `pack_tile`): nothing is masked. The runs of
     n = RUNS[g] slots are `bounds[joint · G + g]` up to the next bound. A row of x is loaded once for all frames and slots of a run that need it.
     Writes the first `frames` of four frames, and the first `count` channels of MOST_VECTORS vectors of 64 bytes or of VECTORS narrower ones; past
     the caches if `stream` is 1. The four rows of x from `ahead` on are fetched.
@@ -252,47 +35,47 @@ def run_sums(typingctx, width, kind, x, values, values_at, rows, slots, bounds, 
     W = width.count
 
     def codegen(context, b, signature, args):
-        e, o, halves = _Elements(b, kind, W), _Elements(b, y.dtype, W), kind == types.int16
-        data = {n: _data(context, b, signature, args, i) for i, n in ((3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (11, "y"))}
+        e, o, halves = Elements(b, kind, W), Elements(b, y.dtype, W), kind == types.int16
+        data = {n: data_of(context, b, signature, args, i) for i, n in ((3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (11, "y"))}
         x0, v0, frame_ = b.inttoptr(args[2], e.stored.as_pointer()), b.gep(data["values"], [args[4]]), args[9]
-        bound = b.gep(data["bounds"], [b.mul(args[8], _I64(len(RUNS)))])
+        bound = b.gep(data["bounds"], [b.mul(args[8], I64(len(RUNS)))])
         y_at, y_frame, frames_, count_ = args[12:16]
-        y_rows = [b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [b.add(y_at, b.mul(y_frame, _I64(f)))]) for f in range(FRAMES)]
-        stream_ = b.icmp_signed("==", args[16], _I64(1))
+        y_rows = [b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [b.add(y_at, b.mul(y_frame, I64(f)))]) for f in range(FRAMES)]
+        stream_ = b.icmp_signed("==", args[16], I64(1))
 
         def sums(vectors):
             def fetch(rows, elements, to_write):
                 for row in rows:
                     for line in range(0, vectors * e.lanes * elements.bytes, LINE):
-                        _prefetch(b, b.gep(row, [_I64(line // elements.bytes)]), to_write)
+                        prefetch(b, b.gep(row, [I64(line // elements.bytes)]), to_write)
 
-            fetch([b.gep(x0, [b.add(args[10], b.mul(frame_, _I64(f)))]) for f in range(FRAMES)], e, to_write=False)
+            fetch([b.gep(x0, [b.add(args[10], b.mul(frame_, I64(f)))]) for f in range(FRAMES)], e, to_write=False)
             with b.if_then(b.not_(stream_)):  # without, the stores at the end wait for memory one after the other
                 fetch(y_rows, o, to_write=True)
             acc, lo = [e.zero()] * (FRAMES * vectors), b.load(bound)
             for group, length in enumerate(RUNS):
-                hi = b.load(b.gep(bound, [_I64(group + 1)]))
-                r, acc, close = _loop(b, lo, hi, 1, acc)
+                hi = b.load(b.gep(bound, [I64(group + 1)]))
+                r, acc, close = loop(b, lo, hi, 1, acc)
                 first_row = b.gep(x0, [b.load(b.gep(data["rows"], [r]))])
                 weights = b.gep(v0, [b.load(b.gep(data["slots"], [r]))])
                 for row in range(length + FRAMES - 1):
                     # Row by row: left alone, LLVM loads many rows first and then has no registers for them.
-                    acc = _settle(b, acc)
-                    here = b.gep(first_row, [b.mul(frame_, _I64(row))])
+                    acc = settle(b, acc)
+                    here = b.gep(first_row, [b.mul(frame_, I64(row))])
                     loaded = e.load_channels(here, vectors)
                     for f in range(max(0, row - length + 1), min(FRAMES, row + 1)):
-                        weight = e.splat(b.load(b.gep(weights, [_I64((row - f) * FRAMES + f)])))
+                        weight = e.splat(b.load(b.gep(weights, [I64((row - f) * FRAMES + f)])))
                         for v in range(vectors):
                             acc[f * vectors + v] = e.fma(weight, loaded[v], acc[f * vectors + v])
                 acc, lo = close(acc), hi
             for f in range(FRAMES):
-                with b.if_then(b.icmp_signed("<", _I64(f), frames_)):
+                with b.if_then(b.icmp_signed("<", I64(f), frames_)):
                     o.store_channels(acc[f * vectors : (f + 1) * vectors], y_rows[f], count_, stream_, halves)
 
         if W < 4:
             sums(VECTORS)
             return context.get_dummy_value()
-        with b.if_else(b.icmp_signed("<=", count_, _I64(VECTORS * e.lanes))) as (few, many):
+        with b.if_else(b.icmp_signed("<=", count_, I64(VECTORS * e.lanes))) as (few, many):
             with few:
                 sums(VECTORS)
             with many:
@@ -308,7 +91,7 @@ def address(typingctx, target, at):
     """The address of an element of an array."""
 
     def codegen(context, b, signature, args):
-        return b.ptrtoint(b.gep(_data(context, b, signature, args, 0), [args[1]]), _I64)
+        return b.ptrtoint(b.gep(data_of(context, b, signature, args, 0), [args[1]]), I64)
 
     return types.int64(target, types.int64), codegen
 
@@ -319,7 +102,7 @@ def lanes_of(typingctx, width, array):
     lanes = width.count * (2 if array.dtype == types.float64 else 4)
 
     def codegen(context, b, signature, args):
-        return _I64(lanes)
+        return I64(lanes)
 
     return types.int64(width, array), codegen
 
@@ -330,14 +113,14 @@ def pack_channels(typingctx, width, source, source_at, target, target_at, count)
     W = width.count
 
     def codegen(context, b, signature, args):
-        e, o = _Elements(b, source.dtype, W), _Elements(b, target.dtype, W)
-        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
-        to = b.gep(_data(context, b, signature, args, 3), [args[4]])
+        e, o = Elements(b, source.dtype, W), Elements(b, target.dtype, W)
+        from_ = b.gep(b.bitcast(data_of(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
+        to = b.gep(data_of(context, b, signature, args, 3), [args[4]])
         with b.if_else(e.full(args[5], VECTORS)) as (full, part):
             for branch, masked in ((full, False), (part, True)):
                 with branch:
                     for v in range(VECTORS):
-                        at = [_I64(v * e.lanes)]
+                        at = [I64(v * e.lanes)]
                         value = e.load_stored(b.gep(from_, at), e.mask(b.sub(args[5], at[0])) if masked else None)
                         o.store_stored(value if source.dtype == target.dtype else o.narrow(e.widen(value)), b.gep(to, at), None)
         return context.get_dummy_value()
@@ -352,10 +135,10 @@ def fetch_rows(typingctx, source, at, stride, count):
 
     def codegen(context, b, signature, args):
         size = context.get_abi_sizeof(context.get_data_type(source.dtype))
-        first = b.gep(_data(context, b, signature, args, 0), [args[1]])
-        c, _, close = _loop(b, _I64(0), args[3], LINE // size, [])
+        first = b.gep(data_of(context, b, signature, args, 0), [args[1]])
+        c, _, close = loop(b, I64(0), args[3], LINE // size, [])
         for f in range(FRAMES):
-            _prefetch(b, b.gep(first, [b.add(c, b.mul(args[2], _I64(f)))]), to_write=False)
+            prefetch(b, b.gep(first, [b.add(c, b.mul(args[2], I64(f)))]), to_write=False)
         close([])
         return context.get_dummy_value()
 
@@ -368,12 +151,12 @@ def clear(typingctx, target, first, last):
     """Zeros from one place of an array's memory up to another. (An assignment to a slice takes numba long to compile.)"""
 
     def codegen(context, b, signature, args):
-        place = b.bitcast(b.gep(_data(context, b, signature, args, 0), [args[1]]), _BYTE.as_pointer())
+        place = b.bitcast(b.gep(data_of(context, b, signature, args, 0), [args[1]]), BYTE.as_pointer())
         size = context.get_abi_sizeof(context.get_data_type(target.dtype))
         count = b.sub(args[2], args[1])
-        count = b.select(b.icmp_signed(">", count, _I64(0)), count, _I64(0))
-        function = b.module.declare_intrinsic("llvm.memset", [_BYTE.as_pointer(), _I64])
-        b.call(function, [place, _BYTE(0), b.mul(count, _I64(size)), _I1(0)])
+        count = b.select(b.icmp_signed(">", count, I64(0)), count, I64(0))
+        function = b.module.declare_intrinsic("llvm.memset", [BYTE.as_pointer(), I64])
+        b.call(function, [place, BYTE(0), b.mul(count, I64(size)), I1(0)])
         return context.get_dummy_value()
 
     return types.void(target, types.int64, types.int64), codegen
@@ -386,10 +169,10 @@ def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
 
     def codegen(context, b, signature, args):
         e, o = _four_frames(b, source), _four_frames(b, target)
-        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
-        to = b.gep(_data(context, b, signature, args, 2), [args[3]])
+        from_ = b.gep(b.bitcast(data_of(context, b, signature, args, 0), e.stored.as_pointer()), [args[1]])
+        to = b.gep(data_of(context, b, signature, args, 2), [args[3]])
         mask = b.and_(e.mask(args[5]), b.not_(e.mask(args[4])))
-        with b.if_else(b.and_(b.icmp_signed("<=", args[4], _I64(0)), b.icmp_signed(">=", args[5], _I64(FRAMES)))) as (whole, part):
+        with b.if_else(b.and_(b.icmp_signed("<=", args[4], I64(0)), b.icmp_signed(">=", args[5], I64(FRAMES)))) as (whole, part):
             with whole:
                 o.store(e.load(from_, None), to, None)
             with part:
@@ -407,22 +190,22 @@ def pack_tile(typingctx, width, source, source_at, target, target_at, step, lo, 
     W = width.count
 
     def codegen(context, b, signature, args):
-        e, o = _Elements(b, source.dtype, max(W, 2)), _four_frames(b, target)
-        from_ = b.gep(b.bitcast(_data(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
-        to, step_, lo_, hi_ = b.gep(_data(context, b, signature, args, 3), [args[4]]), args[5], args[6], args[7]
+        e, o = Elements(b, source.dtype, max(W, 2)), _four_frames(b, target)
+        from_ = b.gep(b.bitcast(data_of(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
+        to, step_, lo_, hi_ = b.gep(data_of(context, b, signature, args, 3), [args[4]]), args[5], args[6], args[7]
         for line in range(0, TILE * e.bytes, LINE):
-            _prefetch(b, b.gep(from_, [b.add(args[8], _I64(line // e.bytes))]), to_write=False)
+            prefetch(b, b.gep(from_, [b.add(args[8], I64(line // e.bytes))]), to_write=False)
 
         def pack(masked: bool) -> None:
             for f in range(0, TILE, e.lanes):
-                mask = b.and_(e.mask(b.sub(hi_, _I64(f))), b.not_(e.mask(b.sub(lo_, _I64(f))))) if masked else None
-                values = e.load(b.gep(from_, [_I64(f)]), mask)
+                mask = b.and_(e.mask(b.sub(hi_, I64(f))), b.not_(e.mask(b.sub(lo_, I64(f))))) if masked else None
+                values = e.load(b.gep(from_, [I64(f)]), mask)
                 for lane in range(0, e.lanes, o.lanes):
-                    four = b.shuffle_vector(values, values, ir.Constant(ir.VectorType(_I32, o.lanes), list(range(lane, lane + o.lanes))))
-                    place = b.gep(to, [b.add(b.mul(step_, _I64((f + lane) // FRAMES)), _I64((f + lane) % FRAMES))])
+                    four = b.shuffle_vector(values, values, ir.Constant(ir.VectorType(I32, o.lanes), list(range(lane, lane + o.lanes))))
+                    place = b.gep(to, [b.add(b.mul(step_, I64((f + lane) // FRAMES)), I64((f + lane) % FRAMES))])
                     o.store(four, place, None)
 
-        with b.if_else(b.and_(b.icmp_signed("<=", lo_, _I64(0)), b.icmp_signed(">=", hi_, _I64(TILE)))) as (whole, part):
+        with b.if_else(b.and_(b.icmp_signed("<=", lo_, I64(0)), b.icmp_signed(">=", hi_, I64(TILE)))) as (whole, part):
             with whole:
                 pack(False)
             with part:
@@ -433,9 +216,9 @@ def pack_tile(typingctx, width, source, source_at, target, target_at, step, lo, 
     return types.void(width, source, i, target, i, i, i, i, i), codegen
 
 
-def _four_frames(b: Any, array: types.Array) -> _Elements:
+def _four_frames(b: Any, array: types.Array) -> Elements:
     """Vectors of FRAMES elements of an array."""
-    e = _Elements(b, array.dtype, 2 if array.dtype == types.float64 else 1)
+    e = Elements(b, array.dtype, 2 if array.dtype == types.float64 else 1)
     assert e.lanes == FRAMES
     return e
 
@@ -447,25 +230,25 @@ def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_a
     W, use_self = width.count, with_self.count == 1
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, x.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((2, "x"), (4, "y"), (6, "values"), (8, "xo"), (9, "vo"))}
+        e = Elements(b, x.dtype, W)
+        data = {n: data_of(context, b, signature, args, i) for i, n in ((2, "x"), (4, "y"), (6, "values"), (8, "xo"), (9, "vo"))}
         x0, y0 = (b.bitcast(data[n], e.stored.as_pointer()) for n in "xy")
         v0, count_ = b.gep(data["values"], [args[7]]), args[13]
 
         def compute(masked: bool) -> None:
-            masks = [e.mask(b.sub(count_, _I64(v * e.lanes))) if masked else None for v in range(VECTORS)]
+            masks = [e.mask(b.sub(count_, I64(v * e.lanes))) if masked else None for v in range(VECTORS)]
 
             def row(at: Any) -> list[Any]:
-                return [e.load(b.gep(x0, [b.add(at, _I64(v * e.lanes))]), masks[v]) for v in range(VECTORS)]
+                return [e.load(b.gep(x0, [b.add(at, I64(v * e.lanes))]), masks[v]) for v in range(VECTORS)]
 
             acc = [e.zero()] * VECTORS
             if use_self:
                 acc = [b.fmul(e.splat(args[12]), mine) for mine in row(args[5])]
-            s, acc, close = _loop(b, args[10], args[11], 1, acc)
+            s, acc, close = loop(b, args[10], args[11], 1, acc)
             weight = e.splat(b.load(b.gep(v0, [b.load(b.gep(data["vo"], [s]))])))
             acc = close([e.fma(weight, *pair) for pair in zip(row(b.add(args[3], b.load(b.gep(data["xo"], [s])))), acc, strict=True)])
             for v in range(VECTORS):
-                e.store(acc[v], b.gep(y0, [b.add(args[5], _I64(v * e.lanes))]), masks[v])
+                e.store(acc[v], b.gep(y0, [b.add(args[5], I64(v * e.lanes))]), masks[v])
 
         with b.if_else(e.full(count_, VECTORS)) as (full, part):
             with full:
@@ -491,26 +274,26 @@ def dot_products(typingctx, width, kind, out_kind, q, k, out, shift, rows, slots
     W = width.count
 
     def codegen(context, b, signature, args):
-        e, o = _Elements(b, kind, W), _Elements(b, out_kind, W)
+        e, o = Elements(b, kind, W), Elements(b, out_kind, W)
         size, element, halves = dots_at_once(e.lanes), e.stored.as_pointer(), (0, 1) if kind == types.int16 else (0,)
-        out0, rows0, slots0, bounds0 = (_data(context, b, signature, args, i) for i in (5, 7, 8, 9))
+        out0, rows0, slots0, bounds0 = (data_of(context, b, signature, args, i) for i in (5, 7, 8, 9))
         q0, k0 = (b.inttoptr(args[i], element) for i in (3, 4))
-        bound, frame_ = b.gep(bounds0, [b.mul(args[10], _I64(size))]), args[11]
+        bound, frame_ = b.gep(bounds0, [b.mul(args[10], I64(size))]), args[11]
 
         def group(number: Any, run: int) -> None:
-            slot = [b.add(b.mul(number, _I64(size)), _I64(i)) for i in range(size)]
+            slot = [b.add(b.mul(number, I64(size)), I64(i)) for i in range(size)]
             starts = [b.gep(k0, [b.load(b.gep(rows0, [slot[i]]))]) for i in (0, *range(run, size))]
             outs = [b.gep(b.inttoptr(b.load(b.gep(out0, [b.load(b.gep(slots0, [at]))])), o.stored.as_pointer()), [args[6]]) for at in slot]
             for place in outs:
-                _prefetch(b, place, to_write=True)
-            c, acc, close = _loop(b, _I64(0), args[12], e.lanes * len(halves), [e.zero()] * (size * FRAMES))
+                prefetch(b, place, to_write=True)
+            c, acc, close = loop(b, I64(0), args[12], e.lanes * len(halves), [e.zero()] * (size * FRAMES))
             # Opaque, for otherwise LLVM makes an address of every row and frame, and has no registers for that many.
             places = [c]
             for _ in range(run + FRAMES - 2):
-                places.append(_opaque(b, b.add(places[-1], frame_)))
+                places.append(opaque(b, b.add(places[-1], frame_)))
             for half in halves:
                 # Of bfloat16 every row is loaded twice: there are no registers for all, and LLVM would keep them in memory of its own.
-                acc = _settle(b, acc) if half else acc
+                acc = settle(b, acc) if half else acc
 
                 def load(row: Any, place: Any, half: int = half) -> Any:
                     return e.load_half(b.gep(row, [place]), half) if len(halves) > 1 else e.load(b.gep(row, [place]), None)
@@ -526,17 +309,17 @@ def dot_products(typingctx, width, kind, out_kind, q, k, out, shift, rows, slots
                         acc[i * FRAMES + f] = e.fma(mine[f], load(start, places[f]), acc[i * FRAMES + f])
             acc = close(acc)
             for first in range(0, size * FRAMES, e.lanes):
-                sums = o.narrow(_sum_lanes(b, e, acc[first : first + e.lanes]))
+                sums = o.narrow(sum_lanes(b, e, acc[first : first + e.lanes]))
                 together = min(FRAMES, e.lanes)  # frames of one slot, which stand side by side
                 for lane in range(0, e.lanes, together):
                     i, f = divmod(first + lane, FRAMES)
-                    piece = b.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(_I32, together), list(range(lane, lane + together))))
-                    b.store(piece, b.bitcast(b.gep(outs[i], [_I64(f)]), piece.type.as_pointer())).align = o.bytes
+                    piece = b.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(I32, together), list(range(lane, lane + together))))
+                    b.store(piece, b.bitcast(b.gep(outs[i], [I64(f)]), piece.type.as_pointer())).align = o.bytes
 
         lo = b.load(bound)
         for run in range(size, 0, -1):
-            hi = b.load(b.gep(bound, [_I64(size - run + 1)]))
-            number, _, close = _loop(b, lo, hi, 1, [])
+            hi = b.load(b.gep(bound, [I64(size - run + 1)]))
+            number, _, close = loop(b, lo, hi, 1, [])
             group(number, run)
             close([])
             lo = hi
@@ -551,33 +334,12 @@ def dots_at_once(lanes: int) -> int:
     return max(1, lanes // FRAMES)
 
 
-def _sum_lanes(b: Any, e: _Elements, vectors: list[Any]) -> Any:
-    """Lane i of the result is the sum of the lanes of vector i; as many vectors as lanes."""
-    pick, half = ir.VectorType(_I32, e.lanes), e.lanes // 2
-    vectors = [vectors[_reversed_bits(i, e.lanes)] for i in range(e.lanes)]
-    while half:
-        # Of a pair of vectors, one half of each is kept where it is, the other comes to its place: both become halves of one.
-        keep = [lane + (e.lanes if lane & half else 0) for lane in range(e.lanes)]
-        move = [(lane ^ half) + (e.lanes if lane & half else 0) for lane in range(e.lanes)]
-        vectors = [
-            b.fadd(b.shuffle_vector(first, second, ir.Constant(pick, keep)), b.shuffle_vector(first, second, ir.Constant(pick, move)))
-            for first, second in zip(vectors[::2], vectors[1::2], strict=True)
-        ]
-        half //= 2
-    return vectors[0]
-
-
-def _reversed_bits(number: int, count: int) -> int:
-    """Of a number below `count`, a power of two."""
-    return sum(((number >> i) & 1) * (count >> (i + 1)) for i in range(count.bit_length() - 1))
-
-
 @intrinsic
 def bits_of(typingctx, number):
     """The bits of a float32, as int32."""
 
     def codegen(context, b, signature, args):
-        return b.bitcast(args[0], _I32)
+        return b.bitcast(args[0], I32)
 
     return types.int32(types.float32), codegen
 
@@ -605,24 +367,24 @@ def row_products(
     W, G, with_leaky = width.count, group.count, leaky.count == 1
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, x.dtype, W)
-        data = {n: _data(context, b, signature, args, i) for i, n in ((3, "x"), (5, "rows"), (7, "fixed"), (9, "att"), (17, "out"))}
+        e = Elements(b, x.dtype, W)
+        data = {n: data_of(context, b, signature, args, i) for i, n in ((3, "x"), (5, "rows"), (7, "fixed"), (9, "att"), (17, "out"))}
         bases = {n: b.gep(data[n], [args[i]]) for n, i in (("x", 4), ("fixed", 8), ("att", 10))}
-        slope_, last, channels_ = e.splat(args[11]), b.sub(args[15], _I64(1)), args[16]
-        heads = [b.mul(b.select(b.icmp_signed("<", _I64(h), last), _I64(h), last), channels_) for h in range(G)]
+        slope_, last, channels_ = e.splat(args[11]), b.sub(args[15], I64(1)), args[16]
+        heads = [b.mul(b.select(b.icmp_signed("<", I64(h), last), I64(h), last), channels_) for h in range(G)]
         together = e.lanes // G  # rows whose products are one vector
 
         def subtracted(i: Any) -> Any:
-            first = b.gep(_data(context, b, signature, args, 12), [args[13]])
+            first = b.gep(data_of(context, b, signature, args, 12), [args[13]])
             kind, numbers = ir.VectorType(e.compute, G), []
             for r in range(together):
                 from_ = first
                 if not isinstance(less_rows, types.BaseTuple):
-                    from_ = b.gep(first, [b.load(b.gep(_data(context, b, signature, args, 14), [b.add(i, _I64(r))]))])
+                    from_ = b.gep(first, [b.load(b.gep(data_of(context, b, signature, args, 14), [b.add(i, I64(r))]))])
                 numbers.append(b.load(b.bitcast(from_, kind.as_pointer())))
                 numbers[-1].align = e.bytes
             while len(numbers) > 1:
-                pick = ir.Constant(ir.VectorType(_I32, 2 * numbers[0].type.count), list(range(2 * numbers[0].type.count)))
+                pick = ir.Constant(ir.VectorType(I32, 2 * numbers[0].type.count), list(range(2 * numbers[0].type.count)))
                 numbers = [b.shuffle_vector(*pair, pick) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
             return numbers[0]
 
@@ -636,16 +398,16 @@ def row_products(
                 following.append(e.fma(factors[h], e.leaky(b.fadd(value, mine[h]), slope_) if with_leaky else value, total))
             return following
 
-        i, _, close_rows = _loop(b, _I64(0), args[6], together, [])
-        starts = [b.gep(bases["x"], [b.load(b.gep(data["rows"], [b.add(i, _I64(r))]))]) for r in range(together)]
-        whole = b.sub(channels_, b.srem(channels_, _I64(e.lanes)))
-        c, acc, close = _loop(b, _I64(0), whole, e.lanes, [e.zero()] * e.lanes)
+        i, _, close_rows = loop(b, I64(0), args[6], together, [])
+        starts = [b.gep(bases["x"], [b.load(b.gep(data["rows"], [b.add(i, I64(r))]))]) for r in range(together)]
+        whole = b.sub(channels_, b.srem(channels_, I64(e.lanes)))
+        c, acc, close = loop(b, I64(0), whole, e.lanes, [e.zero()] * e.lanes)
         acc = close(step(c, acc, starts, None))
-        c, acc, close = _loop(b, whole, channels_, e.lanes, acc)  # at most once: the channels that don't fill a vector
+        c, acc, close = loop(b, whole, channels_, e.lanes, acc)  # at most once: the channels that don't fill a vector
         acc = close(step(c, acc, starts, e.mask(b.sub(channels_, c))))
-        sums = _sum_lanes(b, e, acc)
+        sums = sum_lanes(b, e, acc)
         sums = sums if isinstance(less, types.BaseTuple) else b.fsub(sums, subtracted(i))
-        e.store(sums, b.gep(data["out"], [b.mul(i, _I64(G))]), None)
+        e.store(sums, b.gep(data["out"], [b.mul(i, I64(G))]), None)
         close_rows([])
         return context.get_dummy_value()
 
@@ -653,14 +415,14 @@ def row_products(
     return types.void(width, group, leaky, x, i, rows, i, fixed, i, att, i, x.dtype, less, i, less_rows, i, i, out), codegen
 
 
-def _fold_heads(b: Any, e: _Elements, G: int, values: Any, total: Any, nothing: Any, combine: Any) -> Any:
+def _fold_heads(b: Any, e: Elements, G: int, values: Any, total: Any, nothing: Any, combine: Any) -> Any:
     """Of values[0 … total), which belong to G heads in turn, those of every head combined, in all of its lanes."""
-    i, (acc,), close = _loop(b, _I64(0), total, e.lanes, [nothing])
+    i, (acc,), close = loop(b, I64(0), total, e.lanes, [nothing])
     mask = e.mask(b.sub(total, i))
     (acc,) = close([combine(b.select(mask, e.load(b.gep(values, [i]), mask), nothing), acc)])
     half = e.lanes // 2
     while half >= G:
-        across = ir.Constant(ir.VectorType(_I32, e.lanes), [lane ^ half for lane in range(e.lanes)])
+        across = ir.Constant(ir.VectorType(I32, e.lanes), [lane ^ half for lane in range(e.lanes)])
         acc, half = combine(acc, b.shuffle_vector(acc, acc, across)), half // 2
     return acc
 
@@ -672,15 +434,15 @@ def subtract_largest(typingctx, width, group, values, count, largest):
     W, G = width.count, group.count
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, values.dtype, W)
-        values_, total = _data(context, b, signature, args, 2), b.mul(args[3], _I64(G))
+        e = Elements(b, values.dtype, W)
+        values_, total = data_of(context, b, signature, args, 2), b.mul(args[3], I64(G))
 
         def combine(one: Any, other: Any) -> Any:
             return b.select(b.fcmp_ordered(">", one, other), one, other)
 
         most = _fold_heads(b, e, G, values_, total, e.splat(e.compute(float("-inf"))), combine)
-        e.store(most, _data(context, b, signature, args, 4), None)
-        i, _, close = _loop(b, _I64(0), total, e.lanes, [])
+        e.store(most, data_of(context, b, signature, args, 4), None)
+        i, _, close = loop(b, I64(0), total, e.lanes, [])
         place = b.gep(values_, [i])
         e.store(b.fsub(e.load(place, None), most), place, None)
         close([])
@@ -695,9 +457,9 @@ def sum_heads(typingctx, width, group, values, count, sums):
     W, G = width.count, group.count
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, values.dtype, W)
-        total = b.mul(args[3], _I64(G))
-        e.store(_fold_heads(b, e, G, _data(context, b, signature, args, 2), total, e.zero(), b.fadd), _data(context, b, signature, args, 4), None)
+        e = Elements(b, values.dtype, W)
+        total = b.mul(args[3], I64(G))
+        e.store(_fold_heads(b, e, G, data_of(context, b, signature, args, 2), total, e.zero(), b.fadd), data_of(context, b, signature, args, 4), None)
         return context.get_dummy_value()
 
     return types.void(width, group, values, types.int64, sums), codegen
@@ -708,12 +470,12 @@ def vectors_at_once(width: tuple[int, ...]) -> int:
     return MOST_VECTORS if len(width) == 4 else VECTORS
 
 
-def _over_channels(b: Any, e: _Elements, width: int, c: Any, size: Any, compute: Any) -> None:
+def _over_channels(b: Any, e: Elements, width: int, c: Any, size: Any, compute: Any) -> None:
     """Code for the channels from c on: `compute(places, masks)`, of several vectors that are full, or of the first `size` channels of one."""
     vectors = vectors_at_once((0,) * width)
     with b.if_else(e.full(size, vectors)) as (full, part):
         with full:
-            compute([b.add(c, _I64(v * e.lanes)) for v in range(vectors)], [None] * vectors)
+            compute([b.add(c, I64(v * e.lanes)) for v in range(vectors)], [None] * vectors)
         with part:
             compute([c], [e.mask(size)])
 
@@ -725,17 +487,17 @@ def head_sums(typingctx, width, group, x, rows, count, weight, scale, heads, blo
     W, G = width.count, group.count
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, x.dtype, W)
+        e = Elements(b, x.dtype, W)
         numbers = {"x": 2, "rows": 3, "weight": 5, "scale": 6, "heads": 7, "y": 11}
-        data = {n: _data(context, b, signature, args, i) for n, i in numbers.items()}
+        data = {n: data_of(context, b, signature, args, i) for n, i in numbers.items()}
 
         def compute(places: list[Any], masks: list[Any]) -> None:
-            heads_ = [b.load(b.gep(data["heads"], [b.add(args[8], _I64(v))])) for v in range(len(places))]
+            heads_ = [b.load(b.gep(data["heads"], [b.add(args[8], I64(v))])) for v in range(len(places))]
             weights = [b.gep(data["weight"], [h]) for h in heads_]
-            i, acc, close = _loop(b, _I64(0), args[4], 1, [e.zero()] * len(places))
+            i, acc, close = loop(b, I64(0), args[4], 1, [e.zero()] * len(places))
             row = b.gep(data["x"], [b.load(b.gep(data["rows"], [i]))])
             loaded = [e.load(b.gep(row, [place]), mask) for place, mask in zip(places, masks, strict=True)]
-            at = b.mul(i, _I64(G))
+            at = b.mul(i, I64(G))
             acc = close([e.fma(e.splat(b.load(b.gep(weight, [at]))), *pair) for weight, *pair in zip(weights, loaded, acc, strict=True)])
             for place, mask, total, h in zip(places, masks, acc, heads_, strict=True):
                 e.store(b.fmul(total, e.splat(b.load(b.gep(data["scale"], [h])))), b.gep(data["y"], [b.add(args[12], place)]), mask)
@@ -758,28 +520,28 @@ def leaky_sums(typingctx, width, group, to_att, x, rows, count, fixed, weight, s
     W, G, with_att = width.count, group.count, to_att.count == 1
 
     def codegen(context, b, signature, args):
-        e = _Elements(b, x.dtype, W)
+        e = Elements(b, x.dtype, W)
         numbers = {"x": 3, "rows": 4, "fixed": 6, "weight": 7, "att": 9, "alpha": 10, "other": 11, "heads": 13, "out": 17}
-        data = {n: _data(context, b, signature, args, i) for n, i in numbers.items()}
+        data = {n: data_of(context, b, signature, args, i) for n, i in numbers.items()}
         slope_, one = e.splat(args[8]), e.splat(e.compute(1.0))
 
         def compute(places: list[Any], masks: list[Any]) -> None:
             vectors = len(places)
-            heads_ = [b.load(b.gep(data["heads"], [b.add(args[14], _I64(v))])) for v in range(vectors)]
+            heads_ = [b.load(b.gep(data["heads"], [b.add(args[14], I64(v))])) for v in range(vectors)]
             firsts = {n: [b.gep(data[n], [h]) for h in heads_] for n in ("weight", "alpha")}
 
             def load(name: str, at: Any) -> list[Any]:
                 return [e.load(b.gep(data[name], [b.add(at, place)]), mask) for place, mask in zip(places, masks, strict=True)]
 
             def weights(name: str) -> list[Any]:
-                return [e.splat(b.load(b.gep(first, [b.mul(i, _I64(G))]))) for first in firsts[name]]
+                return [e.splat(b.load(b.gep(first, [b.mul(i, I64(G))]))) for first in firsts[name]]
 
             def store(name: str, at: Any, values: list[Any]) -> None:
                 for place, mask, value in zip(places, masks, values, strict=True):
                     e.store(value, b.gep(data[name], [b.add(at, place)]), mask)
 
             mine = load("fixed", args[18])
-            i, acc, close = _loop(b, _I64(0), args[5], 1, [e.zero()] * (2 * vectors))
+            i, acc, close = loop(b, I64(0), args[5], 1, [e.zero()] * (2 * vectors))
             row = b.load(b.gep(data["rows"], [i]))
             hidden = [b.fadd(*pair) for pair in zip(load("x", row), mine, strict=True)]
             slopes = [b.select(b.fcmp_ordered(">", g, e.zero()), one, slope_) for g in hidden]
@@ -789,7 +551,7 @@ def leaky_sums(typingctx, width, group, to_att, x, rows, count, fixed, weight, s
             else:
                 pairs = zip(weights("alpha"), load("other", row), strict=True)
             acc = close(direct + [e.fma(*pair, total) for pair, total in zip(pairs, acc[vectors:], strict=True)])
-            pairs = zip(load("att", _I64(0)), acc[:vectors], strict=True)
+            pairs = zip(load("att", I64(0)), acc[:vectors], strict=True)
             if with_att:
                 store("out", args[18], [b.fmul(*pair) for pair in pairs])
                 store("other", args[12], [b.fadd(*pair) for pair in zip(load("other", args[12]), acc[vectors:], strict=True)])

@@ -31,7 +31,6 @@ from fastst.cpu.microkernel import (
     dots_at_once,
     fetch_rows,
     lanes_of,
-    native_width,
     pack_channels,
     pack_frames,
     pack_tile,
@@ -41,6 +40,7 @@ from fastst.cpu.microkernel import (
 )
 from fastst.cpu.plans import dot_plan, plan_of, sum_plan
 from fastst.cpu.threads import run_ranges
+from fastst.cpu.vectors import native_width
 from fastst.graph import GraphIndex
 
 WIDTH = native_width()
