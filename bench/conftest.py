@@ -33,8 +33,8 @@ def pytest_configure(config):
     config.groups = full_groups() if config.getoption("--full") else default_groups()
     config.skipped_rows, config.memory, config.began = [], {}, time.monotonic()
     config.writes_report = config.getoption("benchmark_only") and config.option.benchmark_json is None
-    # For every contender alike: without, much of what is timed are the page faults of fresh memory.
-    config.keeps_freed_memory = config.getoption("benchmark_only") and keep_freed_memory()
+    # For every contender alike: without, much of what is timed are the page faults of fresh memory, and most of it with a message for every edge.
+    config.keeps_freed_memory = config.getoption("benchmark_only") and keep_freed_memory(of_any_size=True)
     if config.writes_report:
         folder = config.getoption("--report")
         folder.mkdir(parents=True, exist_ok=True)

@@ -321,8 +321,7 @@ def cuda_step(contender: str, size: Size, checkpointed: bool) -> int:
 
 def allocated_peak(step: Callable[[], Any]) -> int:
     """What torch's CPU allocator really gave out at a time during a step, beyond what there was before."""
-    in_torch = _in_cpu_kernels("empty", lambda *shape, dtype: torch.empty(shape, dtype=dtype))  # and not in numpy, which does not report
-    with in_torch, torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0

@@ -24,7 +24,8 @@ PHASES = ("forward", "forward + backward")
 REFERENCE_BYTES = 1 << 30  # larger dense references are not formed: the comparison is then made at a smaller size, and with fastst `torch`
 DENSE_BYTES = 8 << 30  # the memory for which the project is made
 MOST_ROUNDS, FEWEST_ROUNDS = 20, 3
-WARM_UPS, WARMED_SECONDS = 2, 0.1  # untimed runs before a timed one, for contenders whose runs are at most so long
+WARMED_SECONDS = 0.1  # contenders whose runs are at most so long are run untimed before a timed run:
+WARM_UPS, WARMING_SECONDS = 2, 0.02  # so often, and for so long, at least
 MOST_SECONDS = 10.0  # a contender whose single run takes longer gets no more rounds, and its table entry says how long it took
 
 
@@ -182,9 +183,10 @@ def interleaved(steps: dict[str, Callable[[], Any]], budget: float) -> dict[str,
     """Seconds of every round. As many rounds as fit the budget; slow steps take part in fewer of them, spread over the whole time, and those of more
     than MOST_SECONDS only in the first."""
     first = {name: _seconds(step) for name, step in steps.items()}
-    warm_ups = {name: WARM_UPS if first[name] <= WARMED_SECONDS else 0 for name in steps}
-    first = {name: min(first[name], _seconds(steps[name])) if warm_ups[name] else first[name] for name in steps}
-    seconds = {name: [] if warm_ups[name] else [first[name]] for name in steps}
+    again = {name: min(first[name], _seconds(step)) for name, step in steps.items() if first[name] <= WARMED_SECONDS}
+    warm_ups = {name: max(WARM_UPS, int(WARMING_SECONDS / again[name])) if name in again else 0 for name in steps}
+    seconds = {name: [] if name in again else [first[name]] for name in steps}
+    first |= again
     kept = {name: step for name, step in steps.items() if first[name] <= MOST_SECONDS}
     share = budget / max(1, len(kept))
     rounds = {name: int(min(MOST_ROUNDS, max(FEWEST_ROUNDS, share / first[name] / (1 + warm_ups[name])))) for name in kept}

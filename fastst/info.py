@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rich.table import Table
 
 import fastst
 from fastst.errors import UserError, run_command
-from fastst.ops.backends import BACKENDS, current_backend, why_not
+from fastst.ops.backends import BACKENDS, FROM_ENVIRONMENT, current_backend, why_not
 
 _MACHINE_CODE = {
     "kernel": "kernel",
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = current_backend()
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from None
-    by = " (FASTST_BACKEND)" if os.environ.get("FASTST_BACKEND") else ""
+    by = " (FASTST_BACKEND)" if FROM_ENVIRONMENT else ""
     console.print(f"operations run on: {chosen}{by}", highlight=False)
 
 

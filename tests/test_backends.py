@@ -8,13 +8,13 @@ from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 
 
 def test_default_is_the_fastest_that_can_run(monkeypatch):
-    monkeypatch.delenv("FASTST_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "FROM_ENVIRONMENT", None)
     assert current_backend("cpu") == "cpu"
     assert current_backend("cuda") == ("triton" if why_not("triton") is None else "torch")
 
 
 def test_without_the_compilers_the_torch_backend_serves(monkeypatch):
-    monkeypatch.delenv("FASTST_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "FROM_ENVIRONMENT", None)
     monkeypatch.setattr(backends, "_HAS_NUMBA", False)
     monkeypatch.setattr(backends, "_HAS_TRITON", False)
     assert current_backend("cpu") == current_backend("cuda") == "torch"
@@ -37,7 +37,7 @@ def test_the_cpu_backend_says_that_it_is_for_cpus():
 
 
 def test_environment_chooses_and_use_backend_wins(monkeypatch):
-    monkeypatch.setenv("FASTST_BACKEND", "reference")
+    monkeypatch.setattr(backends, "FROM_ENVIRONMENT", "reference")
     assert current_backend() == "reference"
     with use_backend("torch"):
         assert current_backend() == "torch"
@@ -68,9 +68,9 @@ def test_asking_for_what_cannot_run_says_why(monkeypatch):
     for name in unable:
         with pytest.raises(RuntimeError, match=f"'{name}', which can't run: "), use_backend(name):
             pass
-        monkeypatch.setenv("FASTST_BACKEND", name)
+        monkeypatch.setattr(backends, "FROM_ENVIRONMENT", name)
         with pytest.raises(RuntimeError, match=f"FASTST_BACKEND asks for the backend '{name}', which can't run: "):
             current_backend()
-    monkeypatch.setenv("FASTST_BACKEND", "cuda")
+    monkeypatch.setattr(backends, "FROM_ENVIRONMENT", "cuda")
     with pytest.raises(ValueError, match="unknown backend 'cuda'; the backends are reference, torch, cpu, triton"):
         current_backend()

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from fastst import evaluate, predict, train
 from fastst.errors import run_command
 from fastst.layouts import LAYOUTS
+from fastst.ops import backends
 from fastst.train import Trainer
 
 TINY = ["--epochs", "1", "--frames", "4", "--hidden", "4", "--heads", "2", "--layers", "1", "--encoder-layers", "0", "--device", "cpu"]
@@ -413,7 +414,7 @@ def test_a_backend_that_is_not_there(tmp_path: Path, command: Command, monkeypat
     if name == "triton" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setenv("FASTST_BACKEND", name)
+    monkeypatch.setattr(backends, "FROM_ENVIRONMENT", name)
     refused(command(train, "--data", write_npz(tmp_path / "walks.npz"), "--out", tmp_path / "run", *TINY), repr(name))
 
 

@@ -25,6 +25,10 @@ _HAS_NUMBA = importlib.util.find_spec("numba") is not None
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
+# Read once: a look into the environment in every call takes longer than everything else that a choice needs.
+FROM_ENVIRONMENT = os.environ.get("FASTST_BACKEND") or None
+
+
 class _Chosen(threading.local):  # torch.compile traces a thread-local, not a ContextVar
     name: str | None = None
 
@@ -51,7 +55,7 @@ def _interpreted() -> bool:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run the operations called inside the `with` block on the backend `name`, whatever `FASTST_BACKEND` says.
+    """Run the operations called inside the `with` block on the backend `name`, whatever `FASTST_BACKEND` said when fastst was imported.
 
     Raises:
         ValueError: an unknown backend.
@@ -85,12 +89,9 @@ def current_backend(device: str = "cpu") -> str:
 
 
 def _asked_for() -> str | None:
-    name = _chosen.name
-    if name is None:
-        name = os.environ.get("FASTST_BACKEND") or None
-        if name is not None:
-            _require(name, "FASTST_BACKEND")
-    return name
+    if _chosen.name is None and FROM_ENVIRONMENT is not None:
+        _require(FROM_ENVIRONMENT, "FASTST_BACKEND")
+    return _chosen.name or FROM_ENVIRONMENT
 
 
 def _inside_transform() -> bool:
