@@ -13,6 +13,7 @@ each program writes only to the nodes that it goes over. α is found again from 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from csrc_triton.products import feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
+_LOG2_E = tl.constexpr(math.log2(math.e))  # chips have an instruction for powers of two
 _HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neither
 _FORWARD_REGISTERS, _BACKWARD_REGISTERS = 96, 128  # of a thread in float32, for four or more 16-byte loads in flight
 
@@ -45,7 +47,7 @@ def attend(
     tile = _tile(T, J, H, W, x_src.element_size())
     with on_device_of(x_src):
         _attend[_grid(B, T, J, H, tile)](
-            x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.dst_order, index.src, index.offset, negative_slope, T, J, hops,
+            x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes, negative_slope, T, J, hops,
             H, W, GENTLE=_is_gentle(negative_slope), **_bounded(tile, _FORWARD_REGISTERS, log_sum.dtype),
         )  # fmt: skip
     return y, log_sum
@@ -76,11 +78,11 @@ def attend_backward(
     columns: dict[str, Any] = {"BC": 4, "BN": 1024, **launch_options(num_warps=8)}
     with on_device_of(x_src):
         _attend_receivers[grid](
-            x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.dst_order, index.src, index.offset,
+            x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes,
             negative_slope, T, J, hops, H, W, **options,
         )  # fmt: skip
         _attend_senders[grid](
-            x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.src_order, index.dst, index.offset,
+            x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.receiver_frames, index.receiver_nodes,
             negative_slope, T, J, hops, H, W, **options,
         )  # fmt: skip
         _sum_rows[(triton.cdiv(H * W, columns["BC"]),)](partial, datt, *grid, H * W, **columns)
@@ -97,8 +99,7 @@ def _tile(T: int, J: int, H: int, W: int, itemsize: int) -> dict[str, Any]:
     num_warps = max(BR // 32, 1) if BW < 8 else min(max(BR * BW // (256 if BW < 256 else 128), 1), 16)
     groups = min(max(256 // (BR * BW), 1), 4) if num_warps == 1 else 1  # few rows, as in an edge list, leave room for more slots
     parts = parts_of_a_row(BW * itemsize, groups * BR * BW * itemsize, num_warps)
-    index = tl.int32 if T * J * H < 1 << 31 else tl.int64
-    return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW, "INDEX": index, **launch_options(num_warps=num_warps)}
+    return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW, **launch_options(num_warps=num_warps)}
 
 
 def _is_gentle(negative_slope: float) -> bool:
@@ -148,9 +149,45 @@ def _channels(PARTS: tl.constexpr, BW: tl.constexpr):
 
 
 @triton.jit
-def _over_channels(x):
-    """Σ over the channels of a row.  # [PARTS, N, BW / PARTS] -> [N]"""
-    return tl.sum(tl.sum(x, 0), 1)
+def _dot(a, b):
+    """Σ a b over the channels of a row; those that lie in one thread in a chain of multiply-adds, where a sum would be a tree of additions.
+
+    [PARTS, N, BW / PARTS] twice -> [N]
+    """
+    a_pieces = _pieces(a)
+    b_pieces = _pieces(b)
+    total = a_pieces[0] * b_pieces[0]
+    for i in tl.static_range(1, len(a_pieces)):
+        total = tl.fma(a_pieces[i], b_pieces[i], total)
+    return tl.sum(total, 1)
+
+
+@triton.jit
+def _pieces(x):
+    """The channels of a thread apart from one another: the parts, and in each of them every four that follow one another.
+
+    [PARTS, N, C] -> PARTS * min(C, 4) times [N, max(C / 4, 1)]
+    """
+    if x.shape[0] == 2:
+        first, second = x.permute(1, 2, 0).split()
+        pieces = _apart(first) + _apart(second)
+    else:
+        pieces = _apart(x.reshape(x.shape[1], x.shape[2]))
+    return pieces
+
+
+@triton.jit
+def _apart(x):
+    N: tl.constexpr = x.shape[0]
+    C: tl.constexpr = x.shape[1]
+    if C >= 4:
+        even, odd = x.reshape(N, C // 4, 2, 2).split()
+        pieces = even.split() + odd.split()
+    elif C == 2:
+        pieces = x.reshape(N, 1, 2).split()
+    else:
+        pieces = (x,)
+    return pieces
 
 
 @triton.jit
@@ -163,16 +200,24 @@ def _over_groups(x, GROUPS: tl.constexpr):
 
 
 @triton.jit
-def _slot(
-    slot, last, order_ptr, joint_ptr, offset_ptr, j, t, length, J,
-    SIGN: tl.constexpr, MASKED: tl.constexpr, H: tl.constexpr, W: tl.constexpr, INDEX: tl.constexpr,
-):  # fmt: skip
-    """Of one slot [1], or of one for each row [N]: what it adds to the row's number, to its channels' place, and which edges exist [N]."""
-    p = tl.load(order_ptr + (tl.minimum(slot, last - 1) if MASKED else slot))
-    offset = SIGN * tl.load(offset_ptr + p)
-    exists = (t + tl.where(slot < last, offset, _HALF)).to(tl.uint32) < length.to(tl.uint32)
-    shift = ((offset.to(INDEX) * J + (tl.load(joint_ptr + p) - j)) * H).to(tl.int64)
-    return shift, (shift * W)[None, :, None], exists
+def _slot(first, which, last, frames_ptr, nodes_ptr, t, length, MASKED: tl.constexpr, H: tl.constexpr):
+    """Of slot first + which: by how many rows its other end follows those of the first node in the frame; and which edges exist [N]. `which` is one
+    number [1], or one for each row [N]."""
+    if MASKED:
+        slot = first + which
+        place = tl.minimum(slot, last - 1)
+        frames = tl.where(slot < last, tl.load(frames_ptr + place), _HALF)
+        exists = (t + frames).to(tl.uint32) < length.to(tl.uint32)
+        nodes = tl.load(nodes_ptr + place)
+    else:
+        exists = which >= 0
+        nodes = tl.load(nodes_ptr + first + which)  # in this order, as constants added to an address are part of a load
+    return nodes.to(tl.int64) * H, exists
+
+
+@triton.jit
+def _places(rows, W: tl.constexpr):
+    return (rows * W)[None, :, None]
 
 
 @triton.jit
@@ -190,15 +235,15 @@ def _load(ptr, exists, MASKED: tl.constexpr, W: tl.constexpr, PARTS: tl.constexp
 
 @triton.jit
 def _attend(
-    x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J, hops,
+    x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, frames_ptr, nodes_ptr, negative_slope: tl.float64, T, J, hops,
     H: tl.constexpr, W: tl.constexpr, GENTLE: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr,
-    BW: tl.constexpr, INDEX: tl.constexpr,
+    BW: tl.constexpr,
 ):  # fmt: skip
     j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     live = inside & (frame < length)[None, :, None]
     x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
-    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
+    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute) * _LOG2_E  # scores are powers of two
     slope = tl.full([], negative_slope, compute)
     largest = tl.full([GROUPS * BR], float("-inf"), compute)
     total = tl.zeros([GROUPS * BR], compute)
@@ -207,22 +252,22 @@ def _attend(
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     largest, total, y = _attend_slots(
-        largest, total, y, first, masked_from, last, x_src_ptr + at, x_dst, att, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
-        GENTLE, False, BS, GROUPS, H, W, PARTS, BW, INDEX,
+        largest, total, y, first, masked_from, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
+        GENTLE, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     largest, total, y = _attend_slots(
-        largest, total, y, masked_from, last, last, x_src_ptr + at, x_dst, att, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
-        GENTLE, True, BS // 2, GROUPS, H, W, PARTS, BW, INDEX,
+        largest, total, y, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
+        GENTLE, True, BS // 2, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     if GROUPS > 1:
         of_group = largest
         largest = tl.max(largest.reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
-        share = tl.where(of_group == float("-inf"), 0.0, tl.exp(of_group - largest))
+        share = tl.where(of_group == float("-inf"), 0.0, tl.exp2(of_group - largest))
         total = tl.sum((total * share).reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
         y = _over_groups(y * share[None, :, None], GROUPS)
     none = total == 0
     total = tl.where(none, 1.0, total)  # without edges y is 0
-    log_sum = tl.where(none, float("-inf"), largest + tl.log(total))
+    log_sum = tl.where(none, float("-inf"), (largest + tl.log2(total)) / _LOG2_E)
     tl.store(y_ptr + at, y / total[None, :, None], inside)
     tl.store(log_sum_ptr + row, log_sum, frame < T)
 
@@ -235,9 +280,9 @@ def _unmasked_up_to(first, last, inner, STEP: tl.constexpr):
 
 @triton.jit
 def _attend_slots(
-    largest, total, y, first, to, last, x_rows, x_dst, att, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
+    largest, total, y, first, to, last, x_rows, x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
     GENTLE: tl.constexpr, MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr,
-    BW: tl.constexpr, INDEX: tl.constexpr,
+    BW: tl.constexpr,
 ):  # fmt: skip
     """The largest score, Σ exp and Σ exp x, both over the exponential of the largest score, with the slots order[first:to] added."""
     compute: tl.constexpr = y.dtype
@@ -246,22 +291,22 @@ def _attend_slots(
         xs: tl.tuple = ()
         scores: tl.tuple = ()
         for u in tl.static_range(BS):
-            _, shift, exists = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, MASKED, H, W, INDEX)
-            x = _load(x_rows + shift, exists, MASKED, W, PARTS, BW).to(compute)
+            rows, exists = _slot(s, u * GROUPS + mine, last, frames_ptr, nodes_ptr, t, length, MASKED, H)
+            x = _load(x_rows + _places(rows, W), exists, MASKED, W, PARTS, BW).to(compute)
             hidden = x + x_dst
             active = tl.maximum(hidden, hidden * slope) if GENTLE else tl.where(hidden > 0, hidden, hidden * slope)
-            score = _over_channels(active * att)
+            score = _dot(active, att)
             if MASKED:
                 score = tl.where(exists, score, float("-inf"))
             largest = tl.maximum(largest, score)
             xs += (x,)
             scores += (score,)
-        level = tl.where(largest == float("-inf"), 0.0, largest)  # as long as there was no edge
-        shrink = tl.exp(before - level)
+        level = tl.where(largest == float("-inf"), 0.0, largest) if MASKED else largest  # where there may have been no edge yet
+        shrink = tl.exp2(before - level)
         total *= shrink
         y *= shrink[None, :, None]
         for u in tl.static_range(BS):
-            weight = tl.exp(scores[u] - level)
+            weight = tl.exp2(scores[u] - level)
             total += weight
             y = tl.fma(weight[None, :, None].broadcast_to(y.shape), xs[u], y)
     return largest, total, y
@@ -270,9 +315,8 @@ def _attend_slots(
 @triton.jit
 def _attend_receivers(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, y_ptr, log_sum_ptr, mean_ptr, ddst_ptr, partial_ptr, lengths_ptr,
-    ptr_ptr, order_ptr, src_ptr, offset_ptr, negative_slope: tl.float64, T, J, hops,
+    ptr_ptr, frames_ptr, nodes_ptr, negative_slope: tl.float64, T, J, hops,
     H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
-    INDEX: tl.constexpr,
 ):  # fmt: skip
     """ddst = att Σ dscore LeakyReLU', datt = Σ dscore LeakyReLU, with dscore = α (dy · x_src - mean), over the edges into the rows."""
     j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
@@ -282,7 +326,7 @@ def _attend_receivers(
     x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
     dy = tl.load(dy_ptr + at, live, 0.0).to(compute)
     att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
-    mean = _over_channels(dy * tl.load(y_ptr + at, live, 0.0).to(compute))
+    mean = _dot(dy, tl.load(y_ptr + at, live, 0.0).to(compute))
     tl.store(mean_ptr + row, mean, frame < T)
     log_sum = tl.load(log_sum_ptr + row, frame < length, 0.0)
     sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
@@ -291,12 +335,12 @@ def _attend_receivers(
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     sum_slope, datt = _receiver_slots(
-        sum_slope, datt, first, masked_from, last, x_src_ptr + at, x_dst, dy, att, mean, log_sum, slope, mine, order_ptr, src_ptr, offset_ptr,
-        j, t, length, J, False, BS, GROUPS, H, W, PARTS, BW, INDEX,
+        sum_slope, datt, first, masked_from, last, x_src_ptr + (at - j * H * W), x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr,
+        t, length, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     sum_slope, datt = _receiver_slots(
-        sum_slope, datt, masked_from, last, last, x_src_ptr + at, x_dst, dy, att, mean, log_sum, slope, mine, order_ptr, src_ptr, offset_ptr,
-        j, t, length, J, True, BS // 2, GROUPS, H, W, PARTS, BW, INDEX,
+        sum_slope, datt, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr,
+        t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     tl.store(ddst_ptr + at, att * _over_groups(sum_slope, GROUPS), inside)
     c = _channels(PARTS, BW)
@@ -307,9 +351,8 @@ def _attend_receivers(
 
 @triton.jit
 def _receiver_slots(
-    sum_slope, datt, first, to, last, x_rows, x_dst, dy, att, mean, log_sum, slope, mine, order_ptr, src_ptr, offset_ptr, j, t, length, J,
+    sum_slope, datt, first, to, last, x_rows, x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr, t, length,
     MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
-    INDEX: tl.constexpr,
 ):  # fmt: skip
     """Σ dscore LeakyReLU' and Σ dscore LeakyReLU with the slots order[first:to] added."""
     compute: tl.constexpr = datt.dtype
@@ -317,16 +360,16 @@ def _receiver_slots(
         there: tl.tuple = ()
         xs: tl.tuple = ()
         for u in tl.static_range(BS):
-            _, shift, exists = _slot(s + u * GROUPS + mine, last, order_ptr, src_ptr, offset_ptr, j, t, length, J, 1, MASKED, H, W, INDEX)
+            rows, exists = _slot(s, u * GROUPS + mine, last, frames_ptr, nodes_ptr, t, length, MASKED, H)
             there += (exists,)
-            xs += (_load(x_rows + shift, exists, MASKED, W, PARTS, BW),)
+            xs += (_load(x_rows + _places(rows, W), exists, MASKED, W, PARTS, BW),)
         for u in tl.static_range(BS):
             x = xs[u].to(compute)
             hidden = x + x_dst
             factor = tl.where(hidden > 0, 1.0, slope)
             active = hidden * factor
-            alpha = tl.exp(_over_channels(active * att) - log_sum)
-            dscore = alpha * (_over_channels(x * dy) - mean)
+            alpha = tl.exp2((_dot(active, att) - log_sum) * _LOG2_E)
+            dscore = alpha * (_dot(x, dy) - mean)
             if MASKED:
                 dscore = tl.where(there[u], dscore, 0.0)
             sum_slope += dscore[None, :, None] * factor
@@ -337,9 +380,8 @@ def _receiver_slots(
 @triton.jit
 def _attend_senders(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, log_sum_ptr, mean_ptr, dsrc_ptr, lengths_ptr,
-    ptr_ptr, order_ptr, dst_ptr, offset_ptr, negative_slope: tl.float64, T, J, hops,
+    ptr_ptr, frames_ptr, nodes_ptr, negative_slope: tl.float64, T, J, hops,
     H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
-    INDEX: tl.constexpr,
 ):  # fmt: skip
     """dsrc = Σ α dy + att Σ dscore LeakyReLU' over the edges out of the rows, α and dscore those of their receivers."""
     j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
@@ -347,18 +389,19 @@ def _attend_senders(
     slope = tl.full([], negative_slope, compute)
     x_src = tl.load(x_src_ptr + at, inside & (frame < length)[None, :, None], 0.0).to(compute)
     att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
+    row0, at0 = row - j * H, at - j * H * W  # of the first node in the frame, which the slots count from
     sum_dy = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, first, masked_from, last, x_dst_ptr + at, dy_ptr + at, log_sum_ptr + row, mean_ptr + row, x_src, att, slope, mine,
-        order_ptr, dst_ptr, offset_ptr, j, t, length, J, False, BS, GROUPS, H, W, PARTS, BW, INDEX,
+        sum_dy, sum_slope, first, masked_from, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att, slope, mine,
+        frames_ptr, nodes_ptr, t, length, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at, dy_ptr + at, log_sum_ptr + row, mean_ptr + row, x_src, att, slope, mine,
-        order_ptr, dst_ptr, offset_ptr, j, t, length, J, True, BS // 2, GROUPS, H, W, PARTS, BW, INDEX,
+        sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att, slope, mine,
+        frames_ptr, nodes_ptr, t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     tl.store(dsrc_ptr + at, _over_groups(sum_dy + att * sum_slope, GROUPS), inside)
 
@@ -366,25 +409,25 @@ def _attend_senders(
 @triton.jit
 def _sender_slots(
     sum_dy, sum_slope, first, to, last, x_dst_rows, dy_rows, log_sum_rows, mean_rows, x_src, att, slope, mine,
-    order_ptr, dst_ptr, offset_ptr, j, t, length, J,
+    frames_ptr, nodes_ptr, t, length,
     MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
-    INDEX: tl.constexpr,
 ):  # fmt: skip
     """Σ α dy and Σ dscore LeakyReLU' with the slots order[first:to] added."""
     compute: tl.constexpr = sum_dy.dtype
     for s in range(first, to, BS * GROUPS):
         for u in tl.static_range(BS):
-            rows, shift, exists = _slot(s + u * GROUPS + mine, last, order_ptr, dst_ptr, offset_ptr, j, t, length, J, -1, MASKED, H, W, INDEX)
-            x_dst = _load(x_dst_rows + shift, exists, MASKED, W, PARTS, BW).to(compute)
-            dy = _load(dy_rows + shift, exists, MASKED, W, PARTS, BW).to(compute)
+            rows, exists = _slot(s, u * GROUPS + mine, last, frames_ptr, nodes_ptr, t, length, MASKED, H)
+            places = _places(rows, W)
+            x_dst = _load(x_dst_rows + places, exists, MASKED, W, PARTS, BW).to(compute)
+            dy = _load(dy_rows + places, exists, MASKED, W, PARTS, BW).to(compute)
             log_sum = tl.load(log_sum_rows + rows, exists, 0.0) if MASKED else tl.load(log_sum_rows + rows)
             mean = tl.load(mean_rows + rows, exists, 0.0) if MASKED else tl.load(mean_rows + rows)
             hidden = x_dst + x_src
             factor = tl.where(hidden > 0, 1.0, slope)
-            alpha = tl.exp(_over_channels(hidden * factor * att) - log_sum)
+            alpha = tl.exp2((_dot(hidden * factor, att) - log_sum) * _LOG2_E)
             if MASKED:
                 alpha = tl.where(exists, alpha, 0.0)
-            dscore = alpha * (_over_channels(dy * x_src) - mean)
+            dscore = alpha * (_dot(dy, x_src) - mean)
             sum_dy += alpha[None, :, None] * dy
             sum_slope += dscore[None, :, None] * factor
     return sum_dy, sum_slope
@@ -407,7 +450,7 @@ def compilations(dtype: str) -> list[Compilation]:
     J, kind = graph.num_joints, DTYPES[dtype]
     tile = _tile(T, J, H, W, kind.itemsize)
     grid = _grid(B, T, J, H, tile)
-    known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
+    known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "frames_ptr", "nodes_ptr"), torch.int32)
     known |= dict.fromkeys(("x_src_ptr", "x_dst_ptr", "att_ptr", "dy_ptr", "y_ptr", "ddst_ptr", "dsrc_ptr"), kind)
     known |= dict.fromkeys(("log_sum_ptr", "mean_ptr", "partial_ptr"), torch.float32)
     known |= {"lengths_ptr": torch.int64, "negative_slope": 0.2, "T": T, "J": J, "hops": graph.hops, "H": H, "W": W, "GENTLE": True, **tile}

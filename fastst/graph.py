@@ -22,7 +22,7 @@ class GraphIndex(NamedTuple):
     Two tensors, for every further one that an operation takes costs time in every call.
     """
 
-    slots: Tensor  # [5, P]
+    slots: Tensor  # [9, P]
     bounds: Tensor  # [2, J + 1]
 
     @property
@@ -44,6 +44,24 @@ class GraphIndex(NamedTuple):
     @property
     def src_order(self) -> Tensor:
         return self.slots[4]  # [P], by src, then dst
+
+    @property
+    def sender_frames(self) -> Tensor:
+        """In how many frames the slots' other ends follow, in the order of `dst_order`."""
+        return self.slots[5]  # [P]
+
+    @property
+    def sender_nodes(self) -> Tensor:
+        """In how many nodes they follow the first node of the frame, in the order of `dst_order`."""
+        return self.slots[6]  # [P]
+
+    @property
+    def receiver_frames(self) -> Tensor:
+        return self.slots[7]  # [P], like `sender_frames`, in the order of `src_order`
+
+    @property
+    def receiver_nodes(self) -> Tensor:
+        return self.slots[8]  # [P]
 
     @property
     def dst_ptr(self) -> Tensor:
@@ -80,7 +98,9 @@ class Graph:
         dst_order, src_order = np.lexsort((offset, src, dst)), np.lexsort((offset, dst, src))
         joints = np.arange(num_joints + 1)
         bounds = np.searchsorted(dst[dst_order], joints), np.searchsorted(src[src_order], joints)
-        self._tables = _table(src, dst, offset, dst_order, src_order), _table(*bounds)
+        senders = offset[dst_order], (offset * num_joints + src)[dst_order]
+        receivers = -offset[src_order], (dst - offset * num_joints)[src_order]
+        self._tables = _table(src, dst, offset, dst_order, src_order, *senders, *receivers), _table(*bounds)
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
 

@@ -95,6 +95,10 @@ def test_index_walks_the_edges_of_every_node():
         out = index.src_order[index.src_ptr[j] : index.src_ptr[j + 1]]
         assert sorted(into.tolist()) == (graph.dst == j).nonzero().squeeze(1).tolist()
         assert sorted(out.tolist()) == (graph.src == j).nonzero().squeeze(1).tolist()
+    assert index.sender_frames.tolist() == graph.offset[index.dst_order].tolist()
+    assert index.sender_nodes.tolist() == (graph.offset * 18 + graph.src)[index.dst_order].tolist()
+    assert index.receiver_frames.tolist() == (-graph.offset)[index.src_order].tolist()
+    assert index.receiver_nodes.tolist() == (-graph.offset * 18 + graph.dst)[index.src_order].tolist()
 
 
 @pytest.mark.parametrize(

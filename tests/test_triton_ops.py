@@ -345,11 +345,10 @@ def test_features_beyond_32_bits(huge: Callable[[], Tensor]):
     x, y = (huge().as_strided((2, W), (J * W, 1)) for _ in range(2))
     x.copy_(torch.randn(2, W, generator=generator()))
     log_sum = huge().view(torch.float32)
-    ptr, order = torch.tensor([0, 2], dtype=torch.int32, device=DEVICE), torch.tensor([0, 1], dtype=torch.int32, device=DEVICE)
-    src, offset = torch.zeros_like(order), torch.tensor([-1, 1], dtype=torch.int32, device=DEVICE)
+    ptr, frames = torch.tensor([0, 2], dtype=torch.int32, device=DEVICE), torch.tensor([-1, 1], dtype=torch.int32, device=DEVICE)
     att = torch.ones(1, W, dtype=torch.float16, device=DEVICE)
     attend_kernels._attend[(1,)](
-        x, x, att, y, log_sum, None, ptr, order, src, offset, 0.2, 2, J, 1, 1, W, GENTLE=True, BS=4, GROUPS=1, PARTS=2, BR=2, BW=W, INDEX=tl.int32
+        x, x, att, y, log_sum, None, ptr, frames, J * frames, 0.2, 2, J, 1, 1, W, GENTLE=True, BS=4, GROUPS=1, PARTS=2, BR=2, BW=W
     )
     assert torch.equal(y, x.flip(0))
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from fastst.cpu.functions import compile_loops, exp
 from fastst.cpu.memory import LINE, empty
 from fastst.cpu.microkernel import address, head_sums, lanes_of, leaky_sums, row_products, subtract_largest, sum_heads, vectors_at_once
-from fastst.cpu.plans import channel_blocks, neighbour_plan, plan_of
-from fastst.cpu.products import WIDTH, frame_counts, node_dot
+from fastst.cpu.plans import channel_blocks
+from fastst.cpu.products import WIDTH, frame_counts, most_edges, node_dot
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -28,7 +28,7 @@ def attend(
     """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
     B, T, J, C = x_src.shape
     y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
-    graph = frame_counts(lengths, B, T), hops, *plan_of(index.slots, neighbour_plan, 1, J)[1:]
+    graph = frame_counts(lengths, B, T), hops, index.dst_ptr, index.sender_frames, index.sender_nodes
     run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), negative_slope, *graph, *_blocks(att), WIDTH)
     return y, log_sum
 
@@ -53,9 +53,9 @@ def attend_backward(
     mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
     given = [v.contiguous() for v in (x_src, x_dst, att, dy, *(_readable(v, blocks[-1]) for v in (log_sum, mean)))]
     frames = frame_counts(lengths, B, T)
-    graph = frames, hops, *plan_of(index.slots, neighbour_plan, 1, J)[1:]
+    graph = frames, hops, index.dst_ptr, index.sender_frames, index.sender_nodes
     run_ranges(_backward_receivers, pieces, *given, ddst, datt, negative_slope, *graph, *blocks, WIDTH)
-    graph = frames, hops, *plan_of(index.slots, neighbour_plan, -1, J)[1:]
+    graph = frames, hops, index.src_ptr, index.receiver_frames, index.receiver_nodes
     run_ranges(_backward_senders, pieces, *given, dsrc, negative_slope, *graph, *blocks, WIDTH)
     return dsrc, ddst, datt.sum(0)
 
@@ -86,39 +86,40 @@ def _numbers(count, kind):
 
 
 @compile_loops
-def _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends):
+def _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends):
     """The nodes at the other ends of a node's edges; returns how many."""
     b, t, j = node // (T * J), node // J % T, node % J
     length, count, frame = lengths[b], 0, node - j
     if t >= length:
         return 0
     # Slices, as LLVM makes vectors of loops only over places that can't be negative, which numba counts from the end.
-    shifts, nodes = shift[ptr[j] : ptr[j + 1]], ahead[ptr[j] : ptr[j + 1]]
+    frames, nodes = frames[ptr[j] : ptr[j + 1]], nodes[ptr[j] : ptr[j + 1]]
     if hops <= t < length - hops:
         for i in range(len(nodes)):
             ends[i] = frame + nodes[i]
         return len(nodes)
     for i in range(len(nodes)):
         ends[count] = frame + nodes[i]
-        count += 1 if 0 <= t + shifts[i] < length else 0
+        count += 1 if 0 <= t + frames[i] < length else 0
     return count
 
 
 @compile_loops
 def _forward(
     first, last, x_src, x_dst, att, y, log_sum, slope,
-    lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
+    lengths, hops, ptr, frames, nodes, blocks, bounds, group, width,
 ):  # fmt: skip
     _, T, J, C = x_src.shape
     (H, channels), G = att.shape, len(group)
     slope, one = att.dtype.type(slope), att.dtype.type(1)
     lanes: int = lanes_of(width, att)
+    most = most_edges(ptr)
     # By whole vectors: what stands behind the edges is computed with and never used, but has to be a place.
     ends, rows = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64)
     score, scale = _numbers(most * G + lanes, att.dtype), np.empty(G, att.dtype)
     largest, total = np.empty(lanes, att.dtype), np.empty(lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        count = _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends)
+        count = _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends)
         for i in range(count):
             rows[i] = ends[i] * C
         for g in range(0, H, G):
@@ -142,16 +143,17 @@ def _forward(
 @compile_loops
 def _backward_receivers(
     first, last, x_src, x_dst, att, dy, log_sum, mean, ddst, datt, slope,
-    lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
+    lengths, hops, ptr, frames, nodes, blocks, bounds, group, width,
 ):  # fmt: skip
     _, T, J, C = x_src.shape
     (H, channels), G = att.shape, len(group)
     slope = att.dtype.type(slope)
     lanes: int = lanes_of(width, att)
+    most = most_edges(ptr)
     ends, rows = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64)
     score, through = _numbers(most * G + lanes, att.dtype), _numbers(most * G + lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        count = _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends)
+        count = _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends)
         for i in range(count):
             rows[i] = ends[i] * C
         for g in range(0, H, G):
@@ -175,16 +177,17 @@ def _backward_receivers(
 @compile_loops
 def _backward_senders(
     first, last, x_src, x_dst, att, dy, log_sum, mean, dsrc, slope,
-    lengths, hops, ptr, shift, ahead, most, blocks, bounds, group, width,
+    lengths, hops, ptr, frames, nodes, blocks, bounds, group, width,
 ):  # fmt: skip
     _, T, J, C = x_src.shape
     (H, channels), G = att.shape, len(group)
     slope = att.dtype.type(slope)
     lanes: int = lanes_of(width, att)
+    most = most_edges(ptr)
     ends, rows, numbers = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64), np.zeros(most + lanes, np.int64)
     alpha, through = _numbers(most * G + lanes, att.dtype), _numbers(most * G + lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
-        count = _edges_of(node, T, J, hops, lengths, ptr, shift, ahead, ends)
+        count = _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends)
         for i in range(count):
             rows[i] = ends[i] * C
             numbers[i] = ends[i] * H

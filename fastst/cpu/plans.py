@@ -24,7 +24,7 @@ _of_tensor = WeakTensorKeyDictionary()
 
 
 def plan_of(slots: Tensor, make: Callable[..., tuple[Any, ...]], sign: int, *how: int) -> tuple[Any, ...]:
-    """The offsets of a graph's slots `[5, P]`, and what `make` plans: for the nodes that edges lead to, or with sign -1 those that they come from."""
+    """The offsets of a graph's slots `[9, P]`, and what `make` plans: for the nodes that edges lead to, or with sign -1 those that they come from."""
     plans = _of_tensor.setdefault(slots, {})
     key = make, sign, *how
     if key not in plans:
@@ -87,16 +87,6 @@ def dot_plan(
             bounds.append(len(groups))
     from_, at, slot = np.moveaxis(np.array(groups, np.int64).reshape(-1, size, 3), 2, 0)
     return _tensor(((at + hops) * joints + from_) * channels), _tensor(slot), _tensor(bounds)
-
-
-def neighbour_plan(to: bytes, neighbour: bytes, shift: bytes, joints: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """For `attend`: the bounds of every joint's slots, and in how many frames and how many nodes their other ends follow the joint's frame; and the
-    most slots that a joint has. Quickly made, and of large edge lists too, so that none is kept longer than its graph."""
-    into, from_, frames = (np.frombuffer(numbers, np.int32).astype(np.int64) for numbers in (to, neighbour, shift))
-    order = np.lexsort((from_, into))
-    bounds = np.searchsorted(into[order], np.arange(joints + 1))
-    most = int(np.diff(bounds).max(initial=0))
-    return _tensor(bounds), _tensor(frames[order]), _tensor((frames * joints + from_)[order]), most
 
 
 @functools.lru_cache(_PLANS)

@@ -319,13 +319,19 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
 
 
 @compile_loops
+def most_edges(ptr):
+    """The most slots that a joint has."""
+    most = 0
+    for j in range(len(ptr) - 1):
+        most = max(most, ptr[j + 1] - ptr[j])
+    return most
+
+
+@compile_loops
 def _dot_nodes(first, last, q, k, values, ptr, order, k_offset, width):
     """The products of an edge list: of one node with all that it has edges from."""
     N, C = q.shape[2:]
-    most = 0
-    for j in range(N):
-        most = max(most, ptr[j + 1] - ptr[j])
-    dots, none = np.empty(most + lanes_of(width, values), values.dtype), values.dtype.type(0)
+    dots, none = np.empty(most_edges(ptr) + lanes_of(width, values), values.dtype), values.dtype.type(0)
     for node in range(first, last):
         b, j = node // N, node % N
         count = ptr[j + 1] - ptr[j]
