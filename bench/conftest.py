@@ -48,7 +48,7 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
         threads=torch.get_num_threads(),
         capability=torch.backends.cpu.get_cpu_capability(),
         versions={"fastst": fastst.__version__, **{name: _version(name) for name in PACKAGES}},
-        environment={"malloc": "keeps freed memory" if config.keeps_freed_memory else None, **{name: os.environ.get(name) for name in VARIABLES}},
+        environment={"malloc": "keeps all freed memory" if config.keeps_freed_memory else None, **{name: os.environ.get(name) for name in VARIABLES}},
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
         limits={str(threads): machine_limits(threads) for threads in sorted({1, torch.get_num_threads()})},

@@ -38,6 +38,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fastst.cpu
 from bench.contenders import CONTENDERS, Contender, Dense, Fastst, TorchScatter
 from bench.works import JOINTS, Size, paper_model
+from fastst.nn import GraphClassifier
 
 EIGHT_GB = 8 * 10**9
 _QUADRATIC = ("_scaled_dot_product_attention_math", "_scaled_dot_product_attention_math_for_mps")
@@ -206,7 +207,8 @@ def training_step_peak(contender: str, size: Size, checkpointed: bool = False) -
         optimizer.step()
 
     state = [value for values in optimizer.state.values() for value in values.values()]
-    peak = peak_of(step, *parameters, *model.buffers(), *state, poses, classes, sample_ids, *_index_tensors(instance))
+    index = *model.graph.index(), *_index_tensors(instance)
+    peak = peak_of(step, *parameters, *model.buffers(), *state, poses, classes, sample_ids, *index)
     quadratic = sorted(name for name in peak.operations if any(bad in name for bad in _QUADRATIC))
     if quadratic:
         raise RuntimeError(f"attention fell back on {quadratic}, which holds a matrix of frames by frames")
@@ -218,7 +220,7 @@ def _fake_empty(*shape: int, dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype)
 
 
-def _fake_model(size: Size, mode: FakeTensorMode, checkpointed: bool) -> nn.Module:
+def _fake_model(size: Size, mode: FakeTensorMode, checkpointed: bool) -> GraphClassifier:
     model = paper_model(size, checkpoint_activations=checkpointed)
     for module in model.modules():
         for name, parameter in module._parameters.items():

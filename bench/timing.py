@@ -7,6 +7,7 @@ same contender: otherwise they would pay for what their predecessor left behind,
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -184,7 +185,7 @@ def interleaved(steps: dict[str, Callable[[], Any]], budget: float) -> dict[str,
     than MOST_SECONDS only in the first."""
     first = {name: _seconds(step) for name, step in steps.items()}
     again = {name: min(first[name], _seconds(step)) for name, step in steps.items() if first[name] <= WARMED_SECONDS}
-    warm_ups = {name: max(WARM_UPS, int(WARMING_SECONDS / again[name])) if name in again else 0 for name in steps}
+    warm_ups = {name: max(WARM_UPS, math.ceil(WARMING_SECONDS / again[name])) if name in again else 0 for name in steps}
     seconds = {name: [] if name in again else [first[name]] for name in steps}
     first |= again
     kept = {name: step for name, step in steps.items() if first[name] <= MOST_SECONDS}

@@ -27,7 +27,8 @@ from csrc_triton.products import feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
-_LOG2_E = tl.constexpr(math.log2(math.e))  # chips have an instruction for powers of two
+# Chips have an instruction for powers of two, so scores are multiplied by this, in every kernel in the same way: α is a difference of large numbers.
+_LOG2_E = tl.constexpr(math.log2(math.e))
 _HALF = tl.constexpr(1 << 29)  # an offset that leads nowhere, from there neither
 _FORWARD_REGISTERS, _BACKWARD_REGISTERS = 96, 128  # of a thread in float32, for four or more 16-byte loads in flight
 
@@ -35,7 +36,7 @@ _FORWARD_REGISTERS, _BACKWARD_REGISTERS = 96, 128  # of a thread in float32, for
 def attend(
     x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, negative_slope: float
 ) -> tuple[Tensor, Tensor]:
-    """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log Σ exp of these scores (-inf without edges).
+    """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log2 Σ exp of these scores (-inf without edges).
 
     `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64.
     """
@@ -124,7 +125,7 @@ def _rows(lengths_ptr, T, J, hops, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.
     A frame that the walk does not have is one that no slot reaches.
     """
     program = tl.program_id(0)
-    j = program % J
+    j = (program % J).to(tl.int64)
     tiles = tl.cdiv(T * H, BR)
     b = (program // J // tiles).to(tl.int64)
     n = tl.arange(0, GROUPS * BR)
@@ -243,9 +244,10 @@ def _attend(
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     live = inside & (frame < length)[None, :, None]
     x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
-    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute) * _LOG2_E  # scores are powers of two
+    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute) * _LOG2_E
     slope = tl.full([], negative_slope, compute)
-    largest = tl.full([GROUPS * BR], float("-inf"), compute)
+    lowest: tl.constexpr = -1.7976931348623157e308 if compute == tl.float64 else -3.4028234663852886e38
+    largest = tl.full([GROUPS * BR], lowest, compute)  # and not -inf, of which differences are no numbers
     total = tl.zeros([GROUPS * BR], compute)
     y = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
@@ -262,12 +264,12 @@ def _attend(
     if GROUPS > 1:
         of_group = largest
         largest = tl.max(largest.reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
-        share = tl.where(of_group == float("-inf"), 0.0, tl.exp2(of_group - largest))
+        share = tl.exp2(of_group - largest)
         total = tl.sum((total * share).reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
         y = _over_groups(y * share[None, :, None], GROUPS)
     none = total == 0
     total = tl.where(none, 1.0, total)  # without edges y is 0
-    log_sum = tl.where(none, float("-inf"), (largest + tl.log2(total)) / _LOG2_E)
+    log_sum = tl.where(none, float("-inf"), largest + tl.log2(total))
     tl.store(y_ptr + at, y / total[None, :, None], inside)
     tl.store(log_sum_ptr + row, log_sum, frame < T)
 
@@ -284,7 +286,7 @@ def _attend_slots(
     GENTLE: tl.constexpr, MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr,
     BW: tl.constexpr,
 ):  # fmt: skip
-    """The largest score, Σ exp and Σ exp x, both over the exponential of the largest score, with the slots order[first:to] added."""
+    """The largest score, Σ exp2 and Σ exp2 x, both over the power of the largest score, with the slots from `first` to `to` added."""
     compute: tl.constexpr = y.dtype
     for s in range(first, to, BS * GROUPS):
         before = largest
@@ -301,12 +303,11 @@ def _attend_slots(
             largest = tl.maximum(largest, score)
             xs += (x,)
             scores += (score,)
-        level = tl.where(largest == float("-inf"), 0.0, largest) if MASKED else largest  # where there may have been no edge yet
-        shrink = tl.exp2(before - level)
+        shrink = tl.exp2(before - largest)
         total *= shrink
         y *= shrink[None, :, None]
         for u in tl.static_range(BS):
-            weight = tl.exp2(scores[u] - level)
+            weight = tl.exp2(scores[u] - largest)
             total += weight
             y = tl.fma(weight[None, :, None].broadcast_to(y.shape), xs[u], y)
     return largest, total, y
@@ -335,12 +336,12 @@ def _attend_receivers(
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     sum_slope, datt = _receiver_slots(
-        sum_slope, datt, first, masked_from, last, x_src_ptr + (at - j * H * W), x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr,
-        t, length, False, BS, GROUPS, H, W, PARTS, BW,
+        sum_slope, datt, first, masked_from, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
+        nodes_ptr, t, length, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     sum_slope, datt = _receiver_slots(
-        sum_slope, datt, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr,
-        t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
+        sum_slope, datt, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
+        nodes_ptr, t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     tl.store(ddst_ptr + at, att * _over_groups(sum_slope, GROUPS), inside)
     c = _channels(PARTS, BW)
@@ -354,7 +355,7 @@ def _receiver_slots(
     sum_slope, datt, first, to, last, x_rows, x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr, t, length,
     MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
-    """Σ dscore LeakyReLU' and Σ dscore LeakyReLU with the slots order[first:to] added."""
+    """Σ dscore LeakyReLU' and Σ dscore LeakyReLU with the slots from `first` to `to` added. `att` is that of the forward's scores."""
     compute: tl.constexpr = datt.dtype
     for s in range(first, to, BS * GROUPS):
         there: tl.tuple = ()
@@ -368,7 +369,7 @@ def _receiver_slots(
             hidden = x + x_dst
             factor = tl.where(hidden > 0, 1.0, slope)
             active = hidden * factor
-            alpha = tl.exp2((_dot(active, att) - log_sum) * _LOG2_E)
+            alpha = tl.exp2(_dot(active, att) - log_sum)
             dscore = alpha * (_dot(x, dy) - mean)
             if MASKED:
                 dscore = tl.where(there[u], dscore, 0.0)
@@ -396,12 +397,12 @@ def _attend_senders(
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, first, masked_from, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att, slope, mine,
-        frames_ptr, nodes_ptr, t, length, False, BS, GROUPS, H, W, PARTS, BW,
+        sum_dy, sum_slope, first, masked_from, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E, slope,
+        mine, frames_ptr, nodes_ptr, t, length, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att, slope, mine,
-        frames_ptr, nodes_ptr, t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
+        sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E, slope,
+        mine, frames_ptr, nodes_ptr, t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     tl.store(dsrc_ptr + at, _over_groups(sum_dy + att * sum_slope, GROUPS), inside)
 
@@ -412,7 +413,7 @@ def _sender_slots(
     frames_ptr, nodes_ptr, t, length,
     MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
-    """Σ α dy and Σ dscore LeakyReLU' with the slots order[first:to] added."""
+    """Σ α dy and Σ dscore LeakyReLU' with the slots from `first` to `to` added. `att` is that of the forward's scores."""
     compute: tl.constexpr = sum_dy.dtype
     for s in range(first, to, BS * GROUPS):
         for u in tl.static_range(BS):
@@ -424,7 +425,7 @@ def _sender_slots(
             mean = tl.load(mean_rows + rows, exists, 0.0) if MASKED else tl.load(mean_rows + rows)
             hidden = x_dst + x_src
             factor = tl.where(hidden > 0, 1.0, slope)
-            alpha = tl.exp2((_dot(hidden * factor, att) - log_sum) * _LOG2_E)
+            alpha = tl.exp2(_dot(hidden * factor, att) - log_sum)
             if MASKED:
                 alpha = tl.where(exists, alpha, 0.0)
             dscore = alpha * (_dot(dy, x_src) - mean)

@@ -18,7 +18,8 @@ from rich.table import Table
 
 import fastst
 from fastst.errors import UserError, run_command
-from fastst.ops.backends import BACKENDS, FROM_ENVIRONMENT, current_backend, why_not
+from fastst.ops import backends
+from fastst.ops.backends import BACKENDS, current_backend, why_not
 
 _MACHINE_CODE = {
     "kernel": "kernel",
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = current_backend()
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from None
-    by = " (FASTST_BACKEND)" if FROM_ENVIRONMENT else ""
+    by = " (FASTST_BACKEND)" if backends.FROM_ENVIRONMENT else ""
     console.print(f"operations run on: {chosen}{by}", highlight=False)
 
 

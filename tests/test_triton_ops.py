@@ -132,6 +132,32 @@ def test_attend_on_large_scores_and_without_edges():
         assert attend(1e4 * x, 1e4 * x, torch.ones(1, 4, device=DEVICE), EdgeList(torch.tensor([[0, 1], [2, 2]]), 3), 1).isfinite().all()
 
 
+def test_gradients_of_attend_where_scores_are_large():
+    """Forward and backward have to round a score of 10⁴ alike, for α is the power of a difference of such scores."""
+    graph = SkeletonGraph(Layout.custom(["a", "b", "c"], [(0, 1), (1, 2)], "chain"), 2)
+    x_src, x_dst = (1e4 * torch.randn(1, 12, 3, 16, generator=generator(seed)) for seed in (0, 1))
+    att, dy = torch.randn(2, 8, generator=generator(2)), torch.randn(1, 12, 3, 16, generator=generator(3))
+    found = {}
+    for backend, dtype in (("reference", torch.float64), ("triton", torch.float32)):
+        leaves = [x.to(DEVICE, dtype).requires_grad_() for x in (x_src, x_dst, att)]
+        with use_backend(backend):
+            found[backend] = torch.autograd.grad(attend(*leaves, graph, 2), leaves, dy.to(DEVICE, dtype))
+    largest = found["reference"][0].abs().max()  # the others vanish, as all of a softmax is one edge's
+    for wanted, gradient in zip(found["reference"], found["triton"], strict=True):
+        assert (gradient - wanted).abs().max() <= 1e-6 * largest
+
+
+def test_attend_after_scores_of_minus_infinity():
+    """Sums that overflow: more of them than are taken at once, then one that does not."""
+    x = torch.full((1, 41, 4), 1e30)
+    x[:, -1] = 1
+    senders = torch.tensor([*range(1, 40), 40])
+    graph = EdgeList(torch.stack((senders, torch.zeros_like(senders))), 41)
+    with use_backend("triton"):
+        y = attend(x.to(DEVICE), torch.zeros_like(x).to(DEVICE), torch.full((1, 4), -1e10).to(DEVICE), graph, 1)
+    assert torch.equal(y[0, 0].cpu(), x[0, -1])
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_features_of_every_dtype(dtype: torch.dtype):
     check_attend(SHORT, 3, dtype, TOLERANCES[dtype])
@@ -351,6 +377,27 @@ def test_features_beyond_32_bits(huge: Callable[[], Tensor]):
         x, x, att, y, log_sum, None, ptr, frames, J * frames, 0.2, 2, J, 1, 1, W, GENTLE=True, BS=4, GROUPS=1, PARTS=2, BR=2, BW=W
     )
     assert torch.equal(y, x.flip(0))
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="only the interpreter runs one program of a grid of 2²⁷")
+def test_joints_beyond_32_bits(huge: Callable[[], Tensor], monkeypatch):
+    """The last of 2²⁷ + 2 nodes of 16 channels, with an edge from the one before."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    J, W = (1 << 27) + 2, 16
+    x, y, log_sum, ptr = huge(), huge(), huge().view(torch.float32), huge().view(torch.int32)
+    x, y = (tensor[: J * W].view(J, W) for tensor in (x, y))
+    x[J - 2 :] = torch.randn(2, W, generator=generator())
+    ptr[J] = 1
+    place, extent = interpreter_builder.set_grid_idx, interpreter_builder.set_grid_dim
+    monkeypatch.setattr(interpreter_builder, "set_grid_idx", lambda *_: place(J - 1, 0, 0))
+    monkeypatch.setattr(interpreter_builder, "set_grid_dim", lambda *_: extent(J, 1, 1))
+    frames, nodes = torch.zeros(1, dtype=torch.int32), torch.tensor([J - 2], dtype=torch.int32)
+    att = torch.ones(1, W, dtype=torch.float16)
+    attend_kernels._attend[(1,)](
+        x, x, att, y, log_sum, None, ptr, frames, nodes, 0.2, 1, J, 0, 1, W, GENTLE=True, BS=4, GROUPS=1, PARTS=2, BR=1, BW=W
+    )
+    assert torch.equal(y[J - 1], x[J - 2])
 
 
 CAPTURED = {

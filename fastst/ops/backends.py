@@ -70,7 +70,8 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def current_backend(device: str = "cpu") -> str:
-    """The backend of the next call on tensors of a device type: that of `use_backend`, else `FASTST_BACKEND`, else the fastest that can run.
+    """The backend of the next call on tensors of a device type: that of `use_backend`, else `FASTST_BACKEND` as it was
+    when fastst was imported, else the fastest that can run.
 
     Raises:
         RuntimeError, ValueError: the one asked for can't run here, on that device or inside a function transform, or does not exist.
