@@ -12,7 +12,7 @@ import torch
 import fastst
 from bench.report import write_report
 from bench.selection import default_groups, full_groups
-from bench.timing import machine_limits
+from bench.timing import WARM_UPS, WARMED_SECONDS, WARMING_SECONDS, machine_limits
 from fastst.cpu.memory import keep_freed_memory
 
 PACKAGES = ("torch", "triton", "numpy", "numba", "torch-geometric", "torch-scatter", "torch-sparse", "scipy")
@@ -62,7 +62,8 @@ def pytest_benchmark_update_json(config, benchmarks, output_json) -> None:
             row.pop(name, None)
         row["stats"].pop("data", None)
     minutes = (time.monotonic() - config.began) / 60
-    output_json.update(skipped=config.skipped_rows, memory=config.memory, full=config.getoption("--full"), minutes=minutes)
+    warm_ups = {"of_seconds": WARMED_SECONDS, "runs": WARM_UPS, "seconds": WARMING_SECONDS}
+    output_json.update(warm_ups=warm_ups, skipped=config.skipped_rows, memory=config.memory, full=config.getoption("--full"), minutes=minutes)
 
 
 def pytest_unconfigure(config):

@@ -21,7 +21,6 @@ from matplotlib.ticker import PercentFormatter
 
 from bench.contenders import CONTENDERS
 from bench.selection import LENGTHS_COMPARED, SMALL_AND_LARGE
-from bench.timing import WARM_UPS, WARMED_SECONDS, WARMING_SECONDS
 from bench.works import PAPER, WORKS
 
 PICTURES = ("benchmarks_time.png", "benchmarks_memory.png", "benchmarks_limits.png")
@@ -221,7 +220,7 @@ def long_walks(run: Run) -> str:
 
 def markdown(run: Run) -> str:
     """The whole report."""
-    machine, commit = run.machine, run.data["commit_info"]
+    machine, commit, warm_ups = run.machine, run.data["commit_info"], run.data["warm_ups"]
     versions = ", ".join(f"{name} {number or 'not installed'}" for name, number in machine["versions"].items())
     environment = ", ".join(f"{name}={value}" for name, value in machine["environment"].items() if value)
     environment = environment or "none of " + ", ".join(machine["environment"])
@@ -238,8 +237,8 @@ def markdown(run: Run) -> str:
         f"* {machine_line(run)[:-1]}; {machine['memory_bytes'] / 2**30:.0f} GiB; {machine['system']} {machine['machine']}, Python "
         f"{machine['python_version']}, {machine['capability']}\n* {versions}\n* environment: {environment}\n"
         f"* commit {str(commit['id'])[:12]}{' with changes' if commit['dirty'] else ''}, {run.data['datetime'][:10]}{duration}\n* limits: {limits}\n",
-        f"Rounds of a group's contenders are interleaved; runs of at most {WARMED_SECONDS} s come after untimed ones, at least {WARM_UPS} and for "
-        f"{WARMING_SECONDS * 1000:.0f} ms. The limit of a row "
+        f"Rounds of a group's contenders are interleaved; runs of at most {warm_ups['of_seconds']} s come after untimed ones, at least "
+        f"{warm_ups['runs']} and {warm_ups['seconds'] * 1000:.0f} ms of them. The limit of a row "
         "is the time that its arithmetic (FLOPs that the mathematics needs, at the measured matrix product's rate) or its memory (every input read "
         "and every output written once, at the measured copy's rate) takes at least, whichever is longer; more than 100 % means that the data lay in "
         "a cache. Checked: with what outputs and gradients were compared, and the largest difference relative to the largest number.\n",
