@@ -7,6 +7,8 @@ import pytest
 
 from bench.contenders import CONTENDERS
 from bench.timing import Group, Outcome, row_info, run_group
+from bench.works import WORKS
+from fastst.cpu.memory import keep_freed_memory
 
 
 def pytest_generate_tests(metafunc):
@@ -28,6 +30,9 @@ def outcomes(request):
     def of(group: Group) -> dict[str, Outcome]:
         if group not in latest:
             latest.clear()
+            if request.config.keeps_freed_memory:
+                # Whole models as the commands run them: keeping all, the largest with a message for every edge would take more than 24 GB.
+                keep_freed_memory(of_any_size=not issubclass(WORKS[group.work], WORKS["inference"]))
             chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]  # `-k` may have left some out
             contenders = tuple(params["contender"] for params in chosen if params.get("group") == group)
             latest[group] = run_group(

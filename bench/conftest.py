@@ -33,8 +33,8 @@ def pytest_configure(config):
     config.groups = full_groups() if config.getoption("--full") else default_groups()
     config.skipped_rows, config.memory, config.began = [], {}, time.monotonic()
     config.writes_report = config.getoption("benchmark_only") and config.option.benchmark_json is None
-    # For every contender alike: without, much of what is timed are the page faults of fresh memory, and most of it with a message for every edge.
-    config.keeps_freed_memory = config.getoption("benchmark_only") and keep_freed_memory(of_any_size=True)
+    # For every contender alike: without, much of what is timed are the page faults of fresh memory. See `bench_times` for which sizes.
+    config.keeps_freed_memory = config.getoption("benchmark_only") and keep_freed_memory()
     if config.writes_report:
         folder = config.getoption("--report")
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,10 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
         threads=torch.get_num_threads(),
         capability=torch.backends.cpu.get_cpu_capability(),
         versions={"fastst": fastst.__version__, **{name: _version(name) for name in PACKAGES}},
-        environment={"malloc": "keeps all freed memory" if config.keeps_freed_memory else None, **{name: os.environ.get(name) for name in VARIABLES}},
+        environment={
+            "malloc": "keeps freed memory, with whole models that of tensors up to 32 MiB" if config.keeps_freed_memory else None,
+            **{name: os.environ.get(name) for name in VARIABLES},
+        },
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
         limits={str(threads): machine_limits(threads) for threads in sorted({1, torch.get_num_threads()})},

@@ -110,12 +110,13 @@ def test_results_begin_on_a_cache_line():
             assert tensor.data_ptr() % 64 == 0
 
 
-def test_freed_memory_is_used_again_without_page_faults():
-    code = """
+@pytest.mark.parametrize(("megabytes", "of_any_size"), [(3, False), (3, True), (40, True)])
+def test_freed_memory_is_used_again_without_page_faults(megabytes: int, of_any_size: bool):
+    code = f"""
 import resource, sys
 from fastst.cpu.memory import keep_freed_memory
-assert sys.argv[1] == "give back" or keep_freed_memory()
-def fill(): return [bytearray(3 << 20) for _ in range(20)]
+assert sys.argv[1] == "give back" or (keep_freed_memory(not {of_any_size}) and keep_freed_memory({of_any_size}))
+def fill(): return [bytearray({megabytes} << 20) for _ in range(60 // {megabytes})]
 fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5): fill()

@@ -16,6 +16,7 @@ _HUGE_PAGES = 4 << 20  # bytes from which on they are asked for
 _MADV_HUGEPAGE = 14  # of Linux's mman.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 _MOST_KEPT = 32 << 20  # bytes: the largest threshold that glibc takes
+_MAPPINGS = 65536  # of single tensors at most, as glibc has it by itself
 
 
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -40,8 +41,8 @@ def keep_freed_memory(of_any_size: bool = False) -> bool:
     times the memory. Where the C library is not glibc nothing happens, and the answer is False.
     """
     libc = _glibc()
-    limit = (_M_MMAP_MAX, 0) if of_any_size else (_M_MMAP_THRESHOLD, _MOST_KEPT)
-    return bool(libc and libc.mallopt(_M_TRIM_THRESHOLD, -1) and libc.mallopt(*limit))
+    settings = {_M_TRIM_THRESHOLD: -1, _M_MMAP_THRESHOLD: _MOST_KEPT, _M_MMAP_MAX: 0 if of_any_size else _MAPPINGS}
+    return libc is not None and all(libc.mallopt(*setting) for setting in settings.items())
 
 
 def give_back_freed_memory() -> None:
