@@ -62,7 +62,7 @@ def kept_edges_per_joint(shares: dict[str, dict[str, float]], path: Path) -> Non
         axes.bar(np.arange(len(joints)) + (number - (len(shares) - 1) / 2) * width, list(share.values()), width, label=name)
     axes.set_xticks(np.arange(len(joints)), joints, rotation=60, ha="right")
     axes.set(ylabel="kept share of the edges at the joint", title="Kept edges per joint", ylim=(0, 1))
-    axes.legend(title="class")
+    figure.legend(title="class", loc="outside right upper")  # beside the bars, which may all be full
     _save(figure, path)
 
 
