@@ -201,19 +201,35 @@ def _over_groups(x, GROUPS: tl.constexpr):
 
 
 @triton.jit
-def _slot(first, which, last, frames_ptr, nodes_ptr, t, length, MASKED: tl.constexpr, H: tl.constexpr):
-    """Of slot first + which: by how many rows its other end follows those of the first node in the frame; and which edges exist [N]. `which` is one
-    number [1], or one for each row [N]."""
+def _first_and_end(ptr_ptr, j):
+    """Where the slots of a joint begin in the tables of other ends, and the place behind them: see `GraphIndex`."""
+    first = tl.load(ptr_ptr + j)
+    begin = tl.multiple_of((first + 3 * j.to(tl.int32)) & -4, 4)
+    return begin, begin + (tl.load(ptr_ptr + j + 1) - first)
+
+
+@triton.jit
+def _slots(s, last, frames_ptr, nodes_ptr, group, t, length, MASKED: tl.constexpr, BS: tl.constexpr, H: tl.constexpr):
+    """Of BS slots of every group, from slot s on: by how many rows their other ends follow those of the frame's first node, and which edges exist.
+
+    `group` is one number [1], or one for each row [N], and so are the rows. Without masks BS is 4, and callers move `nodes_ptr` instead of s: of s,
+    compilers make a counter of 64 bits.
+    """
+    rows: tl.tuple = ()
+    there: tl.tuple = ()
     if MASKED:
-        slot = first + which
-        place = tl.minimum(slot, last - 1)
-        frames = tl.where(slot < last, tl.load(frames_ptr + place), _HALF)
-        exists = (t + frames).to(tl.uint32) < length.to(tl.uint32)
-        nodes = tl.load(nodes_ptr + place)
+        for u in tl.static_range(BS):
+            slot = s + group * BS + u
+            place = tl.minimum(slot, last - 1)
+            frames = tl.where(slot < last, tl.load(frames_ptr + place), _HALF)
+            there += ((t + frames).to(tl.uint32) < length.to(tl.uint32),)
+            rows += (tl.load(nodes_ptr + place).to(tl.int64) * H,)
     else:
-        exists = which >= 0
-        nodes = tl.load(nodes_ptr + first + which)  # in this order, as constants added to an address are part of a load
-    return nodes.to(tl.int64) * H, exists
+        nodes = _apart(tl.load(nodes_ptr + (group[:, None] * BS + tl.arange(0, BS)[None, :])))  # one load: rows begin at multiples of four
+        for u in tl.static_range(BS):
+            there += (group >= 0,)
+            rows += (nodes[u].reshape(group.shape[0]).to(tl.int64) * H,)
+    return rows, there
 
 
 @triton.jit
@@ -251,11 +267,11 @@ def _attend(
     total = tl.zeros([GROUPS * BR], compute)
     y = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
-    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    first, last = _first_and_end(ptr_ptr, j)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     largest, total, y = _attend_slots(
-        largest, total, y, first, masked_from, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
-        GENTLE, False, BS, GROUPS, H, W, PARTS, BW,
+        largest, total, y, 0, masked_from - first, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr + first, t,
+        length, GENTLE, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     largest, total, y = _attend_slots(
         largest, total, y, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
@@ -277,7 +293,7 @@ def _attend(
 @triton.jit
 def _unmasked_up_to(first, last, inner, STEP: tl.constexpr):
     """The slots up to this one fill steps, and all rows have edges of them."""
-    return tl.where(inner, last - (last - first) % STEP, first)
+    return tl.where(inner, first + (last - first) // STEP * STEP, first)
 
 
 @triton.jit
@@ -289,17 +305,19 @@ def _attend_slots(
     """The largest score, Σ exp2 and Σ exp2 x, both over the power of the largest score, with the slots from `first` to `to` added."""
     compute: tl.constexpr = y.dtype
     for s in range(first, to, BS * GROUPS):
+        rows, there = _slots(s, last, frames_ptr, nodes_ptr, mine, t, length, MASKED, BS, H)
+        if not MASKED:
+            nodes_ptr += BS * GROUPS
         before = largest
         xs: tl.tuple = ()
         scores: tl.tuple = ()
         for u in tl.static_range(BS):
-            rows, exists = _slot(s, u * GROUPS + mine, last, frames_ptr, nodes_ptr, t, length, MASKED, H)
-            x = _load(x_rows + _places(rows, W), exists, MASKED, W, PARTS, BW).to(compute)
+            x = _load(x_rows + _places(rows[u], W), there[u], MASKED, W, PARTS, BW).to(compute)
             hidden = x + x_dst
             active = tl.maximum(hidden, hidden * slope) if GENTLE else tl.where(hidden > 0, hidden, hidden * slope)
             score = _dot(active, att)
             if MASKED:
-                score = tl.where(exists, score, float("-inf"))
+                score = tl.where(there[u], score, float("-inf"))
             largest = tl.maximum(largest, score)
             xs += (x,)
             scores += (score,)
@@ -333,11 +351,11 @@ def _attend_receivers(
     sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     datt = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
-    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    first, last = _first_and_end(ptr_ptr, j)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     sum_slope, datt = _receiver_slots(
-        sum_slope, datt, first, masked_from, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
-        nodes_ptr, t, length, False, BS, GROUPS, H, W, PARTS, BW,
+        sum_slope, datt, 0, masked_from - first, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
+        nodes_ptr + first, t, length, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     sum_slope, datt = _receiver_slots(
         sum_slope, datt, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
@@ -358,12 +376,12 @@ def _receiver_slots(
     """Σ dscore LeakyReLU' and Σ dscore LeakyReLU with the slots from `first` to `to` added. `att` is that of the forward's scores."""
     compute: tl.constexpr = datt.dtype
     for s in range(first, to, BS * GROUPS):
-        there: tl.tuple = ()
+        rows, there = _slots(s, last, frames_ptr, nodes_ptr, mine, t, length, MASKED, BS, H)
+        if not MASKED:
+            nodes_ptr += BS * GROUPS
         xs: tl.tuple = ()
         for u in tl.static_range(BS):
-            rows, exists = _slot(s, u * GROUPS + mine, last, frames_ptr, nodes_ptr, t, length, MASKED, H)
-            there += (exists,)
-            xs += (_load(x_rows + _places(rows, W), exists, MASKED, W, PARTS, BW),)
+            xs += (_load(x_rows + _places(rows[u], W), there[u], MASKED, W, PARTS, BW),)
         for u in tl.static_range(BS):
             x = xs[u].to(compute)
             hidden = x + x_dst
@@ -394,11 +412,11 @@ def _attend_senders(
     sum_dy = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
     mine = group if GROUPS > 1 else tl.arange(0, 1)
-    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    first, last = _first_and_end(ptr_ptr, j)
     masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
     sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, first, masked_from, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E, slope,
-        mine, frames_ptr, nodes_ptr, t, length, False, BS, GROUPS, H, W, PARTS, BW,
+        sum_dy, sum_slope, 0, masked_from - first, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E,
+        slope, mine, frames_ptr, nodes_ptr + first, t, length, False, BS, GROUPS, H, W, PARTS, BW,
     )  # fmt: skip
     sum_dy, sum_slope = _sender_slots(
         sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E, slope,
@@ -416,8 +434,11 @@ def _sender_slots(
     """Σ α dy and Σ dscore LeakyReLU' with the slots from `first` to `to` added. `att` is that of the forward's scores."""
     compute: tl.constexpr = sum_dy.dtype
     for s in range(first, to, BS * GROUPS):
+        all_rows, there = _slots(s, last, frames_ptr, nodes_ptr, mine, t, length, MASKED, BS, H)
+        if not MASKED:
+            nodes_ptr += BS * GROUPS
         for u in tl.static_range(BS):
-            rows, exists = _slot(s, u * GROUPS + mine, last, frames_ptr, nodes_ptr, t, length, MASKED, H)
+            rows, exists = all_rows[u], there[u]
             places = _places(rows, W)
             x_dst = _load(x_dst_rows + places, exists, MASKED, W, PARTS, BW).to(compute)
             dy = _load(dy_rows + places, exists, MASKED, W, PARTS, BW).to(compute)

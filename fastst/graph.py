@@ -19,49 +19,54 @@ from fastst.layouts import Layout, get_layout
 class GraphIndex(NamedTuple):
     """What a kernel reads of a graph; all int32. The slots into joint j are `dst_order[dst_ptr[j]:dst_ptr[j + 1]]`, those out of it likewise.
 
+    Their other ends stand row by row: joint j's first at `(dst_ptr[j] + 3 * j) // 4 * 4`, so that four can be read with one instruction.
     Two tensors, for every further one that an operation takes costs time in every call.
     """
 
-    slots: Tensor  # [9, P]
+    slots: Tensor  # [9, P + 3 * J]
     bounds: Tensor  # [2, J + 1]
 
     @property
+    def num_slots(self) -> int:
+        return self.slots.shape[1] - 3 * (self.bounds.shape[1] - 1)
+
+    @property
     def src(self) -> Tensor:
-        return self.slots[0]  # [P]
+        return self.slots[0, : self.num_slots]  # [P]
 
     @property
     def dst(self) -> Tensor:
-        return self.slots[1]  # [P]
+        return self.slots[1, : self.num_slots]  # [P]
 
     @property
     def offset(self) -> Tensor:
-        return self.slots[2]  # [P]
+        return self.slots[2, : self.num_slots]  # [P]
 
     @property
     def dst_order(self) -> Tensor:
-        return self.slots[3]  # [P], by dst, then src
+        return self.slots[3, : self.num_slots]  # [P], by dst, then src
 
     @property
     def src_order(self) -> Tensor:
-        return self.slots[4]  # [P], by src, then dst
+        return self.slots[4, : self.num_slots]  # [P], by src, then dst
 
     @property
     def sender_frames(self) -> Tensor:
-        """In how many frames the slots' other ends follow, in the order of `dst_order`."""
-        return self.slots[5]  # [P]
+        """In how many frames the slots' other ends follow, row by row."""
+        return self.slots[5]  # [P + 3 * J]
 
     @property
     def sender_nodes(self) -> Tensor:
-        """In how many nodes they follow the first node of the frame, in the order of `dst_order`."""
-        return self.slots[6]  # [P]
+        """In how many nodes they follow the first node of the frame, row by row."""
+        return self.slots[6]  # [P + 3 * J]
 
     @property
     def receiver_frames(self) -> Tensor:
-        return self.slots[7]  # [P], like `sender_frames`, in the order of `src_order`
+        return self.slots[7]  # [P + 3 * J], like `sender_frames`, of the slots out of the joints
 
     @property
     def receiver_nodes(self) -> Tensor:
-        return self.slots[8]  # [P]
+        return self.slots[8]  # [P + 3 * J]
 
     @property
     def dst_ptr(self) -> Tensor:
@@ -72,12 +77,20 @@ class GraphIndex(NamedTuple):
         return self.bounds[1]  # [J + 1]
 
 
-def _table(*rows: np.ndarray) -> Tensor:
-    """int32, with rows that begin on 16 bytes, as GPU kernels like them: a few numbers longer than those given."""
-    count = len(rows[0])
-    table = torch.zeros(len(rows), -(-count // 4) * 4, dtype=torch.int32)
-    table[:, :count] = torch.from_numpy(np.stack(rows).astype(np.int32))
+def _table(width: int, *rows: np.ndarray) -> Tensor:
+    """int32, with rows that begin on 16 bytes, as GPU kernels like them: `width` rounded up, with zeros behind what is given."""
+    table = torch.zeros(len(rows), -(-width // 4) * 4, dtype=torch.int32)
+    for row, numbers in zip(table, rows, strict=True):
+        row[: len(numbers)] = torch.from_numpy(numbers.astype(np.int32))
     return table
+
+
+def _row_by_row(numbers: np.ndarray, joint: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    """The numbers of the slots of every joint at the places where `GraphIndex` says that they are."""
+    begin = (ptr + 3 * np.arange(len(ptr))) // 4 * 4
+    apart = np.zeros(len(numbers) + 3 * (len(ptr) - 1), numbers.dtype)
+    apart[np.arange(len(numbers)) + (begin - ptr)[joint]] = numbers
+    return apart
 
 
 class Graph:
@@ -97,10 +110,11 @@ class Graph:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
         dst_order, src_order = np.lexsort((offset, src, dst)), np.lexsort((offset, dst, src))
         joints = np.arange(num_joints + 1)
-        bounds = np.searchsorted(dst[dst_order], joints), np.searchsorted(src[src_order], joints)
-        senders = offset[dst_order], (offset * num_joints + src)[dst_order]
-        receivers = -offset[src_order], (dst - offset * num_joints)[src_order]
-        self._tables = _table(src, dst, offset, dst_order, src_order, *senders, *receivers), _table(*bounds)
+        dst_ptr, src_ptr = np.searchsorted(dst[dst_order], joints), np.searchsorted(src[src_order], joints)
+        senders = (_row_by_row(numbers[dst_order], dst[dst_order], dst_ptr) for numbers in (offset, offset * num_joints + src))
+        receivers = (_row_by_row(numbers[src_order], src[src_order], src_ptr) for numbers in (-offset, dst - offset * num_joints))
+        slots = _table(len(src) + 3 * num_joints, src, dst, offset, dst_order, src_order, *senders, *receivers)
+        self._tables = slots, _table(num_joints + 1, dst_ptr, src_ptr)
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
 
@@ -109,7 +123,7 @@ class Graph:
         device = torch.device(device)
         if device not in self._index:
             slots, bounds = (table.to(device) for table in self._tables)
-            self._index[device] = GraphIndex(slots[:, : self.num_slots], bounds[:, : self.num_joints + 1])
+            self._index[device] = GraphIndex(slots[:, : self.num_slots + 3 * self.num_joints], bounds[:, : self.num_joints + 1])
         return self._index[device]
 
     @property

@@ -95,10 +95,12 @@ def test_index_walks_the_edges_of_every_node():
         out = index.src_order[index.src_ptr[j] : index.src_ptr[j + 1]]
         assert sorted(into.tolist()) == (graph.dst == j).nonzero().squeeze(1).tolist()
         assert sorted(out.tolist()) == (graph.src == j).nonzero().squeeze(1).tolist()
-    assert index.sender_frames.tolist() == graph.offset[index.dst_order].tolist()
-    assert index.sender_nodes.tolist() == (graph.offset * 18 + graph.src)[index.dst_order].tolist()
-    assert index.receiver_frames.tolist() == (-graph.offset)[index.src_order].tolist()
-    assert index.receiver_nodes.tolist() == (-graph.offset * 18 + graph.dst)[index.src_order].tolist()
+        begin = (int(index.dst_ptr[j]) + 3 * j) // 4 * 4
+        assert index.sender_frames[begin : begin + len(into)].tolist() == graph.offset[into].tolist()
+        assert index.sender_nodes[begin : begin + len(into)].tolist() == (graph.offset * 18 + graph.src)[into].tolist()
+        begin = (int(index.src_ptr[j]) + 3 * j) // 4 * 4
+        assert index.receiver_frames[begin : begin + len(out)].tolist() == (-graph.offset)[out].tolist()
+        assert index.receiver_nodes[begin : begin + len(out)].tolist() == (-graph.offset * 18 + graph.dst)[out].tolist()
 
 
 @pytest.mark.parametrize(

@@ -392,7 +392,8 @@ def test_joints_beyond_32_bits(huge: Callable[[], Tensor], monkeypatch):
     place, extent = interpreter_builder.set_grid_idx, interpreter_builder.set_grid_dim
     monkeypatch.setattr(interpreter_builder, "set_grid_idx", lambda *_: place(J - 1, 0, 0))
     monkeypatch.setattr(interpreter_builder, "set_grid_dim", lambda *_: extent(J, 1, 1))
-    frames, nodes = torch.zeros(1, dtype=torch.int32), torch.tensor([J - 2], dtype=torch.int32)
+    frames, nodes = huge().view(torch.int32), huge().view(torch.int32)
+    nodes[3 * (J - 1) // 4 * 4] = J - 2
     att = torch.ones(1, W, dtype=torch.float16)
     attend_kernels._attend[(1,)](
         x, x, att, y, log_sum, None, ptr, frames, nodes, 0.2, 1, J, 0, 1, W, GENTLE=True, BS=4, GROUPS=1, PARTS=2, BR=1, BW=W

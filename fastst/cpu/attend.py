@@ -93,7 +93,8 @@ def _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends):
     if t >= length:
         return 0
     # Slices, as LLVM makes vectors of loops only over places that can't be negative, which numba counts from the end.
-    frames, nodes = frames[ptr[j] : ptr[j + 1]], nodes[ptr[j] : ptr[j + 1]]
+    begin, edges = (ptr[j] + 3 * j) // 4 * 4, ptr[j + 1] - ptr[j]
+    frames, nodes = frames[begin : begin + edges], nodes[begin : begin + edges]
     if hops <= t < length - hops:
         for i in range(len(nodes)):
             ends[i] = frame + nodes[i]

@@ -17,18 +17,19 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fastst.cpu.microkernel import RUNS
+from fastst.graph import GraphIndex
 
 _PLANS = 128  # that are kept
 # Mostly a call hands over its graph's own tensor: found by it, a plan costs a fifth of what it does by its contents.
 _of_tensor = WeakTensorKeyDictionary()
 
 
-def plan_of(slots: Tensor, make: Callable[..., tuple[Any, ...]], sign: int, *how: int) -> tuple[Any, ...]:
-    """The offsets of a graph's slots `[9, P]`, and what `make` plans: for the nodes that edges lead to, or with sign -1 those that they come from."""
-    plans = _of_tensor.setdefault(slots, {})
+def plan_of(index: GraphIndex, make: Callable[..., tuple[Any, ...]], sign: int, *how: int) -> tuple[Any, ...]:
+    """The offsets of a graph's slots, and what `make` plans: for the nodes that edges lead to, or with sign -1 those that they come from."""
+    plans = _of_tensor.setdefault(index.slots, {})
     key = make, sign, *how
     if key not in plans:
-        src, dst, offset = slots[:3].numpy()
+        src, dst, offset = (slots.numpy() for slots in (index.src, index.dst, index.offset))
         to, neighbour = (dst, src) if sign == 1 else (src, dst)
         # A copy: a view would keep the tensor alive by which it is found.
         plans[key] = torch.from_numpy(offset.copy()), *make(to.tobytes(), neighbour.tobytes(), (sign * offset).tobytes(), *how)

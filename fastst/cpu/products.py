@@ -96,7 +96,7 @@ def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: in
     y = empty(B, T, J, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
     own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
-    plan = plan_of(index.slots, sum_plan, sign, J, diagonal is not None)
+    plan = plan_of(index, sum_plan, sign, J, diagonal is not None)
     if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
     # A large result has left the caches before anybody reads it, and need not be read into them before it is written.
@@ -124,10 +124,10 @@ def _dot_slots(
     B, T, J, C = q.shape
     compute = torch.promote_types(q.dtype, torch.float32)
     made = dtype if dtype in _HALF and compute == torch.float32 else compute
-    edges, own = empty(B, index.slots.shape[1], T, dtype=made), empty(B, T, J if with_nodes else 0, dtype=made)
+    edges, own = empty(B, index.num_slots, T, dtype=made), empty(B, T, J if with_nodes else 0, dtype=made)
     lanes = len(WIDTH) * 16 // compute.itemsize
     channels = -(-C // (VECTORS * lanes)) * VECTORS * lanes  # of a packed row
-    plan = plan_of(index.slots, dot_plan, 1, J, with_nodes, dots_at_once(lanes), hops, channels)
+    plan = plan_of(index, dot_plan, 1, J, with_nodes, dots_at_once(lanes), hops, channels)
     run_ranges(_dot_tiles, B * -(-T // TILE), q, k, edges, own, _packed(q), frame_counts(lengths, B, T), *plan, channels, hops, WIDTH)
     return edges.to(dtype or made), own.to(dtype or made)
 

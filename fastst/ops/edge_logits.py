@@ -73,7 +73,7 @@ def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, 
 
 @_forward.register_fake
 def _(q, k, bias, lengths, slots, bounds, hops, backend):
-    return q.new_empty(q.shape[0], slots.shape[1], q.shape[1], dtype=logits_dtype(q))
+    return q.new_empty(q.shape[0], GraphIndex(slots, bounds).num_slots, q.shape[1], dtype=logits_dtype(q))
 
 
 @operation("edge_logits_backward")

@@ -89,7 +89,7 @@ def _forward(
 
 @_forward.register_fake
 def _(q, k, bias, sample_ids, lengths, slots, bounds, *_):
-    return q.new_empty(q.shape[0], slots.shape[1], q.shape[1], dtype=logits_dtype(q))
+    return q.new_empty(q.shape[0], GraphIndex(slots, bounds).num_slots, q.shape[1], dtype=logits_dtype(q))
 
 
 @operation("sample_from_embeddings_backward")
