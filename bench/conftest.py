@@ -23,7 +23,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("fastst benchmarks")
     group.addoption("--full", action="store_true", help="every work over frames, hops and channels, and the whole memory frontier")
     group.addoption("--threads", type=int, default=0, help="threads of torch and fastst (default: as many as torch has)")
-    group.addoption("--seconds-per-group", type=float, default=3.0, help="time for the rounds of each group (default: 3)")
+    group.addoption("--seconds-per-group", type=float, default=6.0, help="time for the rounds of each group (default: 6)")
     group.addoption("--report", type=Path, default=Path(".benchmarks/report"), help="folder for benchmarks.json, .md and .png (default: %(default)s)")
 
 

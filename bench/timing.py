@@ -24,7 +24,7 @@ from fastst.cpu.memory import give_back_freed_memory
 PHASES = ("forward", "forward + backward")
 REFERENCE_BYTES = 1 << 30  # larger dense references are not formed: the comparison is then made at a smaller size, and with fastst `torch`
 DENSE_BYTES = 8 << 30  # the memory for which the project is made
-MOST_ROUNDS, FEWEST_ROUNDS = 20, 3
+MOST_ROUNDS, FEWEST_ROUNDS = 40, 3
 WARMED_SECONDS = 0.1  # contenders whose runs are at most so long are run untimed before a timed run:
 WARM_UPS, WARMING_SECONDS = 2, 0.02  # so often, and for so long, at least
 MOST_SECONDS = 10.0  # a contender whose single run takes longer gets no more rounds, and its table entry says how long it took

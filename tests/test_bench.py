@@ -101,7 +101,7 @@ def test_rounds_are_interleaved_and_slow_steps_take_fewer(monkeypatch):
     def step(name: str, seconds: float):
         return lambda: (order.append(name), time.sleep(seconds))
 
-    seconds = interleaved({"fast": step("fast", 0.001), "slow": step("slow", 0.06)}, budget=0.3)
+    seconds = interleaved({"fast": step("fast", 0.001), "slow": step("slow", 0.1)}, budget=0.5)
     assert len(seconds["fast"]) == timing.MOST_ROUNDS
     assert len(seconds["slow"]) == timing.FEWEST_ROUNDS
     assert order[:3] == ["fast", "slow", "fast"]
