@@ -12,7 +12,7 @@ import torch
 import fastst
 from bench.report import write_report
 from bench.selection import default_groups, full_groups
-from bench.timing import WARM_UPS, WARMED_SECONDS, WARMING_SECONDS, machine_limits
+from bench.timing import WARM_UPS, WARMED_SECONDS, WARMING_SECONDS, machine_limits, nearest_limit
 from fastst.cpu.memory import keep_freed_memory
 
 PACKAGES = ("torch", "triton", "numpy", "numba", "torch-geometric", "torch-scatter", "torch-sparse", "scipy")
@@ -64,6 +64,8 @@ def pytest_benchmark_update_json(config, benchmarks, output_json) -> None:
         for name in ("params", "options"):
             row.pop(name, None)
         row["stats"].pop("data", None)
+        info = row["extra_info"]
+        info.update(nearest_limit(info["flops"], info["bytes"], info["threads"]))  # of the best tries of the whole run
     minutes = (time.monotonic() - config.began) / 60
     warm_ups = {"of_seconds": WARMED_SECONDS, "runs": WARM_UPS, "seconds": WARMING_SECONDS}
     output_json.update(warm_ups=warm_ups, skipped=config.skipped_rows, memory=config.memory, full=config.getoption("--full"), minutes=minutes)

@@ -27,7 +27,10 @@ DENSE_BYTES = 8 << 30  # the memory for which the project is made
 MOST_ROUNDS, FEWEST_ROUNDS = 40, 3
 WARMED_SECONDS = 0.1  # contenders whose runs are at most so long are run untimed before a timed run:
 WARM_UPS, WARMING_SECONDS = 2, 0.02  # so often, and for so long, at least
+LIMIT_TRIES = 5  # of each of the machine's limits, before every group
 MOST_SECONDS = 10.0  # a contender whose single run takes longer gets no more rounds, and its table entry says how long it took
+
+_limits: dict[int, dict[str, float]] = {}  # of so many threads
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def run_group(group: Group, budget: float, timed: bool = True) -> dict[str, Outc
                     continue
                 steps[name] = work.forward_and_backward if group.backward else work.forward
         if timed:
+            try_limits(torch.get_num_threads())
             for name, seconds in interleaved(steps, budget).items():
                 if seconds[0] <= MOST_SECONDS:
                     outcomes[name].seconds = seconds
@@ -221,31 +225,44 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
-@cache
 def machine_limits(threads: int) -> dict[str, float]:
-    """Copy bandwidth in bytes a second (read and written), and FLOPs a second of a float32 matrix product; the best of several tries."""
+    """Copy bandwidth in bytes a second (read and written), and FLOPs a second of a float32 matrix product; the best of all tries so far."""
+    if threads not in _limits:
+        try_limits(threads)
+    return _limits[threads]
+
+
+def try_limits(threads: int) -> None:
+    """Every group tries again: what a machine reaches in a slow minute is not its limit."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         source = torch.ones(1 << 26, device=DEVICE)  # 256 MiB: beyond any cache
         target = torch.empty_like(source)
-        copy = min(_seconds(lambda: target.copy_(source)) for _ in range(7))
+        copy = min(_seconds(lambda: target.copy_(source)) for _ in range(LIMIT_TRIES))
         n = 1536 if DEVICE == "cpu" else 8192
         a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
-        product = min(_seconds(lambda: a @ b) for _ in range(7))
+        product = min(_seconds(lambda: a @ b) for _ in range(LIMIT_TRIES))
     finally:
         torch.set_num_threads(before)
-    return {"copy_bytes_per_second": 2 * source.numel() * 4 / copy, "gemm_flops_per_second": 2 * n**3 / product}
+    found = {"copy_bytes_per_second": 2 * source.numel() * 4 / copy, "gemm_flops_per_second": 2 * n**3 / product}
+    best = _limits.get(threads, found)
+    _limits[threads] = {name: max(rate, best[name]) for name, rate in found.items()}
+
+
+def nearest_limit(flops: float, moved: float, threads: int) -> dict[str, Any]:
+    """In how many seconds the machine could do it, and which of its limits says so."""
+    limits = machine_limits(threads)
+    by_compute, by_memory = flops / limits["gemm_flops_per_second"], moved / limits["copy_bytes_per_second"]
+    return {"limit_seconds": max(by_compute, by_memory), "limit": "arithmetic" if by_compute >= by_memory else "memory"}
 
 
 def row_info(group: Group, name: str, outcome: Outcome) -> dict[str, Any]:
     """What a row carries beside its times."""
     threads = group.threads or torch.get_num_threads()
-    limits = machine_limits(threads)
     cost = GcnLayer.gemm_cost if name == "gemm" else WORKS[group.work].cost
     flops, numbers = cost(group.size)[group.backward]
     moved = numbers * group.size.itemsize
-    by_compute, by_memory = flops / limits["gemm_flops_per_second"], moved / limits["copy_bytes_per_second"]
     return {
         "work": group.work,
         "phase": group.phase,
@@ -263,6 +280,5 @@ def row_info(group: Group, name: str, outcome: Outcome) -> dict[str, Any]:
         "parameters": outcome.parameters,
         "flops": flops,
         "bytes": moved,
-        "limit_seconds": max(by_compute, by_memory),
-        "limit": "arithmetic" if by_compute >= by_memory else "memory",
+        **nearest_limit(flops, moved, threads),
     }

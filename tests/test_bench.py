@@ -152,6 +152,16 @@ def test_rows_carry_their_limit():
     assert min(limits.values()) > 1e8
 
 
+def test_a_slow_minute_is_not_the_machines_limit(monkeypatch):
+    monkeypatch.setattr(timing, "_limits", {})
+    found = []
+    for seconds in (2.0, 1.0, 4.0):
+        monkeypatch.setattr(timing, "_seconds", lambda step, seconds=seconds: seconds)
+        timing.try_limits(1)
+        found.append(machine_limits(1)["gemm_flops_per_second"])
+    assert found == [found[0], 2 * found[0], 2 * found[0]]
+
+
 def test_selection_has_what_was_promised():
     default, full = ({group.name for group in groups} for groups in (default_groups(), full_groups()))
     for name in (
