@@ -24,34 +24,30 @@ MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 b
 
 
 @intrinsic
-def run_sums(typingctx, width, kind, x, values, values_at, rows, slots, bounds, joint, frame, ahead, y, y_at, y_frame, frames, count, stream):
+def run_sums(typingctx, width, kind, x, values, values_at, rows, slots, bounds, joint, frame, y, y_at, y_frame, frames, count, stream):
     """y[f, c] = Σ over the runs r of a joint, Σ over the slots i of r, of values[slots[r] + i · FRAMES + f] · x[rows[r] + (i + f) · frame + c].
 
     x is an address (see `address`) of elements of type `kind`; values are packed (see `pack_tile`): nothing is masked. The runs of
     n = RUNS[g] slots are `bounds[joint · G + g]` up to the next bound. A row of x is loaded once for all frames and slots of a run that need it.
     Writes the first `frames` of four frames, and the first `count` channels of MOST_VECTORS vectors of 64 bytes or of VECTORS narrower ones; past
-    the caches if `stream` is 1. The four rows of x from `ahead` on are fetched.
+    the caches if `stream` is 1.
     """
     W = width.count
 
     def codegen(context, b, signature, args):
         e, o, halves = Elements(b, kind, W), Elements(b, y.dtype, W), kind == types.int16
-        data = {n: data_of(context, b, signature, args, i) for i, n in ((3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (11, "y"))}
+        data = {n: data_of(context, b, signature, args, i) for i, n in ((3, "values"), (5, "rows"), (6, "slots"), (7, "bounds"), (10, "y"))}
         x0, v0, frame_ = b.inttoptr(args[2], e.stored.as_pointer()), b.gep(data["values"], [args[4]]), args[9]
         bound = b.gep(data["bounds"], [b.mul(args[8], I64(len(RUNS)))])
-        y_at, y_frame, frames_, count_ = args[12:16]
+        y_at, y_frame, frames_, count_ = args[11:15]
         y_rows = [b.gep(b.bitcast(data["y"], o.stored.as_pointer()), [b.add(y_at, b.mul(y_frame, I64(f)))]) for f in range(FRAMES)]
-        stream_ = b.icmp_signed("==", args[16], I64(1))
+        stream_ = b.icmp_signed("==", args[15], I64(1))
 
         def sums(vectors):
-            def fetch(rows, elements, to_write):
-                for row in rows:
-                    for line in range(0, vectors * e.lanes * elements.bytes, LINE):
-                        prefetch(b, b.gep(row, [I64(line // elements.bytes)]), to_write)
-
-            fetch([b.gep(x0, [b.add(args[10], b.mul(frame_, I64(f)))]) for f in range(FRAMES)], e, to_write=False)
             with b.if_then(b.not_(stream_)):  # without, the stores at the end wait for memory one after the other
-                fetch(y_rows, o, to_write=True)
+                for row in y_rows:
+                    for line in range(0, vectors * e.lanes * o.bytes, LINE):
+                        prefetch(b, b.gep(row, [I64(line // o.bytes)]), to_write=True)
             acc, lo = [e.zero()] * (FRAMES * vectors), b.load(bound)
             for group, length in enumerate(RUNS):
                 hi = b.load(b.gep(bound, [I64(group + 1)]))
@@ -83,7 +79,7 @@ def run_sums(typingctx, width, kind, x, values, values_at, rows, slots, bounds, 
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, kind, i, values, i, rows, slots, bounds, i, i, i, y, i, i, i, i, i), codegen
+    return types.void(width, kind, i, values, i, rows, slots, bounds, i, i, y, i, i, i, i, i), codegen
 
 
 @intrinsic
@@ -131,7 +127,7 @@ def pack_channels(typingctx, width, source, source_at, target, target_at, count)
 
 @intrinsic
 def fetch_rows(typingctx, source, at, stride, count):
-    """Has the first `count` elements of FRAMES rows of an array's memory fetched that are going to be read. (Places beyond the array do no harm.)"""
+    """Has the first `count` elements of FRAMES rows of an array's memory fetched for later. (Places beyond the array do no harm.)"""
 
     def codegen(context, b, signature, args):
         size = context.get_abi_sizeof(context.get_data_type(source.dtype))
@@ -184,17 +180,15 @@ def pack_frames(typingctx, source, source_at, target, target_at, lo, hi, count):
 
 
 @intrinsic
-def pack_tile(typingctx, width, source, source_at, target, target_at, step, lo, hi, ahead):
+def pack_tile(typingctx, width, source, source_at, target, target_at, step, lo, hi):
     """target[f // FRAMES · step + f % FRAMES] = source[f] for lo <= f < hi, 0 for the others of TILE frames, in the target's element type; nothing
-    else of the source is read. What stands `ahead` elements farther in the source is fetched."""
+    else of the source is read."""
     W = width.count
 
     def codegen(context, b, signature, args):
         e, o = Elements(b, source.dtype, max(W, 2)), _four_frames(b, target)
         from_ = b.gep(b.bitcast(data_of(context, b, signature, args, 1), e.stored.as_pointer()), [args[2]])
         to, step_, lo_, hi_ = b.gep(data_of(context, b, signature, args, 3), [args[4]]), args[5], args[6], args[7]
-        for line in range(0, TILE * e.bytes, LINE):
-            prefetch(b, b.gep(from_, [b.add(args[8], I64(line // e.bytes))]), to_write=False)
 
         def pack(masked: bool) -> None:
             for f in range(0, TILE, e.lanes):
@@ -213,7 +207,7 @@ def pack_tile(typingctx, width, source, source_at, target, target_at, step, lo, 
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, source, i, target, i, i, i, i, i), codegen
+    return types.void(width, source, i, target, i, i, i, i), codegen
 
 
 def _four_frames(b: Any, array: types.Array) -> Elements:
@@ -284,8 +278,6 @@ def dot_products(typingctx, width, kind, out_kind, q, k, out, shift, rows, slots
             slot = [b.add(b.mul(number, I64(size)), I64(i)) for i in range(size)]
             starts = [b.gep(k0, [b.load(b.gep(rows0, [slot[i]]))]) for i in (0, *range(run, size))]
             outs = [b.gep(b.inttoptr(b.load(b.gep(out0, [b.load(b.gep(slots0, [at]))])), o.stored.as_pointer()), [args[6]]) for at in slot]
-            for place in outs:
-                prefetch(b, place, to_write=True)
             c, acc, close = loop(b, I64(0), args[12], e.lanes * len(halves), [e.zero()] * (size * FRAMES))
             # Opaque, for otherwise LLVM makes an address of every row and frame, and has no registers for that many.
             places = [c]

@@ -45,7 +45,6 @@ from fastst.graph import GraphIndex
 
 WIDTH = native_width()
 _HALF = (torch.bfloat16, torch.float16)
-_AHEAD = 8  # slots whose values are fetched while others are packed
 _STREAMED = 4 << 20  # bytes: results from this size on are written past the caches
 _BLOCK = 256  # bytes of channels: with the frames of a tile a piece of memory for the second-level cache
 
@@ -164,6 +163,7 @@ def _nothing(dimensions: int, dtype: torch.dtype) -> Tensor:
 @compile_loops
 def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_place, own_place, pieces, bounds, sign, reach, stream, width):
     _, T, J, C = x.shape
+    P = values.shape[1]
     channels = VECTORS * (len(width) * 16 // own.itemsize)  # that are summed at once
     if len(width) == 4 and channels < C:
         channels = MOST_VECTORS * (64 // own.itemsize)
@@ -180,7 +180,9 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
     packed_x = np.empty((block + row - 1) // row * piece + LINE // packed.itemsize, packed.dtype)
     start = -address(packed_x, 0) % LINE // packed.itemsize  # vectors that lie across two lines cost a fourth of the time
     packed_values = np.empty(TILE // FRAMES * group, own.dtype)
-    ahead = (FRAMES + 2 * reach) * frame  # from the first row that four frames need to the first that only the next four do
+    # While a tile is summed, what the next one needs is fetched, a little with every joint: waiting for it takes up to a fifth of the time. Of the
+    # values so many slots that the tile's joints and frames suffice for all, and of each a frame more: 32 frames mostly begin amid a line.
+    share = (P + J * TILE - 1) // (J * TILE) * FRAMES
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
         length = lengths[b]
@@ -189,6 +191,7 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
         if frames <= 0:
             continue
         _pack_values(packed_values, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
+        following, fetched = (tile + 1) // tiles * P * T + (tile + 1) % tiles * TILE, 0
         for c0 in range(0, C, block):
             count = min(block, C - c0)
             for f0 in range(0, frames, step):
@@ -202,9 +205,13 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
                         else:
                             source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
+                            for s in range(fetched, min(fetched + share, P), FRAMES):
+                                fetch_rows(values, following + s * T, T, TILE + 1)
+                            fetched += share
+                            fetch_rows(x, ((b * T + t0 + f + step + reach) * J + j) * C + c0 + c, J * C, min(channels, count - c))
                             run_sums(
                                 width, packed.dtype.type(0), source, packed_values, f // FRAMES * group, rows, places, bounds,
-                                j, frame, ahead + j * row,
+                                j, frame,
                                 y, ((b * T + t0 + f) * J + j) * C + c0 + c, J * C, frames - f, count - c, stream,
                             )  # fmt: skip
 
@@ -239,7 +246,7 @@ def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, 
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
         at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
-        pack_tile(width, values, at, packed, slot_place[s] * FRAMES, group, lo, hi, _AHEAD * T)
+        pack_tile(width, values, at, packed, slot_place[s] * FRAMES, group, lo, hi)
     for f in range(TILE if len(own_place) > 0 else 0):
         at = f // FRAMES * group + f % FRAMES
         for j in range(len(own_place)):
@@ -264,6 +271,7 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
     _, T, J, C = q.shape
     P, nodes, size = edges.shape[1], own.shape[2], packed.itemsize
     frame, tiles = J * channels, (T + TILE - 1) // TILE
+    share = (P + J * TILE - 1) // (J * TILE) * FRAMES  # see `_sum_tiles`
     # Where a frame as it lies in q and k is what would be packed, only the frames around a walk's ends are.
     in_place = channels == C and q.itemsize == size
     step = FRAMES if in_place else TILE
@@ -284,6 +292,7 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
             inside_places[s] = address(edges, (b * P + s) * T + t0)
             if end < tile_end:
                 clear(edges, (b * P + s) * T + end, (b * P + s) * T + tile_end)
+        following, fetched = (tile + 1) // tiles * P * T + (tile + 1) % tiles * TILE, 0
         for f0 in range(0, frames, step):
             t = t0 + f0
             # What is read beyond the ends of a walk, another walk's frames, goes into products that are left out.
@@ -301,9 +310,12 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
                 for j in range(0 if inside else nodes):
                     end_places[P + j] = address(at_nodes, j * TILE + f)
                 for j in range(J):
-                    if read_in_place:
-                        fetch_rows(q, ((b * T + t + FRAMES) * J + j) * C, J * C, C)
-                        fetch_rows(k, ((b * T + t + FRAMES + reach) * J + j) * C, J * C, C)
+                    # Read before they are written, the results' lines too are there when the next tile writes them.
+                    for s in range(fetched, min(fetched + share, P), FRAMES):
+                        fetch_rows(edges, following + s * T, T, TILE + 1)
+                    fetched += share
+                    fetch_rows(q, ((b * T + t + step) * J + j) * C, J * C, C)
+                    fetch_rows(k, ((b * T + t + step + reach) * J + j) * C, J * C, C)
                     dot_products(
                         width, packed.dtype.type(0), edges.dtype.type(0), q_from + j * channels * size, k_from, places, shift,
                         rows, slots, bounds, j, frame, channels,

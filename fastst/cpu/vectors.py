@@ -182,10 +182,11 @@ def data_of(context: Any, builder: Any, signature: Any, args: Any, number: int) 
 
 
 def prefetch(builder: Any, pointer: Any, to_write: bool) -> None:
-    """Has the line of memory at an address fetched into the first-level cache. An address that isn't one does no harm."""
+    """Has the line of memory at an address fetched: into the first-level cache where it is about to be written, else, for later, into the second.
+    An address that isn't one does no harm."""
     kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), I32, I32, I32])
     function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
-    builder.call(function, [builder.bitcast(pointer, BYTE.as_pointer()), I32(int(to_write)), I32(3), I32(1)])
+    builder.call(function, [builder.bitcast(pointer, BYTE.as_pointer()), I32(int(to_write)), I32(3 if to_write else 2), I32(1)])
 
 
 def opaque(builder: Any, number: Any) -> Any:
