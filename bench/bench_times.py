@@ -1,12 +1,12 @@
-"""Times: every test is one contender in one group. The group's contenders are checked and timed together, in interleaved rounds, when its first
-test runs; each test then hands its own rounds to pytest-benchmark."""
+"""Times: every test is one contender in one group. The group's contenders, and those of the groups of its family, are checked and timed together, in
+interleaved rounds, when the first test of them runs; each test then hands its own rounds to pytest-benchmark."""
 
 import dataclasses
 
 import pytest
 
 from bench.contenders import CONTENDERS
-from bench.timing import Group, Outcome, row_info, run_group
+from bench.timing import Group, Outcome, row_info, run_groups
 from bench.works import WORKS
 from fastst.cpu.memory import keep_freed_memory
 
@@ -24,7 +24,7 @@ def _identifier(group: Group) -> str:
 
 @pytest.fixture(scope="session")
 def outcomes(request):
-    """Outcomes of a group; only those of the latest group are kept."""
+    """Outcomes of a group; only those of the latest family are kept."""
     latest: dict[Group, dict[str, Outcome]] = {}
 
     def of(group: Group) -> dict[str, Outcome]:
@@ -34,12 +34,14 @@ def outcomes(request):
                 # Whole models as the commands run them: keeping all, the largest with a message for every edge would take more than 24 GB.
                 keep_freed_memory(of_any_size=not issubclass(WORKS[group.work], WORKS["inference"]))
             chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]  # `-k` may have left some out
-            contenders = tuple(params["contender"] for params in chosen if params.get("group") == group)
-            latest[group] = run_group(
-                dataclasses.replace(group, contenders=contenders),
+            together = [other for other in request.config.groups if other == group or (other.family is not None and other.family == group.family)]
+            contenders = [tuple(params["contender"] for params in chosen if params.get("group") == member) for member in together]
+            found = run_groups(
+                [dataclasses.replace(member, contenders=names) for member, names in zip(together, contenders, strict=True)],
                 request.config.getoption("--seconds-per-group"),
                 timed=not request.config.getoption("benchmark_disable"),
             )
+            latest.update(zip(together, found, strict=True))
         return latest[group]
 
     return of

@@ -237,7 +237,8 @@ def markdown(run: Run) -> str:
         f"* {machine_line(run)[:-1]}; {machine['memory_bytes'] / 2**30:.0f} GiB; {machine['system']} {machine['machine']}, Python "
         f"{machine['python_version']}, {machine['capability']}\n* {versions}\n* environment: {environment}\n"
         f"* commit {str(commit['id'])[:12]}{' with changes' if commit['dirty'] else ''}, {run.data['datetime'][:10]}{duration}\n* limits: {limits}\n",
-        f"Rounds of a group's contenders are interleaved; runs of at most {warm_ups['of_seconds']} s come after untimed ones, at least "
+        "Rounds of a group's contenders are interleaved, and so are those of groups that are set against one another (threads, precision, length); "
+        f"runs of at most {warm_ups['of_seconds']} s come after untimed ones, at least "
         f"{warm_ups['runs']} and {warm_ups['seconds'] * 1000:.0f} ms of them. The limit of a row "
         "is the time that its arithmetic (FLOPs that the mathematics needs, at the measured matrix product's rate) or its memory (every input read "
         "and every output written once, at the measured copy's rate) takes at least, whichever is longer; more than 100 % means that the data lay in "

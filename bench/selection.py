@@ -35,7 +35,10 @@ def default_groups() -> list[Group]:
     paper = Size(PAPER.batch_size, PAPER.frames, PAPER.hops, PAPER.hidden)
     wide = Size(32, 60, 1, 256)
     return [
-        *(Group("propagate", backward, ordinary, ALL) for backward in (False, True)),
+        Group("propagate", False, ordinary, ALL),
+        Group("propagate", True, ordinary, ALL, family="threads and precision"),
+        Group("propagate", True, ordinary, FASTST, family="threads and precision", threads=1),
+        Group("propagate", True, Size(32, 60, dtype="bfloat16"), FASTST, family="threads and precision"),
         *(Group("propagate", backward, long, EAGER) for backward in (False, True)),
         Group("sample_from_embeddings", True, Size(32, 60, 3, 32), EAGER),
         Group("attend", True, ordinary, EAGER),
@@ -48,16 +51,7 @@ def default_groups() -> list[Group]:
         Group("inference", False, paper, MODEL),
         *(Group("propagate", True, Size(batch(T), T), EAGER) for T in FRAMES[2:-1]),
         Group("propagate", True, Size(batch(FRAMES[-1]), FRAMES[-1]), SPARSE),
-        *variants(),
-    ]
-
-
-def variants() -> list[Group]:
-    """Time per frame, threads, precision (beside float32 and all threads in the others), and the smallest and largest model."""
-    return [
-        *(Group("propagate", False, Size(1, T), FASTST) for T in LENGTHS_COMPARED),
-        Group("propagate", True, Size(32, 60), FASTST, threads=1),
-        Group("propagate", True, Size(32, 60, dtype="bfloat16"), FASTST),
+        *(Group("propagate", False, Size(1, T), FASTST, family="length") for T in LENGTHS_COMPARED),
         *(Group("training_step", True, Size(PAPER.batch_size, PAPER.frames, hops, PAPER.hidden, layers), FASTST) for layers, hops in SMALL_AND_LARGE),
     ]
 

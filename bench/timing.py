@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from bench.contenders import CONTENDERS, Contender, FaststReference, FaststTorch
 from bench.works import DEVICE, WORKS, GcnLayer, Size, Work
 from fastst.cpu.memory import give_back_freed_memory
 
+Name = TypeVar("Name", bound=Hashable)
 PHASES = ("forward", "forward + backward")
 REFERENCE_BYTES = 1 << 30  # larger dense references are not formed: the comparison is then made at a smaller size, and with fastst `torch`
 DENSE_BYTES = 8 << 30  # the memory for which the project is made
@@ -42,6 +43,7 @@ class Group:
     size: Size
     contenders: tuple[str, ...]
     threads: int | None = None  # None: as many as the session has
+    family: str | None = None  # groups of one family are set against one another, such as one thread and two, and so are timed together
 
     @property
     def phase(self) -> str:
@@ -72,35 +74,46 @@ class Outcome:
     parameters: int | None = None
 
 
-def run_group(group: Group, budget: float, timed: bool = True) -> dict[str, Outcome]:
-    """Checks and times all contenders of a group in about `budget` seconds (more where single runs are slow)."""
+def run_groups(groups: Sequence[Group], budget: float, timed: bool = True) -> list[dict[str, Outcome]]:
+    """Checks and times all contenders of groups that are timed together, each group's in about `budget` seconds (more where single runs are slow)."""
     before = torch.get_num_threads()
-    torch.set_num_threads(group.threads or before)
     try:
-        outcomes = {name: Outcome() for name in group.contenders}
-        steps: dict[str, Callable[[], Any]] = {}
-        for name, outcome in outcomes.items():
-            outcome.skipped = why_skipped(name, group)
-            if outcome.skipped is None:
-                try:
-                    work = _checked(name, group, outcome)
-                except Disagreement as error:
-                    outcome.disagreement = str(error)
-                    continue
-                steps[name] = work.forward_and_backward if group.backward else work.forward
+        outcomes = [{name: Outcome() for name in group.contenders} for group in groups]
+        steps: dict[tuple[int, str], Callable[[], Any]] = {}
+        for number, group in enumerate(groups):
+            torch.set_num_threads(group.threads or before)
+            for name, outcome in outcomes[number].items():
+                outcome.skipped = why_skipped(name, group)
+                if outcome.skipped is None:
+                    try:
+                        work = _checked(name, group, outcome)
+                    except Disagreement as error:
+                        outcome.disagreement = str(error)
+                        continue
+                    steps[number, name] = _with_threads(work.forward_and_backward if group.backward else work.forward, torch.get_num_threads())
         if timed:
-            try_limits(torch.get_num_threads())
-            for name, seconds in interleaved(steps, budget).items():
+            for threads in sorted({group.threads or before for group in groups}):
+                try_limits(threads)
+            for (number, name), seconds in interleaved(steps, budget * len(groups)).items():
                 if seconds[0] <= MOST_SECONDS:
-                    outcomes[name].seconds = seconds
+                    outcomes[number][name].seconds = seconds
                 else:
-                    outcomes[name].skipped = f"a run took {seconds[0]:.0f} s: more than {MOST_SECONDS:.0f} are not repeated"
+                    outcomes[number][name].skipped = f"a run took {seconds[0]:.0f} s: more than {MOST_SECONDS:.0f} are not repeated"
         return outcomes
     finally:
         torch.set_num_threads(before)
         _expected.cache_clear()
         gc.collect()
         give_back_freed_memory()  # the next group's tensors have other sizes, and may not fit into what this one's left
+
+
+def _with_threads(step: Callable[[], Any], threads: int) -> Callable[[], Any]:
+    def run() -> Any:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return step()
+
+    return run
 
 
 def why_skipped(name: str, group: Group) -> str | None:
@@ -184,7 +197,7 @@ def _work(group: Group, contender: type[Contender], size: Size) -> Work:
     return WORKS[group.work](size, contender(size.graph, size.B, size.T, DEVICE))
 
 
-def interleaved(steps: dict[str, Callable[[], Any]], budget: float) -> dict[str, list[float]]:
+def interleaved(steps: dict[Name, Callable[[], Any]], budget: float) -> dict[Name, list[float]]:
     """Seconds of every round. As many rounds as fit the budget; slow steps take part in fewer of them, spread over the whole time, and those of more
     than MOST_SECONDS only in the first."""
     first = {name: _seconds(step) for name, step in steps.items()}

@@ -14,7 +14,7 @@ import torch
 from bench import contenders, memory, timing, works
 from bench.memory import allocated_peak, fake_mode, longest_walk, peak_of, training_step_peak
 from bench.selection import ALL, MODEL, default_groups, full_groups
-from bench.timing import Group, interleaved, machine_limits, reference_size, row_info, run_group
+from bench.timing import Group, interleaved, machine_limits, reference_size, row_info, run_groups
 from bench.works import WORKS, Size, paper_model
 from fastst import SkeletonGraph
 from fastst.ops import propagate, use_backend
@@ -27,7 +27,7 @@ WHOLE_MODELS = ("upstream", "training_step", "inference")
 @pytest.mark.parametrize("work", WORKS)
 def test_every_contender_agrees_with_the_reference_or_says_why_it_is_not_there(work: str):
     names = MODEL if work in WHOLE_MODELS else tuple(name for name in ALL if name != "compiled")
-    outcomes = run_group(Group(work, work != "inference", TINY, names), 0.0, timed=False)
+    (outcomes,) = run_groups([Group(work, work != "inference", TINY, names)], 0.0, timed=False)
     assert {name: outcome.disagreement for name, outcome in outcomes.items() if outcome.disagreement} == {}
     for name, outcome in outcomes.items():
         assert (outcome.skipped is None) == (outcome.checked == "reference"), name
@@ -36,8 +36,8 @@ def test_every_contender_agrees_with_the_reference_or_says_why_it_is_not_there(w
 
 @pytest.mark.slow
 def test_compiled_contender_agrees():
-    outcome = run_group(Group("propagate", True, TINY, ("compiled",)), 0.0, timed=False)["compiled"]
-    assert outcome.disagreement is None
+    (outcomes,) = run_groups([Group("propagate", True, TINY, ("compiled",))], 0.0, timed=False)
+    assert outcomes["compiled"].disagreement is None
 
 
 class _Wrong(contenders.IndexAdd):
@@ -53,7 +53,7 @@ class _WrongGradient(contenders.IndexAdd):
 @pytest.mark.parametrize(("wrong", "what"), [(_Wrong, "output"), (_WrongGradient, "gradient 2")])
 def test_a_contender_that_disagrees_is_not_timed(monkeypatch, wrong, what: str):
     monkeypatch.setitem(contenders.CONTENDERS, "index_add", wrong)
-    outcomes = run_group(Group("propagate", True, TINY, ("index_add", "fastst_torch")), 0.01)
+    (outcomes,) = run_groups([Group("propagate", True, TINY, ("index_add", "fastst_torch"))], 0.01)
     assert f"its {what} differs" in outcomes["index_add"].disagreement
     assert outcomes["index_add"].seconds == []
     assert len(outcomes["fastst_torch"].seconds) >= timing.FEWEST_ROUNDS
@@ -112,6 +112,31 @@ def test_rounds_are_interleaved_and_slow_steps_take_fewer(monkeypatch):
     places = [place for place, name in enumerate(order) if name == "slow"][1:]
     assert min(b - a for a, b in itertools.pairwise(places)) >= 6  # spread over the whole time
     assert all(s >= 0.06 for s in seconds["slow"])
+
+
+def test_groups_that_are_set_against_one_another_take_turns_with_their_own_threads(monkeypatch):
+    runs: list[tuple[int, int]] = []
+
+    class Noted(works.Propagate):
+        def forward(self):
+            runs.append((self.size.T, torch.get_num_threads()))
+
+    monkeypatch.setitem(works.WORKS, "propagate", Noted)
+    monkeypatch.setattr(timing, "_checked", lambda name, group, outcome: timing._work(group, contenders.CONTENDERS[name], group.size))
+    monkeypatch.setattr(timing, "try_limits", lambda threads: None)
+    monkeypatch.setattr(timing, "WARMING_SECONDS", 0.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        groups = [Group("propagate", False, Size(1, T, 1, 4), ("fastst_torch",), threads, "both") for T, threads in ((3, None), (4, 1))]
+        found = run_groups(groups, 0.1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(runs) == {(3, 2), (4, 1)}
+    changes = sum(a != b for a, b in itertools.pairwise(runs))
+    assert [len(outcomes["fastst_torch"].seconds) for outcomes in found] == [timing.MOST_ROUNDS] * 2
+    assert changes >= 2 * timing.MOST_ROUNDS - 1
 
 
 def test_a_step_that_takes_too_long_is_not_repeated(monkeypatch):
