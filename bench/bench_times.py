@@ -35,13 +35,14 @@ def outcomes(request):
                 keep_freed_memory(of_any_size=not issubclass(WORKS[group.work], WORKS["inference"]))
             chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]  # `-k` may have left some out
             together = [other for other in request.config.groups if other == group or (other.family is not None and other.family == group.family)]
-            contenders = [tuple(params["contender"] for params in chosen if params.get("group") == member) for member in together]
+            contenders = {member: tuple(params["contender"] for params in chosen if params.get("group") == member) for member in together}
+            contenders = {member: names for member, names in contenders.items() if names}
             found = run_groups(
-                [dataclasses.replace(member, contenders=names) for member, names in zip(together, contenders, strict=True)],
+                [dataclasses.replace(member, contenders=names) for member, names in contenders.items()],
                 request.config.getoption("--seconds-per-group"),
                 timed=not request.config.getoption("benchmark_disable"),
             )
-            latest.update(zip(together, found, strict=True))
+            latest.update(zip(contenders, found, strict=True))
         return latest[group]
 
     return of

@@ -28,7 +28,7 @@ DENSE_BYTES = 8 << 30  # the memory for which the project is made
 MOST_ROUNDS, FEWEST_ROUNDS = 40, 3
 WARMED_SECONDS = 0.1  # contenders whose runs are at most so long are run untimed before a timed run:
 WARM_UPS, WARMING_SECONDS = 2, 0.02  # so often, and for so long, at least
-LIMIT_TRIES = 5  # of each of the machine's limits, before every group
+LIMIT_TRIES = 5  # of each of the machine's limits, before the groups of every family
 MOST_SECONDS = 10.0  # a contender whose single run takes longer gets no more rounds, and its table entry says how long it took
 
 _limits: dict[int, dict[str, float]] = {}  # of so many threads
@@ -75,7 +75,8 @@ class Outcome:
 
 
 def run_groups(groups: Sequence[Group], budget: float, timed: bool = True) -> list[dict[str, Outcome]]:
-    """Checks and times all contenders of groups that are timed together, each group's in about `budget` seconds (more where single runs are slow)."""
+    """Checks and times all contenders of groups that are timed together, in about `budget` seconds for each group (more where single runs are slow),
+    an equal share for every contender of any of them."""
     before = torch.get_num_threads()
     try:
         outcomes = [{name: Outcome() for name in group.contenders} for group in groups]
@@ -104,7 +105,7 @@ def run_groups(groups: Sequence[Group], budget: float, timed: bool = True) -> li
         torch.set_num_threads(before)
         _expected.cache_clear()
         gc.collect()
-        give_back_freed_memory()  # the next group's tensors have other sizes, and may not fit into what this one's left
+        give_back_freed_memory()  # the next tensors have other sizes, and may not fit into what these left
 
 
 def _with_threads(step: Callable[[], Any], threads: int) -> Callable[[], Any]:
@@ -187,7 +188,7 @@ def relative_difference(found: Tensor, wanted: Tensor) -> float:
 
 @cache
 def _expected(work: str, backward: bool, size: Size, like: str) -> list[Tensor]:
-    """What the comparison is with; made once a group."""
+    """What the comparison is with; made once for all contenders."""
     contender = {"reference": FaststReference, "torch": FaststTorch}[like](size.graph, size.B, size.T, DEVICE)
     return [x.detach() for x in WORKS[work](size, contender).results(backward)]
 
@@ -246,7 +247,7 @@ def machine_limits(threads: int) -> dict[str, float]:
 
 
 def try_limits(threads: int) -> None:
-    """Every group tries again: what a machine reaches in a slow minute is not its limit."""
+    """Tried again and again: what a machine reaches in a slow minute is not its limit."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -180,8 +180,9 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
     packed_x = np.empty((block + row - 1) // row * piece + LINE // packed.itemsize, packed.dtype)
     start = -address(packed_x, 0) % LINE // packed.itemsize  # vectors that lie across two lines cost a fourth of the time
     packed_values = np.empty(TILE // FRAMES * group, own.dtype)
-    # While a tile is summed, what the next one needs is fetched, a little with every joint: waiting for it takes up to a fifth of the time. Of the
-    # values so many slots that the tile's joints and frames suffice for all, and of each a frame more: 32 frames mostly begin amid a line.
+    # With every joint a little is fetched of what comes next, the next tile's values and features of later frames: waiting for it takes up to a fifth
+    # of the time. Of the values so many slots that a whole tile's joints and frames suffice for all, and of each a frame more: 32 frames mostly begin
+    # amid a line.
     share = (P + J * TILE - 1) // (J * TILE) * FRAMES
     for tile in range(first, last):
         b, t0 = tile // tiles, tile % tiles * TILE
@@ -239,7 +240,7 @@ def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels,
 
 @compile_loops
 def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
-    """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory, which is fetched ahead."""
+    """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory."""
     _, P, T = values.shape
     for s in range(P):
         shift = sign * offset[s]
