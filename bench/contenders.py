@@ -19,13 +19,15 @@ from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu, linear
+from torch.nn.functional import leaky_relu, linear, logsigmoid
 
 from fastst import SkeletonGraph, ops
-from fastst.nn import layers, models
+from fastst.nn import layers, models, sources, upstream
+from fastst.ops import Sampling
 from fastst.ops.backends import why_not
 
 _OPERATIONS = ("attend", "edge_logits", "gcn_norm", "propagate", "sample_edges", "sample_from_embeddings")
+_PAPER = Sampling()
 
 
 class Contender:
@@ -71,6 +73,7 @@ class Contender:
     propagate: Any
     sample_edges: Any
     sample_from_embeddings: Any
+    sample_with_information: Any  # `sample_from_embeddings` with a prior
 
     def gcn_layer(self, h: Tensor, W: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
         """Â h Wᵀ + bias with Â the weights."""
@@ -80,7 +83,7 @@ class Contender:
     def installed(self) -> Iterator[None]:
         """Inside, fastst's models call this contender's functions in place of fastst's."""
         with ExitStack() as stack:
-            for module in (layers, models):
+            for module in (layers, models, sources, upstream):
                 for name in _OPERATIONS:
                     if hasattr(module, name):
                         stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
@@ -115,6 +118,10 @@ class Fastst(Contender):
         with ops.use_backend(self.backend):
             return ops.sample_from_embeddings(q, k, self.graph, bias, seed=seed)
 
+    def sample_with_information(self, q: Tensor, k: Tensor, sampling: Sampling, prior: float) -> tuple[Tensor, Tensor]:
+        with ops.use_backend(self.backend):
+            return ops.sample_from_embeddings(q, k, self.graph, seed=0, sampling=sampling, prior=prior)
+
     def gcn_norm(self, kept: Tensor, graph: Any = None, lengths: None = None) -> tuple[Tensor, Tensor]:
         with ops.use_backend(self.backend):
             return ops.gcn_norm(kept, self.graph)
@@ -146,15 +153,31 @@ class FaststTriton(Fastst):
 
 
 class _Peer(Contender):
-    """What the others do alike: the paper's sampling written out, edge by edge of their own form."""
+    """What the others do alike: the sampling written out, edge by edge of their own form."""
 
-    def sample_edges(self, logits: Tensor, graph: Any = None, *, seed: int = 0, beta: float = 2.0, tau: float = 2.0, **_: Any) -> Tensor:
+    def sample_edges(self, logits: Tensor, graph: Any = None, *, seed: int = 0, sampling: Sampling = _PAPER, **_: Any) -> Tensor:
         u = torch.rand_like(logits) if self.uniform is None else self.uniform
-        z = (logits - torch.log(-beta * torch.log(u + 1e-10) + 1e-10)) / tau
-        return (torch.round(torch.sigmoid(z)) - z).detach() + z  # straight through
+        if sampling.noise == "logistic":
+            z = (logits + torch.log(u + 1e-10) - torch.log(1 - u + 1e-10)) / sampling.tau
+        else:
+            z = (logits - torch.log(-sampling.beta * torch.log(u + 1e-10) + 1e-10)) / sampling.tau
+        soft = torch.sigmoid(z)
+        through = soft if sampling.estimator == "sigmoid" else z
+        return (torch.round(soft) - through).detach() + through  # straight through
 
     def sample_from_embeddings(self, q: Tensor, k: Tensor, graph: Any = None, bias: Tensor | None = None, *, seed: int = 0, **options: Any) -> Tensor:
         return self.sample_edges(self.edge_logits(q, k, bias=bias), seed=seed, **options)
+
+    def sample_with_information(self, q: Tensor, k: Tensor, sampling: Sampling, prior: float) -> tuple[Tensor, Tensor]:
+        """Of logistic noise."""
+        logits = self.edge_logits(q, k)
+        p, r = torch.sigmoid(logits), torch.tensor(prior)
+        divergence = p * (logsigmoid(logits) - r.log()) + (1 - p) * (logsigmoid(-logits) - torch.log1p(-r))
+        return self.sample_edges(logits, sampling=sampling), self.mean_of_walks(divergence)
+
+    def mean_of_walks(self, values: Tensor) -> Tensor:
+        """Over the existing edges of every walk.  # [B]"""
+        return values.view(self.B, -1).mean(1)
 
 
 class IndexAdd(_Peer):
@@ -275,6 +298,9 @@ class Dense(IndexAdd):
     def sample_edges(self, logits, graph=None, *, seed=0, **options):
         return super().sample_edges(logits, graph, seed=seed, **options) * self.mask  # only edges of the initial graph
 
+    def mean_of_walks(self, values):
+        return (values * self.mask).sum((1, 2)) / self.mask.sum()
+
     def gcn_norm(self, kept, graph=None, lengths=None):
         A = kept + self.identity
         root = A.sum(2).rsqrt()
@@ -296,6 +322,7 @@ class TorchScatter(IndexAdd):
         "sample_edges": "has no such operation",
         "edge_logits": "has no such operation",
         "sample_from_embeddings": "has no such operation",
+        "sample_with_information": "has no such operation",
     }
 
     @classmethod
@@ -428,6 +455,7 @@ class TorchSparse(_WithSelfLoops):
         "sample_edges": "has no such operation",
         "edge_logits": "has no such operation",
         "sample_from_embeddings": "has no such operation",
+        "sample_with_information": "has no such operation",
     }
 
     @classmethod
@@ -463,6 +491,7 @@ class PyG(_WithSelfLoops):
         "sample_edges": "has no such operation",
         "edge_logits": "has no such operation",
         "sample_from_embeddings": "has no such operation",
+        "sample_with_information": "has no such operation",
     }
 
     @classmethod
@@ -526,7 +555,7 @@ class Compiled(IndexAdd):
 
     def __init__(self, graph, B, T, device="cpu"):
         super().__init__(graph, B, T, device)
-        for name in ("propagate", "gcn_layer", "edge_logits", "sample_from_embeddings", "attend"):
+        for name in ("propagate", "gcn_layer", "edge_logits", "sample_from_embeddings", "sample_with_information", "attend"):
             setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 
 

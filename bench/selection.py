@@ -41,6 +41,7 @@ def default_groups() -> list[Group]:
         Group("propagate", True, Size(32, 60, dtype="bfloat16"), FASTST, family="threads and precision"),
         *(Group("propagate", backward, long, EAGER) for backward in (False, True)),
         Group("sample_from_embeddings", True, Size(32, 60, 3, 32), EAGER),
+        Group("sample_with_information", True, Size(32, 60, 3, 32), EAGER),
         Group("attend", True, ordinary, EAGER),
         Group("gcn_layer", False, wide, (*EAGER, "gemm")),
         Group("gcn_layer", True, wide, (*EAGER, "gemm")),
@@ -58,13 +59,14 @@ def default_groups() -> list[Group]:
 
 def full_groups() -> list[Group]:
     """The default groups, then every work at every T, k and C."""
-    compiled = ("sample_from_embeddings", "attend", "gcn_layer")  # compiling takes its time, so the default does without here
+    # Compiling takes its time, so the default does without here.
+    compiled = ("sample_from_embeddings", "sample_with_information", "attend", "gcn_layer")
     groups = {group.name: group for group in default_groups()}
     for group in list(groups.values()):
         if group.work in compiled:
             groups[group.name] = dataclasses.replace(group, contenders=(*group.contenders, "compiled"))
     for work in WORKS:
-        if work == "sample_from_embeddings":
+        if work in ("sample_from_embeddings", "sample_with_information"):
             continue
         for size in _sizes(whole_model=work in ("upstream", "training_step", "inference")):
             for backward in {"training_step": (True,), "inference": (False,)}.get(work, (False, True)):

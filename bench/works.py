@@ -19,10 +19,12 @@ from bench.contenders import Contender, Dense, Fastst
 from fastst import SkeletonGraph
 from fastst.config import TrainConfig
 from fastst.nn import GraphClassifier
+from fastst.nn.sources import LearnedGraph
+from fastst.ops import Sampling
 from fastst.ops.random import edge_uniform
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PAPER = TrainConfig()
+PAPER = TrainConfig.with_recipe("paper")
 JOINTS = 18
 
 Cost = tuple[tuple[float, float], tuple[float, float]]
@@ -71,6 +73,7 @@ class Work:
     name: ClassVar[str]
     title: ClassVar[str]
     tolerance: ClassVar[float] = 2e-4
+    outputs: ClassVar[int] = 1  # of the results, which are these and gradients
     dense_matrices: ClassVar[tuple[int, int]] = (1, 2)  # (J T)² matrices that the dense way holds: forward, forward and backward
 
     def __init__(self, size: Size, contender: Contender) -> None:
@@ -229,6 +232,33 @@ class SampleFromEmbeddings(EdgeLogits):
         return (flops + 6 * size.edges, moved), (all_flops + 7 * size.edges, all_moved)
 
 
+class SampleWithInformation(SampleFromEmbeddings):
+    """As the default recipe trains."""
+
+    name, title = "sample_with_information", "edge logits + sampling + information"
+    outputs = 2
+    sampling = Sampling(tau=1.0, noise="logistic", estimator="sigmoid")
+    prior = 0.25
+
+    def run(self):
+        return self.contender.sample_with_information(*self.leaves, self.sampling, self.prior)
+
+    def output_gradient(self):
+        return super().output_gradient(), torch.ones(self.size.B, device=self.contender.device)
+
+    def results(self, backward):
+        with same_noise(self.contender, self.size):
+            kept, information = self.forward()
+            gradients = self.gradients(*self.forward_and_backward()) if backward else []
+        return [self.output(kept), information, *gradients]
+
+    @classmethod
+    def cost(cls, size):
+        # Forward: an exponential, a logarithm, a quotient and about ten sums and products; backward: the first and the last again.
+        (flops, moved), (all_flops, all_moved) = SampleFromEmbeddings.cost(size)
+        return (flops + 13 * size.edges, moved), (all_flops + 23 * size.edges, all_moved)
+
+
 class Attend(Work):
     name, title = "attend", "graph attention (GATv2)"
     heads = 4
@@ -289,8 +319,8 @@ class Inference(Work):
     def __init__(self, size, contender):
         torch.manual_seed(0)
         self.model = paper_model(size).to(contender.device)
-        assert self.model.upstream is not None
-        self.upstream = self.model.upstream
+        assert isinstance(self.model.source, LearnedGraph)
+        self.upstream = self.model.source.upstream
         self.poses = torch.randn(size.B, size.T, JOINTS, 2, generator=torch.Generator().manual_seed(1)).to(contender.device)
         self.classes = torch.arange(size.B, device=contender.device) % 2
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
@@ -366,16 +396,20 @@ class UpstreamModel(Inference):
 
 
 WORKS: dict[str, type[Work]] = {
-    work.name: work for work in (SampleEdges, EdgeLogits, SampleFromEmbeddings, Propagate, Attend, GcnLayer, UpstreamModel, TrainingStep, Inference)
+    work.name: work
+    for work in (
+        *(SampleEdges, EdgeLogits, SampleFromEmbeddings, SampleWithInformation, Propagate, Attend, GcnLayer),
+        *(UpstreamModel, TrainingStep, Inference),
+    )
 }
 
 
 def paper_model(size: Size, **options: Any) -> GraphClassifier:
-    """The training defaults, in the given size."""
-    return GraphClassifier(
-        "coco18", 2, hops=size.hops, layers=size.layers, hidden=size.C, frames=PAPER.frames, attention=PAPER.attention,
-        heads=PAPER.heads, encoder_layers=PAPER.encoder_layers, **options,
-    )  # fmt: skip
+    """The paper's recipe, in the given size."""
+    of_upstream = "frames", "attention", "heads", "encoder_layers", "keep_start"
+    of_sampling, of_downstream = ("noise", "estimator", "beta", "tau"), ("joint_embedding", "residual", "readout")
+    recipe = {name: getattr(PAPER, name) for name in (*of_upstream, *of_sampling, *of_downstream)}
+    return GraphClassifier("coco18", 2, hops=size.hops, layers=size.layers, hidden=size.C, **recipe, **options)
 
 
 class same_noise:

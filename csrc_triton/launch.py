@@ -14,6 +14,13 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
+def number_or_pointer(value: Tensor) -> tuple[Any, Tensor | None]:
+    """A 0-d tensor as two arguments of a kernel: a number where it lies on the CPU; on a GPU a pointer,
+    which the kernel reads through, for to read it here is to wait, and a CUDA graph would keep it.
+    """
+    return (0, value) if value.is_cuda else (value.item(), None)
+
+
 def rows_of_features(x: Tensor) -> Tensor:
     """x with the features of a frame in one piece of memory, copied only where they aren't. Frames and walks may have any strides.  # [B, T, J, C]"""
     _, _, J, C = x.shape

@@ -6,7 +6,7 @@ four neighbours in a row, so the noise of a tile is made on a tile of a quarter 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -14,11 +14,17 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, on_device_of
-from csrc_triton.products import feature_bytes, frames_read
+from csrc_triton.launch import launch_options, number_or_pointer, on_device_of
+from csrc_triton.products import edge_dot, feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
 
+if TYPE_CHECKING:
+    from fastst.ops.sampling import Sampling
+
 _BELOW_ONE = tl.constexpr(1 - 2**-24)  # the largest uniform number
+_LIMIT = tl.constexpr(750.0)  # e^-750 is 0, in float64 too, and numbers up to here have products with 0
+_TINY = tl.constexpr(1e-37)  # of a smaller probability the logarithm is multiplied by nothing
+_NEARLY_LINEAR = tl.constexpr(1 / 64)  # up to here 1 - e^-x has a short series
 
 
 def sample_edges(
@@ -26,20 +32,20 @@ def sample_edges(
     sample_ids: Tensor,
     lengths: Tensor | None,
     offset: Tensor,
-    seed: int,
+    seed: Tensor,
     hops: int,
-    beta: float,
-    eps: float,
-    noise: str,
+    sampling: Sampling,
 ) -> Tensor:
-    """kept = 1 where γ - log(-β log(u + ε) + ε) > 0; with logistic noise where γ + log(u + ε) - log(1 - u + ε) > 0.  # [B, P, T], γ's dtype"""
+    """kept = 1 where γ - log(-β log(u + ε) + ε) > 0; with logistic noise where
+    γ + log(u + ε) - log(1 - u + ε) > 0.  # [B, P, T], γ's dtype"""
     logits = logits.contiguous()
     kept = torch.empty_like(logits)
     shape, grid, tile, num_warps = _rows(logits, hops)
     with on_device_of(logits):
         _sample[grid](
-            logits, kept, sample_ids.contiguous(), lengths, offset, seed, beta, eps, *shape,
-            LOGISTIC=noise == "logistic", **tile, **launch_options(num_warps=num_warps),
+            logits, kept, sample_ids.contiguous(), lengths, offset, *number_or_pointer(seed),
+            sampling.beta, sampling.eps, *shape, LOGISTIC=sampling.noise == "logistic",
+            **tile, **launch_options(num_warps=num_warps),
         )  # fmt: skip
     return kept
 
@@ -50,24 +56,15 @@ def sample_edges_backward(
     sample_ids: Tensor,
     lengths: Tensor | None,
     offset: Tensor,
-    seed: int,
+    seed: Tensor,
     hops: int,
-    beta: float,
-    tau: float,
-    eps: float,
-    noise: str,
-    estimator: str,
+    sampling: Sampling,
 ) -> Tensor:
-    """dγ = dkept / τ, for which no logits are read and no noise is made; with estimator "sigmoid" dkept σ'(z) / τ.  # [B, P, T], γ's dtype"""
-    dkept = dkept.contiguous()
+    """dγ = dkept / τ, for which no logits are read and no noise is made; with the sigmoid estimator
+    dkept σ'(z) / τ.  # [B, P, T], γ's dtype"""
     dlogits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    shape, grid, tile, num_warps = _rows(dkept, hops)
-    reads = (logits.contiguous(), sample_ids.contiguous()) if estimator == "sigmoid" else (None, None)
-    with on_device_of(dkept):
-        _sample_backward[grid](
-            dkept, dlogits, *reads, lengths, offset, seed, beta, 1 / tau, eps, *shape,
-            LOGISTIC=noise == "logistic", **tile, **launch_options(num_warps=num_warps),
-        )  # fmt: skip
+    given = logits.contiguous() if sampling.estimator == "sigmoid" else None
+    _slope(dkept, given, dlogits, None, sample_ids, lengths, offset, seed, None, None, hops, sampling)
     return dlogits
 
 
@@ -78,36 +75,86 @@ def sample_from_embeddings(
     sample_ids: Tensor,
     lengths: Tensor | None,
     index: GraphIndex,
-    seed: int,
+    seed: Tensor,
+    prior: Tensor | None,
     hops: int,
-    beta: float,
-    eps: float,
-    noise: str,
-) -> Tensor:
-    """`sample_edges` of γ[p, t] = q[t, dst] · k[t + offset, src] + bias[p], of which nothing is stored.
+    sampling: Sampling,
+) -> tuple[Tensor, Tensor | None]:
+    """`sample_edges` of γ[p, t] = q[t, dst] · k[t + offset, src] + bias[p], of which nothing is stored;
+    and, with a prior, the divergences of every walk's edges, summed.
 
-    q, k `[B, T, J, D]`, bias `[P]` -> `[B, P, T]` in float32, or float64 for float64.
+    q, k `[B, T, J, D]`, bias `[P]` -> `[B, P, T]` and `[B]` in float32, or float64 for float64.
     """
     q, k, sample_ids = q.contiguous(), k.contiguous(), sample_ids.contiguous()
+    bias = None if bias is None else bias.contiguous()
     B, T, J, D = q.shape
-    P = len(index.src)
-    kept = torch.empty(B, P, T, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
-    constants = {"D": D, "LOGISTIC": noise == "logistic"}
+    P, dtype = len(index.src), torch.promote_types(q.dtype, torch.float32)
+    kept = torch.empty(B, P, T, dtype=dtype, device=q.device)
+    tile, num_warps = _list_tile(q) if hops == 0 else _slot_tile(q)
+    programs = triton.cdiv(P, tile["BE"]) if hops == 0 else J * triton.cdiv(T, tile["BT"])
+    parts = None if prior is None else torch.empty(B, programs, dtype=dtype, device=q.device)
+    numbers = *number_or_pointer(seed), *_prior(prior), sampling.beta, sampling.eps
+    options = {"D": D, "LOGISTIC": sampling.noise == "logistic", **tile, **launch_options(num_warps=num_warps)}
     with on_device_of(q):
         if hops == 0:
-            tile, num_warps = _list_tile(q)
-            grid = (B * triton.cdiv(P, tile["BE"]),)
-            _sample_list[grid](
-                q, k, bias, kept, sample_ids, index.src, index.dst, seed, beta, eps, J, P, **constants, **tile, **launch_options(num_warps=num_warps)
-            )
+            ends = index.src, index.dst
+            _sample_list[B * programs,](q, k, bias, kept, parts, sample_ids, *ends, *numbers, J, P, **options)
         else:
-            tile, num_warps = _slot_tile(q)
-            grid = (B * J * triton.cdiv(T, tile["BT"]),)
-            graph = (index.dst_ptr, index.dst_order, index.src, index.offset)
-            _sample_slots[grid](
-                q, k, bias, kept, sample_ids, lengths, *graph, seed, beta, eps, T, J, P, **constants, **tile, **launch_options(num_warps=num_warps)
-            )
-    return kept
+            slots = index.dst_ptr, index.dst_order, index.src, index.offset
+            _sample_slots[B * programs,](q, k, bias, kept, parts, sample_ids, lengths, *slots, *numbers, T, J, P, **options)
+    return kept, None if parts is None else parts.sum(1, dtype=torch.float64).to(dtype)
+
+
+def logits_gradient(
+    dkept: Tensor,
+    weight: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    index: GraphIndex,
+    seed: Tensor,
+    prior: Tensor | None,
+    hops: int,
+    sampling: Sampling,
+) -> Tensor:
+    """`sample_edges_backward` at the logits q · k + bias, over which it is written; and, with a prior,
+    `weight[b]` times the derivative of every divergence added."""
+    logits = edge_dot(q, k, index, hops, lengths)
+    _slope(dkept, logits, logits, bias, sample_ids, lengths, index.offset, seed, prior, weight, hops, sampling)
+    return logits
+
+
+def _slope(
+    dkept: Tensor,
+    logits: Tensor | None,
+    dlogits: Tensor,
+    bias: Tensor | None,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    offset: Tensor,
+    seed: Tensor,
+    prior: Tensor | None,
+    weight: Tensor | None,
+    hops: int,
+    sampling: Sampling,
+) -> None:
+    """Writes `dlogits`, which may be `logits`."""
+    shape, grid, tile, num_warps = _rows(dkept, hops)
+    ids = sample_ids.contiguous() if sampling.estimator == "sigmoid" else None
+    bias = None if bias is None else bias.contiguous()
+    weight = None if weight is None else weight.contiguous()
+    with on_device_of(dkept):
+        _sample_backward[grid](
+            dkept.contiguous(), dlogits, logits, bias, weight, ids, lengths, offset,
+            *number_or_pointer(seed), *_prior(prior), sampling.beta, 1 / sampling.tau, sampling.eps,
+            *shape, LOGISTIC=sampling.noise == "logistic", **tile, **launch_options(num_warps=num_warps),
+        )  # fmt: skip
+
+
+def _prior(prior: Tensor | None) -> tuple[float, Tensor | None]:
+    return (0.5, None) if prior is None else number_or_pointer(prior)
 
 
 def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any], int]:
@@ -160,6 +207,63 @@ def _threshold(u, beta, eps, LOGISTIC: tl.constexpr):
 
 
 @triton.jit
+def _divergence(gamma, log_r, log_s, beta, LOGISTIC: tl.constexpr):
+    """KL(Bernoulli(p) ‖ Bernoulli(r)), s = 1 - r."""
+    if LOGISTIC:
+        size, odds, likely = _odds(gamma)
+        unlikely = odds * likely
+        expected = tl.where(gamma > 0, likely * log_r + unlikely * log_s, unlikely * log_r + likely * log_s)
+        return -tl.log(1 + odds) - unlikely * size - expected
+    rate, p, log_p = _rate(gamma, beta)
+    return p * (log_p - log_r) - tl.exp(-rate) * (rate + log_s)
+
+
+@triton.jit
+def _divergence_slope(gamma, log_r, log_s, beta, LOGISTIC: tl.constexpr):
+    """(logit p - logit r) dp/dγ"""
+    if LOGISTIC:
+        size, odds, likely = _odds(gamma)
+        return (tl.where(gamma > 0, size, -size) - log_r + log_s) * (odds * likely * likely)
+    rate, _, log_p = _rate(gamma, beta)
+    return (log_p + rate - log_r + log_s) * (tl.exp(-rate) * rate)
+
+
+@triton.jit
+def _odds(gamma):
+    """|γ|, e^-|γ|, and the larger one of p and 1 - p, σ(|γ|)"""
+    size = tl.abs(gamma)
+    size = tl.where(size > _LIMIT, _LIMIT, size)
+    odds = tl.exp(-size)
+    return size, odds, 1 / (1 + odds)
+
+
+@triton.jit
+def _rate(gamma, beta):
+    """rate = e^γ / β, p = 1 - e^-rate, log p"""
+    rate = tl.exp(gamma - tl.log(tl.full([], beta, gamma.dtype)))
+    rate = tl.where(rate > _LIMIT, _LIMIT, rate)
+    series = rate * (1 - rate * (1 / 2 - rate * (1 / 6 - rate * (1 / 24 - rate / 120))))
+    p = tl.where(rate < _NEARLY_LINEAR, series, 1 - tl.exp(-rate))
+    return rate, p, tl.log(tl.where(p < _TINY, _TINY, p))
+
+
+@triton.jit
+def _logarithms(prior, prior_ptr, compute: tl.constexpr):
+    """log r and log(1 - r)"""
+    r = tl.full([], prior, compute)
+    if prior_ptr is not None:
+        r = tl.load(prior_ptr).to(compute)
+    return tl.log(r), tl.log(1 - r)
+
+
+@triton.jit
+def _seed(seed, seed_ptr):
+    if seed_ptr is not None:
+        seed = tl.load(seed_ptr)
+    return seed
+
+
+@triton.jit
 def _keep(score):
     """1 where the score is above 0, else 0, but NaN where it is NaN: that must not look like a removed edge."""
     return tl.where(score != score, score, (score > 0).to(score.dtype))
@@ -197,35 +301,48 @@ def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.
 
 @triton.jit
 def _sample(
-    logits_ptr, kept_ptr, ids_ptr, lengths_ptr, offset_ptr, seed: tl.int64, beta: tl.float64, eps: tl.float64, rows, columns,
+    logits_ptr, kept_ptr, ids_ptr, lengths_ptr, offset_ptr, seed: tl.int64, seed_ptr, beta: tl.float64, eps: tl.float64,
+    rows, columns,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if logits_ptr.dtype.element_ty == tl.float64 else tl.float32
     gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
     quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed)
+    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, _seed(seed, seed_ptr))
     kept = _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC))
     tl.store(kept_ptr + at, tl.where(exists, kept, 0.0), inside)
 
 
 @triton.jit
 def _sample_backward(
-    dkept_ptr, dlogits_ptr, logits_ptr, ids_ptr, lengths_ptr, offset_ptr, seed: tl.int64, beta: tl.float64, slope: tl.float64, eps: tl.float64,
+    dkept_ptr, dlogits_ptr, logits_ptr, bias_ptr, weight_ptr, ids_ptr, lengths_ptr, offset_ptr,
+    seed: tl.int64, seed_ptr, prior: tl.float64, prior_ptr, beta: tl.float64, slope: tl.float64, eps: tl.float64,
     rows, columns,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """The identity estimator where logits_ptr is None. slope = 1 / τ."""
+    """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not; without either of sigmoid and
+    information there need be no logits."""
     b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if dkept_ptr.dtype.element_ty == tl.float64 else tl.float32
     slope = tl.full([], slope, compute)
     gradient = tl.load(dkept_ptr + at, inside, 0.0).to(compute) * slope
     if logits_ptr is not None:
         gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
-        quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-        u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed)
-        soft = tl.sigmoid((gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)) * slope)
-        gradient *= soft * (1 - soft)
+        if bias_ptr is not None:
+            if LIST:
+                column = (first_column + tl.arange(0, BC))[None, :]
+                gamma += tl.load(bias_ptr + column, column < columns, 0.0).to(compute)
+            else:
+                gamma += tl.load(bias_ptr + row, row < rows, 0.0).to(compute)
+        if ids_ptr is not None:
+            quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
+            u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, _seed(seed, seed_ptr))
+            soft = tl.sigmoid((gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)) * slope)
+            gradient *= soft * (1 - soft)
+        if weight_ptr is not None:
+            log_r, log_s = _logarithms(prior, prior_ptr, compute)
+            gradient += tl.load(weight_ptr + b).to(compute) * _divergence_slope(gamma, log_r, log_s, beta, LOGISTIC)
     tl.store(dlogits_ptr + at, tl.where(exists, gradient, 0.0), inside)
 
 
@@ -252,8 +369,8 @@ def _dots(
 
 @triton.jit
 def _sample_slots(
-    q_ptr, k_ptr, bias_ptr, kept_ptr, ids_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr,
-    seed: tl.int64, beta: tl.float64, eps: tl.float64, T, J, P,
+    q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr,
+    seed: tl.int64, seed_ptr, prior: tl.float64, prior_ptr, beta: tl.float64, eps: tl.float64, T, J, P,
     D: tl.constexpr, LOGISTIC: tl.constexpr, QUADS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """One joint as receiver over BT frames. The joints of a frame tile are neighbours in the grid and share k's window of BT + 2k frames.
@@ -274,6 +391,10 @@ def _sample_slots(
     q_at = q_ptr + walk + ((tl.minimum(t, T - 1) * J + j).to(tl.int64) * D)[:, :, None] + tl.arange(0, BD)[None, None, :]
     quad = (first_frame // 4 + tl.arange(0, BT // 4))[None, :]
     last = tl.load(ptr_ptr + j + 1)
+    seed = _seed(seed, seed_ptr)
+    if parts_ptr is not None:
+        log_r, log_s = _logarithms(prior, prior_ptr, compute)
+        divergence = tl.zeros((1, BT), compute)
     for s in range(tl.load(ptr_ptr + j), last, 16):
         fours = s + 4 * tl.arange(0, 4)
         dots0 = _dots(q_at, k_ptr + walk, fours, last, order_ptr, src_ptr, offset_ptr, t, T, J, compute, D, BD)
@@ -291,11 +412,17 @@ def _sample_slots(
         exists = source.to(tl.uint32) < length.to(tl.uint32)
         kept = _keep(gamma - _threshold(_uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
         tl.store(kept_ptr + (b.to(tl.int64) * P + p) * T + t, tl.where(exists, kept, 0.0), (position < last) & (t < T))
+        if parts_ptr is not None:
+            more = tl.where(exists & (position < last), _divergence(gamma, log_r, log_s, beta, LOGISTIC), 0.0)
+            divergence += tl.sum(more, 0, keep_dims=True)  # of every slot it would take so many registers that some are spilled
+    if parts_ptr is not None:
+        tl.store(parts_ptr + program, tl.sum(divergence))
 
 
 @triton.jit
 def _sample_list(
-    q_ptr, k_ptr, bias_ptr, kept_ptr, ids_ptr, src_ptr, dst_ptr, seed: tl.int64, beta: tl.float64, eps: tl.float64, N, E,
+    q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, src_ptr, dst_ptr,
+    seed: tl.int64, seed_ptr, prior: tl.float64, prior_ptr, beta: tl.float64, eps: tl.float64, N, E,
     D: tl.constexpr, LOGISTIC: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr,
 ):  # fmt: skip
     """BE edges of an edge list, one row of which a walk has."""
@@ -309,6 +436,8 @@ def _sample_list(
     q_at = q_ptr + ((b * N + tl.load(dst_ptr + some)) * D)[:, None]
     k_at = k_ptr + ((b * N + tl.load(src_ptr + some)) * D)[:, None]
     total = tl.zeros((BE, BD), compute)
+    if parts_ptr is not None:
+        log_r, log_s = _logarithms(prior, prior_ptr, compute)
     for first in range(0, D, BD):
         d = (first + tl.arange(0, BD))[None, :]
         if D % BD == 0:
@@ -321,48 +450,64 @@ def _sample_list(
         gamma += tl.load(bias_ptr + e, inside, 0.0).to(compute)
     quad = (first_edge // 4 + tl.arange(0, BE // 4))[None, :]
     row = tl.zeros((1, 1), tl.int32)
-    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, seed).reshape(BE)
+    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, _seed(seed, seed_ptr)).reshape(BE)
     tl.store(kept_ptr + b * E + e, _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)), inside)
+    if parts_ptr is not None:
+        divergence = tl.where(inside, _divergence(gamma, log_r, log_s, beta, LOGISTIC), 0.0)
+        tl.store(parts_ptr + program, tl.sum(divergence))
 
 
 def compilations(dtype: str) -> list[Compilation]:
-    """The kernels of this file as launched on the paper's skeleton with k = 3, and on an edge list of 4096 edges."""
+    """The kernels of this file as launched on the paper's skeleton with k = 3, and on an edge list of 4096 edges; those with the information term
+    read the seed and the prior on the GPU."""
     B, T, D, E, graph = 8, 60, 32, 4096, SkeletonGraph("coco18", 3)
     J, P, kind = graph.num_joints, graph.num_slots, DTYPES[dtype]
     known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
-    known |= {"seed": -(2**40) - 1, "beta": 2.0, "eps": 1e-10, "slope": 0.5, "T": T, "J": J, "P": P, "N": T * J, "E": E, "D": D, "LOGISTIC": False}
-    known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64) | dict.fromkeys(
-        ("logits_ptr", "dkept_ptr", "dlogits_ptr", "q_ptr", "k_ptr"), kind
-    )
+    known |= {"seed": -(2**40) - 1, "beta": 2.0, "eps": 1e-10, "slope": 0.5, "prior": 0.5, "LOGISTIC": False}
+    known |= {"T": T, "J": J, "P": P, "N": T * J, "E": E, "D": D}
+    known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64)
+    known |= dict.fromkeys(("logits_ptr", "dkept_ptr", "dlogits_ptr", "q_ptr", "k_ptr", "kept_ptr"), kind)
+    known |= dict.fromkeys(("bias_ptr", "weight_ptr", "parts_ptr", "seed_ptr", "prior_ptr"))
+    float32 = dict.fromkeys(("bias_ptr", "logits_ptr", "dkept_ptr", "dlogits_ptr", "kept_ptr"), torch.float32)
+    informed = dict.fromkeys(("weight_ptr", "parts_ptr", "prior_ptr"), torch.float32) | {"seed_ptr": torch.int64}
 
-    def one(name: str, kernel: Any, work: str, programs: int, moved: int, least: int, window: tuple[int, int] | None = None) -> Compilation:
-        arguments = {parameter.name: known[parameter.name] for parameter in kernel.params}
+    def one(
+        name: str, kernel: Any, changes: dict[str, Any], work: str, programs: int, moved: int, least: int, window: tuple[int, int] | None = None
+    ) -> Compilation:
+        arguments = {parameter.name: (known | changes)[parameter.name] for parameter in kernel.params}
         return Compilation(name, kernel, arguments, num_warps, work, programs, moved, least, window)
 
     (rows, columns), (programs,), tile, num_warps = _rows(torch.empty(B, P, T, device="meta"), graph.hops)
-    known |= {"rows": rows, "columns": columns, "kept_ptr": kind, **tile}
+    known |= {"rows": rows, "columns": columns, **tile}
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
-    found = [
-        one("sample_edges", _sample, work, programs, 2 * edges, 2 * edges),
-        one("sample_edges backward (sigmoid)", _sample_backward, work, programs, 3 * edges, 3 * edges),
-    ]
-    known |= {"logits_ptr": None, "ids_ptr": None}
-    found.append(one("sample_edges backward (identity)", _sample_backward, work, programs, 2 * edges, 2 * edges))
+    found = [one("sample_edges", _sample, {}, work, programs, 2 * edges, 2 * edges)]
+    no_noise, no_logits = {"ids_ptr": None}, {"ids_ptr": None, "logits_ptr": None}
+    for name, changes, passes, itemsize in (
+        ("sigmoid", {}, 3, kind.itemsize),
+        ("identity", no_logits, 2, kind.itemsize),
+        ("sigmoid, information", float32 | informed, 3, 4),
+        ("identity, information", float32 | informed | no_noise, 3, 4),
+    ):
+        moved = passes * B * P * T * itemsize
+        found.append(one(f"sample_edges backward ({name})", _sample_backward, changes, work, programs, moved, moved))
 
     q = torch.empty(B, T, J, D, dtype=kind, device="meta")
-    tile, num_warps = _slot_tile(q)
-    BT, features = tile["BT"], q.nbytes
-    known |= {"kept_ptr": torch.float32, "bias_ptr": torch.float32, "ids_ptr": torch.int64, **tile}
-    least = 4 * B * P * T + 2 * features
-    moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
-    window = feature_bytes(graph, BT, D * kind.itemsize)
-    found.append(one("sample_edges from embeddings", _sample_slots, f"{work} D={D}", B * J * triton.cdiv(T, BT), moved, least, window))
+    known |= float32
+    for note, changes in (("", {}), ("information", informed)):
+        tile, num_warps = _slot_tile(q)
+        BT, features = tile["BT"], q.nbytes
+        programs = B * J * triton.cdiv(T, BT)
+        least = 4 * B * P * T + 2 * features + (4 * programs if note else 0)
+        moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
+        window = feature_bytes(graph, BT, D * kind.itemsize)
+        name = "sample_edges from embeddings" + (f" ({note})" if note else "")
+        found.append(one(name, _sample_slots, changes | tile, f"{work} D={D}", programs, moved, least, window))
 
-    tile, num_warps = _list_tile(q)
-    known |= tile
-    least = 4 * B * E + 2 * features
-    moved = 4 * B * E + 2 * B * E * D * kind.itemsize  # every edge reads both its ends
-    window = (2 * tile["BE"] * D * kind.itemsize,) * 2
-    programs = B * triton.cdiv(E, tile["BE"])
-    found.append(one("sample_edges from embeddings (edge list)", _sample_list, f"B={B} N={T * J} E={E} D={D}", programs, moved, least, window))
+        tile, num_warps = _list_tile(q)
+        programs = B * triton.cdiv(E, tile["BE"])
+        least = 4 * B * E + 2 * features + (4 * programs if note else 0)
+        moved = least - 2 * features + 2 * B * E * D * kind.itemsize  # every edge reads both its ends
+        window = (2 * tile["BE"] * D * kind.itemsize,) * 2
+        name = f"sample_edges from embeddings (edge list{', ' * bool(note)}{note})"
+        found.append(one(name, _sample_list, changes | tile, f"B={B} N={T * J} E={E} D={D}", programs, moved, least, window))
     return found

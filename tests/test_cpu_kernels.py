@@ -18,7 +18,7 @@ from graphs import generator
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import attend as compiled_attend
 from fastst.cpu import plans, products, threads
-from fastst.cpu.functions import exp, log
+from fastst.cpu.functions import exp, log, log1p
 from fastst.cpu.memory import empty
 from fastst.ops import attend, propagate, sparse, use_backend
 
@@ -100,6 +100,22 @@ def test_logarithm_and_exponential_are_within_two_units_in_the_last_place():
     assert np.isnan(exps[0])
     assert (exps[[1, 4]] > 1e38).all()
     assert (exps[2:4] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logarithm_of_one_and_a_share(dtype: type):
+    @numba.njit(error_model="numpy")
+    def each(x, logs):
+        for i in range(len(x)):
+            logs[i] = log1p(x[i])
+
+    x = np.concatenate((np.logspace(-37, 0, 200_000), np.linspace(0, 1, 200_000))).astype(dtype)
+    found = np.empty_like(x)
+    each(x, found)
+    wanted = np.log1p(x.astype(np.float64))
+    assert (np.abs(found - wanted) <= 4 * np.spacing(wanted.astype(dtype))).all()
+    each(np.array([np.nan], dtype), found)
+    assert np.isnan(found[0])
 
 
 def test_results_begin_on_a_cache_line():

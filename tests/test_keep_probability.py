@@ -2,7 +2,7 @@ import pytest
 import torch
 from graphs import BACKENDS, assert_matches_reference
 
-from fastst.ops import keep_probability
+from fastst.ops import Sampling, keep_probability
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -15,7 +15,7 @@ def test_matches_reference(noise: str, backend: str):
 @pytest.mark.parametrize("noise", ["gumbel", "logistic"])
 def test_opcheck_and_gradcheck(noise: str):
     logits = torch.randn(3, 4, dtype=torch.float64).T.requires_grad_()
-    torch.library.opcheck(torch.ops.fastst.keep_probability.default, (logits, 2.0, noise))
+    torch.library.opcheck(torch.ops.fastst.keep_probability.default, (logits, Sampling(noise=noise).numbers()))
     assert torch.autograd.gradcheck(lambda logits: keep_probability(logits, noise=noise), (logits,))
 
 

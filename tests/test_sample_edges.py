@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, generator, lifted, names
 
 from fastst import EdgeList, SkeletonGraph
-from fastst.ops import keep_probability, sample_edges, use_backend
+from fastst.ops import Sampling, keep_probability, sample_edges, use_backend
 
 GRAPH = SkeletonGraph("coco18", 2)
 
@@ -27,7 +27,8 @@ def test_matches_reference(case: Case, estimator: str, noise: str, backend: str)
 def test_opcheck(case: Case, backend: str):
     (logits,) = lifted(case, [], [case.edges()])
     for estimator in ("identity", "sigmoid"):
-        rest = (case.length_tensor(), case.graph.offset, -3, case.graph.hops, 2.0, 2.0, 1e-10, "gumbel", estimator, backend)
+        numbers = Sampling(estimator=estimator).numbers()
+        rest = (case.length_tensor(), case.graph.offset, torch.tensor(-3), case.graph.hops, numbers, backend)
         torch.library.opcheck(torch.ops.fastst.sample_edges.default, (logits, torch.arange(case.B), *rest))
 
 
@@ -86,9 +87,19 @@ def test_seeds_count_modulo_2_to_the_64():
             assert torch.equal(sample_edges(logits, GRAPH, seed=2**63), sample_edges(logits, GRAPH, seed=-(2**63)))
 
 
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("seed", [3, -5, 2**40 + 17, 2**63 - 1, -(2**63)])
+def test_a_seed_in_a_tensor_has_the_same_bits(seed: int, backend: str):
+    logits = torch.randn(2, GRAPH.num_slots, 9, generator=generator())
+    with use_backend(backend):
+        wanted = sample_edges(logits, GRAPH, seed=seed)
+        assert torch.equal(sample_edges(logits, GRAPH, seed=torch.tensor(seed)), wanted)
+        assert not torch.equal(sample_edges(logits, GRAPH, seed=torch.tensor(seed ^ 1)), wanted)
+
+
 def test_any_whole_number_is_a_seed():
     logits = torch.zeros(1, GRAPH.num_slots, 9)
-    for seed in (np.int64(3), np.uint64(3), torch.tensor(3)):
+    for seed in (np.int64(3), np.uint64(3)):
         assert torch.equal(sample_edges(logits, GRAPH, seed=seed), sample_edges(logits, GRAPH, seed=3))
     assert torch.equal(sample_edges(logits, GRAPH, seed=np.uint64(2**63)), sample_edges(logits, GRAPH, seed=2**63))
 
@@ -161,6 +172,9 @@ def test_half_precision_logits():
         ({"beta": 0.0}, ValueError, "beta must be above 0, got 0.0"),
         ({"eps": 1e-3}, ValueError, "eps must be at most 2⁻²⁴"),
         ({"seed": 3.5}, TypeError, "seed must be a whole number, got 3.5"),
+        ({"seed": torch.tensor([3])}, TypeError, r"seed must be .* 0-d tensor of int64, got torch.int64 \[1\]"),
+        ({"seed": torch.tensor(3, dtype=torch.int32)}, TypeError, r"seed must be .*, got torch.int32 \[\]"),
+        ({"seed": torch.tensor(3, device="meta")}, ValueError, "seed is on meta, but logits is on cpu"),
         ({"tau": -1.0}, ValueError, "tau must be above 0"),
         ({"noise": "normal"}, ValueError, "noise must be one of gumbel, logistic, got 'normal'"),
         ({"estimator": "none"}, ValueError, "estimator must be one of identity, sigmoid"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastst import EdgeList, Layout, SkeletonGraph
 from fastst.ops import (
+    Sampling,
     attend,
     edge_logits,
     gcn_norm,
@@ -246,6 +247,86 @@ def test_gradients_of_fused_sampling(case: Case, estimator: str):
     assert_matches(function, [case.nodes(), case.nodes().flip(-1), bias])
 
 
+@pytest.mark.parametrize(("noise", "estimator"), SAMPLING)
+@pytest.mark.parametrize("case", [*[case for case in CASES if case.graph.num_joints <= 6], SHORT, LONG], ids=names)
+def test_information_matches_the_reference(case: Case, noise: str, estimator: str):
+    sampling = Sampling(beta=1.3, tau=0.7, noise=noise, estimator=estimator)
+
+    def function(q, k, bias):
+        options = {"seed": 4, "sampling": sampling, "lengths": lengths_of(case, q), "prior": 0.3}
+        return sample_from_embeddings(q, k, case.graph, bias, **options)
+
+    bias = torch.randn(case.graph.num_slots, dtype=torch.float64, generator=generator(2)).repeat_interleave(2)[::2]
+    assert_matches(function, [case.nodes(), case.nodes().flip(-1), bias])
+
+
+def test_information_on_the_skeleton_without_bias():
+    """Joints with more than sixteen slots."""
+    graph = SkeletonGraph("coco18", 2)
+    q, k = torch.randn(2, 1, 3, 18, 4, dtype=torch.float64, generator=generator())
+    assert_matches(lambda q, k: sample_from_embeddings(q, k, graph, seed=2, noise="logistic", prior=0.8), [q, k])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+def test_information_of_every_dtype(noise: str, dtype: torch.dtype):
+    x = SHORT.nodes().to(dtype)
+    with use_backend("reference"):
+        _, wanted = sample_from_embeddings(x.double(), x.double(), CHAIN, seed=4, noise=noise, prior=0.3)
+    with use_backend("triton"):
+        _, found = sample_from_embeddings(x.to(DEVICE), x.to(DEVICE), CHAIN, seed=4, noise=noise, prior=0.3)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.cpu().double(), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+@pytest.mark.parametrize("graph", [CHAIN, EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 4)], ids=["slots", "edge list"])
+def test_certain_edges_have_finite_information_and_no_gradient_of_it(graph, noise: str, dtype: torch.dtype):
+    r, nodes = 0.25, torch.zeros(1, *([5] if graph is CHAIN else []), 4, 2, dtype=dtype, device=DEVICE)
+    for gamma, limit in ((np.inf, -np.log(r)), (1e4, -np.log(r)), (-np.inf, -np.log(1 - r)), (-1e4, -np.log(1 - r))):
+        bias = torch.full((graph.num_slots,), gamma, dtype=dtype, device=DEVICE, requires_grad=True)
+        with use_backend("triton"):
+            kept, information = sample_from_embeddings(nodes, nodes, graph, bias, seed=0, noise=noise, prior=r)
+            (gradient,) = torch.autograd.grad(information.sum(), bias, retain_graph=True)
+            (with_sample,) = torch.autograd.grad(kept.sum() + information.sum(), bias)
+        assert information.item() == pytest.approx(limit, rel=1e-6)
+        assert (gradient == 0).all()
+        assert with_sample.isfinite().all()
+
+
+def test_information_that_is_no_number_is_of_its_walk_alone():
+    x, lengths = SHORT.nodes().to(DEVICE), torch.tensor([7, 4], device=DEVICE)
+    x[1, 5] = torch.nan  # beyond the length
+    poisoned = x.clone()
+    poisoned[0, 1, 2] = torch.nan
+    for nodes, wanted in ((x, [False, False]), (poisoned, [True, False])):
+        with use_backend("triton"):
+            _, information = sample_from_embeddings(nodes, nodes, CHAIN, seed=1, lengths=lengths, prior=0.5)
+        assert information.isnan().tolist() == wanted
+
+
+@pytest.mark.parametrize("case", [SHORT, CASES[-3]], ids=names)
+def test_seed_and_prior_that_lie_on_the_gpu(case: Case, monkeypatch):
+    """There kernels read them through pointers; in the interpreter they are made to."""
+    seed, prior = torch.tensor(-(2**40) - 9), torch.tensor(0.3)
+    logits, x = case.edges().to(DEVICE), case.nodes().to(DEVICE).requires_grad_()
+
+    def run(seed, prior) -> list[Tensor]:
+        kept, information = sample_from_embeddings(x, x, case.graph, seed=seed, estimator="sigmoid", prior=prior)
+        options = {"seed": seed, "estimator": "sigmoid"}
+        alone = sample_edges(logits.requires_grad_(), case.graph, **options)
+        gradients = torch.autograd.grad([kept.sum() + information.sum(), alone.sum()], [x, logits])
+        return [kept, information, alone, *gradients]
+
+    with use_backend("triton"):
+        wanted = run(seed, prior)
+        if DEVICE == "cpu":
+            monkeypatch.setattr(sample_kernels, "number_or_pointer", lambda value: (0, value))
+        found = run(seed.to(DEVICE), prior.to(DEVICE))
+    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+
+
 def test_fused_sampling_on_the_skeleton_without_bias():
     graph = SkeletonGraph("coco18", 1)
     q = torch.randn(1, 5, 18, 4, dtype=torch.float64, generator=generator())
@@ -270,8 +351,10 @@ def test_what_stands_beyond_the_lengths_does_not_matter():
         outputs = {
             "attend": attend(x, x, att, CHAIN, 2, lengths=lengths),
             "sample_edges": sample_edges(logits, CHAIN, seed=1, estimator="sigmoid", lengths=lengths),
-            "sample_from_embeddings": sample_from_embeddings(x, x, CHAIN, seed=1, lengths=lengths),
         }
+        kept_of_nodes, information = sample_from_embeddings(x, x, CHAIN, seed=1, lengths=lengths, prior=0.5)
+        outputs["sample_from_embeddings"] = kept_of_nodes
+        assert information.isfinite().all()
         outputs["weight"], outputs["self_weight"] = gcn_norm(kept, CHAIN, lengths)
         gradients = []
         for name, y in outputs.items():
@@ -306,8 +389,11 @@ def test_opcheck(case: Case):
     att = torch.randn(1, case.C, dtype=torch.float64)
     logits, x, att = (leaf.detach().to(DEVICE).requires_grad_() for leaf in (logits, x, att))
     ops, graph, index, lengths = torch.ops.fastst, case.graph, case.graph.index(DEVICE), lengths_of(case, x)
-    options = (-3, graph.hops, 2.0, 2.0, 1e-10, "gumbel", "sigmoid", "triton")
-    torch.library.opcheck(ops.sample_edges.default, (logits, torch.arange(case.B, device=DEVICE), lengths, index.offset, *options))
+    ids, seed, prior = torch.arange(case.B, device=DEVICE), torch.tensor(-3), torch.tensor(0.3)
+    rest = (graph.hops, Sampling(estimator="sigmoid").numbers(), "triton")
+    torch.library.opcheck(ops.sample_edges.default, (logits, ids, lengths, index.offset, seed, *rest))
+    for r in (None, prior):
+        torch.library.opcheck(ops.sample_from_embeddings.default, (x, x, None, ids, lengths, *index, seed, r, *rest))
     torch.library.opcheck(ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, *index, graph.num_joints, graph.hops, "triton"))
     torch.library.opcheck(ops.attend.default, (x, x, att, lengths, *index, graph.hops, 0.2, "triton"))
 
@@ -329,6 +415,7 @@ def test_nothing_to_do(sizes: tuple[int, int]):
         assert gcn_norm(values, CHAIN)[1].shape == (B, T, 4)
         assert attend(x, x, torch.zeros(2, 3, device=DEVICE), CHAIN, 2).shape == x.shape
         assert sample_from_embeddings(x, x, CHAIN, seed=0).shape == values.shape
+        assert torch.equal(sample_from_embeddings(x, x, CHAIN, seed=0, prior=0.5)[1], torch.zeros(B, device=DEVICE))
 
 
 @pytest.fixture
@@ -350,8 +437,8 @@ def test_edges_beyond_32_bits(huge: Callable[[], Tensor]):
     logits, kept = huge().as_strided((P, near), (T, 1)), huge().as_strided((P, near), (T, 1))
     logits.copy_(torch.randn(P, near, generator=generator()))
     offset, ids = torch.zeros(P, dtype=torch.int32, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
-    sample_kernels._sample[(1,)](logits, kept, ids, None, offset, 3, 2.0, 1e-10, P, T, LOGISTIC=False, LIST=False, QUADS=True, BR=P, BC=near)
-    wanted = torch.ops.fastst.sample_edges(logits[None].contiguous(), ids, None, offset, 3, 1, 2.0, 2.0, 1e-10, "gumbel", "identity", "torch")
+    sample_kernels._sample[(1,)](logits, kept, ids, None, offset, 3, None, 2.0, 1e-10, P, T, LOGISTIC=False, LIST=False, QUADS=True, BR=P, BC=near)
+    wanted = torch.ops.fastst.sample_edges(logits[None].contiguous(), ids, None, offset, torch.tensor(3), 1, Sampling().numbers(), "torch")
     assert torch.equal(kept, wanted[0])
 
 
@@ -401,12 +488,17 @@ def test_joints_beyond_32_bits(huge: Callable[[], Tensor], monkeypatch):
     assert torch.equal(y[J - 1], x[J - 2])
 
 
+_DEVICE_SEED, _DEVICE_PRIOR = torch.tensor(1, device=DEVICE), torch.tensor(0.9, device=DEVICE)
 CAPTURED = {
     "propagate": (lambda x, w, s, lengths: propagate(x, w, CHAIN, s, lengths), [SHORT.nodes(6), SHORT.edges(), SHORT.per_node()]),
     "edge_logits": (lambda q, k, lengths: edge_logits(q, k, CHAIN, None, lengths), [SHORT.nodes(6), SHORT.nodes(6).flip(-1)]),
     "sample_edges": (lambda logits, lengths: sample_edges(logits, CHAIN, seed=1, estimator="sigmoid", lengths=lengths), [SHORT.edges()]),
     "sample_from_embeddings": (
         lambda q, k, lengths: sample_from_embeddings(q, k, CHAIN, seed=1, estimator="sigmoid", lengths=lengths),
+        [SHORT.nodes(6), SHORT.nodes(6).flip(-1)],
+    ),
+    "information": (
+        lambda q, k, lengths: sample_from_embeddings(q, k, CHAIN, seed=_DEVICE_SEED, estimator="sigmoid", lengths=lengths, prior=_DEVICE_PRIOR),
         [SHORT.nodes(6), SHORT.nodes(6).flip(-1)],
     ),
     "gcn_norm": (lambda kept, lengths: gcn_norm(kept, CHAIN, lengths), [SHORT.edges().abs()]),
@@ -421,7 +513,7 @@ CAPTURED = {
 @pytest.mark.skipif(DEVICE != "cuda", reason="a CUDA graph is captured on a CUDA device, and there is none")
 @pytest.mark.parametrize("name", CAPTURED)
 def test_a_cuda_graph_of_forward_and_backward_gives_the_same_again(name: str):
-    """Captured on a side stream, then replayed on inputs and lengths that came after the capture."""
+    """Captured on a side stream, then replayed on inputs, lengths, a seed and a prior that came after the capture."""
     function, inputs = CAPTURED[name]
     inputs = [x.float().to(DEVICE).requires_grad_() for x in inputs]
     lengths = torch.tensor([7, 7], device=DEVICE)
@@ -446,6 +538,8 @@ def test_a_cuda_graph_of_forward_and_backward_gives_the_same_again(name: str):
             for leaf, x in zip(leaves, inputs, strict=True):
                 leaf.copy_(x)
             lengths.copy_(torch.tensor([7, 4]))
+            _DEVICE_SEED.add_(1)
+            _DEVICE_PRIOR.mul_(0.5)
         graph.replay()
         torch.cuda.synchronize()
         wanted = forward_and_backward(inputs)

@@ -47,6 +47,27 @@ def _log_of(x):
     return log32
 
 
+def log1p(x: float) -> float:
+    """log(1 + x) for 0 <= x <= 1; of a float32 within four units in the last place."""
+    return math.log1p(x)
+
+
+@overload(log1p, inline="always")
+def _log1p_of(x):
+    if x != types.float32:
+        return lambda x: math.log1p(x)
+
+    def log1p32(x):
+        # x times the polynomial that is log(1 + x) / x at the nine Chebyshev nodes of [0, 1]
+        series = np.float32(-0.02907406) + x * np.float32(0.0051261021)
+        series = np.float32(-0.13602248) + x * (np.float32(0.077516087) + x * series)
+        series = np.float32(-0.24835399) + x * (np.float32(0.19076881) + x * series)
+        series = np.float32(-0.49999445) + x * (np.float32(0.33318122) + x * series)
+        return x * (np.float32(0.99999997) + x * series)
+
+    return log1p32
+
+
 def exp(x: float) -> float:
     """e^x; of a float32 within two units in the last place, 0 below -87 and no more than e^88."""
     return math.exp(x)

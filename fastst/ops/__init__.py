@@ -9,8 +9,10 @@ from fastst.ops.mean_average_distance import mean_average_distance
 from fastst.ops.propagate import propagate
 from fastst.ops.sample_edges import sample_edges
 from fastst.ops.sample_from_embeddings import sample_from_embeddings
+from fastst.ops.sampling import Sampling
 
 __all__ = [
+    "Sampling",
     "attend",
     "edge_logits",
     "gcn_norm",

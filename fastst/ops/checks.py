@@ -6,6 +6,8 @@ tells the two kinds of graph apart.
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,55 @@ def check_per_walk(name: str, values: Tensor, B: int, like: tuple[str, Tensor]) 
     if list(values.shape) != [B]:
         raise ValueError(f"{name} must be [B] with B = {B}, got {list(values.shape)}")
     check_device(name, values, *like)
-    return values
+    return values.contiguous()
+
+
+def check_sample_ids(sample_ids: Tensor | None, B: int, like: tuple[str, Tensor]) -> Tensor:
+    """The numbers that stand for the walks; their places in the batch, where none are given."""
+    if sample_ids is None:
+        return torch.arange(B, device=like[1].device)
+    return check_per_walk("sample_ids", sample_ids, B, like)
+
+
+def check_seed(seed: int | Tensor, like: tuple[str, Tensor]) -> Tensor:
+    """A whole number as a 0-d int64 tensor of the same 64 bits; such a tensor as it is."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.ndim:
+            raise TypeError(f"seed must be a whole number or a 0-d tensor of int64, got {seed.dtype} {list(seed.shape)}")
+        return _scalar("seed", seed, like)
+    if not isinstance(seed, int):
+        try:
+            seed = operator.index(seed)
+        except TypeError:
+            raise TypeError(f"seed must be a whole number, got {seed!r}") from None
+    if not -(1 << 63) <= seed < 1 << 63:
+        seed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
+    return torch.tensor(seed, device="cpu")
+
+
+def check_prior(prior: float | Tensor, like: tuple[str, Tensor]) -> Tensor:
+    """A probability as a 0-d tensor; where it is one already, `check_prior_value` sees its value."""
+    if not isinstance(prior, Tensor):
+        prior = torch.tensor(float(prior), dtype=torch.float64, device="cpu")
+    check_float("prior", prior)
+    if prior.ndim:
+        raise ValueError(f"prior must be a number or a 0-d tensor, got {list(prior.shape)}")
+    if prior.requires_grad:
+        raise ValueError("prior gets no gradient; give prior.detach()")
+    return _scalar("prior", prior, like)
+
+
+def check_prior_value(prior: Tensor) -> None:
+    """Where it can be read without waiting for a GPU."""
+    if prior.is_cpu and not 0 < prior.item() < 1:
+        raise ValueError(f"prior must be above 0 and below 1, got {prior.item():g}")
+
+
+def _scalar(name: str, value: Tensor, like: tuple[str, Tensor]) -> Tensor:
+    """A 0-d tensor may stay on the CPU."""
+    if value.device.type != "cpu":
+        check_device(name, value, *like)
+    return value
 
 
 def check_device(name: str, value: Tensor, like_name: str, like: Tensor) -> None:

@@ -64,11 +64,24 @@ def logits_dtype(q: Tensor) -> torch.dtype:
     return torch.promote_types(q.dtype, torch.float32)
 
 
+def make_logits(
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    lengths: Tensor | None,
+    graph: GraphIndex,
+    hops: int,
+    backend: str,
+) -> Tensor:
+    logits = products(backend).edge_dot(q, k, graph, hops, lengths)
+    if bias is None:
+        return logits
+    return sparse.mask_edges(logits + bias.to(logits.dtype)[:, None], graph.offset, lengths)
+
+
 @operation("edge_logits")
 def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str) -> Tensor:
-    graph = GraphIndex(slots, bounds)
-    logits = products(backend).edge_dot(q, k, graph, hops, lengths)
-    return logits if bias is None else sparse.mask_edges(logits + bias.to(logits.dtype)[:, None], graph.offset, lengths)
+    return make_logits(q, k, bias, lengths, GraphIndex(slots, bounds), hops, backend)
 
 
 @_forward.register_fake

@@ -1,76 +1,81 @@
 """How likely an edge stays, exactly, for both noises of `sample_edges`."""
 
+import math
+from collections.abc import Sequence
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from fastst.ops.backends import current_backend
 from fastst.ops.registration import operation
-from fastst.ops.sample_edges import NOISES, check_choice
+from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
 
 
-def keep_probability(logits: Tensor, *, beta: float = 2.0, noise: str = "gumbel") -> Tensor:
-    """P(kept = 1) = 1 − exp(−e^γ / β) for `noise="gumbel"`, sigmoid(γ) for `noise="logistic"`.
+def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
+    """P(kept = 1) = 1 − exp(−e^γ / β) for Gumbel noise, sigmoid(γ) for logistic noise.
 
     Exact for `sample_edges` up to its ε, which moves the probability by at most ε (1 + 1/β).
 
     Args:
         logits: γ of any shape.
+        sampling, options: as in `sample_edges`; of them only the noise and β matter here.
 
     Returns:
         Probabilities in the shape and dtype of the logits, differentiable.
 
     Raises:
-        ValueError: beta not above 0, or a noise that does not exist.
+        ValueError, TypeError: an option that does not exist, or of a wrong value.
     """
-    if not beta > 0:
-        raise ValueError(f"beta must be above 0, got {beta}")
-    check_choice("noise", noise, NOISES)
+    sampling = sampling_of(sampling, options)
     if current_backend(logits.device.type) == "reference":
-        return reference(logits, beta, noise)
-    return _forward(logits, float(beta), noise)
+        return reference(logits, sampling)
+    return _forward(logits, sampling.numbers())
 
 
-def reference(logits: Tensor, beta: float, noise: str) -> Tensor:
+def reference(logits: Tensor, sampling: Sampling) -> Tensor:
     """The formulas as printed above."""
-    if noise == "gumbel":
-        return 1 - torch.exp(-torch.exp(logits) / beta)
+    if sampling.noise == "gumbel":
+        return 1 - torch.exp(-torch.exp(logits) / sampling.beta)
     return 1 / (1 + torch.exp(-logits))
 
 
 @operation("keep_probability")
-def _forward(logits: Tensor, beta: float, noise: str) -> Tensor:
-    if noise == "gumbel":
-        return -torch.expm1(-torch.exp(logits) / beta)
+def _forward(logits: Tensor, options: Sequence[float]) -> Tensor:
+    sampling = Sampling.of(options)
+    if sampling.noise == "gumbel":
+        return -torch.expm1(-torch.exp(logits) / sampling.beta)
     return torch.sigmoid(logits)
 
 
 @_forward.register_fake
-def _(logits, beta, noise):
+def _(logits, options):
     return logits.new_empty(logits.shape)
 
 
 @operation("keep_probability_backward")
-def _backward(dprobability: Tensor, logits: Tensor, beta: float, noise: str) -> Tensor:
-    if noise == "gumbel":
-        rate = torch.exp(logits) / beta
+def _backward(dprobability: Tensor, logits: Tensor, options: Sequence[float]) -> Tensor:
+    sampling = Sampling.of(options)
+    if sampling.noise == "gumbel":
+        rate = torch.exp(logits) / sampling.beta
         # rate e^-rate as one exponential: for large logits the product would be infinity times 0
-        return dprobability * torch.exp(logits - torch.log(logits.new_tensor(beta)) - rate)
+        return dprobability * torch.exp(logits - math.log(sampling.beta) - rate)
     probability = torch.sigmoid(logits)
     return dprobability * probability * (1 - probability)
 
 
 @_backward.register_fake
-def _(dprobability, logits, beta, noise):
+def _(dprobability, logits, options):
     return logits.new_empty(logits.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    logits, ctx.beta, ctx.noise = inputs
+    logits, ctx.options = inputs
     ctx.save_for_backward(logits)
 
 
 def _autograd(ctx, dprobability):
-    return _backward(dprobability, ctx.saved_tensors[0], ctx.beta, ctx.noise), None, None
+    return _backward(dprobability, ctx.saved_tensors[0], ctx.options), None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

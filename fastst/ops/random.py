@@ -13,10 +13,11 @@ _ROUNDS = 10
 _SCALE = 4.6566127342e-10  # the largest for which 2³¹ - 1 stays below 1 in float32
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int | Tensor, int | Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32-10: four random words of 32 bits for four counter words and two key words.
 
-    Words are int64 tensors holding 0 … 2³² - 1; the counter's shapes broadcast.
+    Words are int64 tensors holding 0 … 2³² - 1, those of the key whole numbers too; the counter's
+    shapes broadcast.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -28,11 +29,12 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
-def edge_uniform(seed: int, sample_ids: Tensor, P: int, T: int, of_edge_list: bool) -> Tensor:
+def edge_uniform(seed: int | Tensor, sample_ids: Tensor, P: int, T: int, of_edge_list: bool) -> Tensor:
     """u ~ Uniform[0, 1) for every edge: float32, the same bits on every backend.  # [B, P, T]
 
     Edge (p, t) of sample n uses the counter (t // 4, p, n, 0) and the output word t % 4; edge e of an edge list (P = E, T = 1) the counter
-    (e // 4, 0, n, 1) and the word e % 4. n is taken modulo 2³², the seed modulo 2⁶⁴.
+    (e // 4, 0, n, 1) and the word e % 4. n is taken modulo 2³², the seed modulo 2⁶⁴;
+    as a 0-d int64 tensor it has the same bits.
     """
     device = sample_ids.device
     n = (sample_ids.long() & _WORD)[:, None, None]
