@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastst.data.synthetic import FEMALE, MALE, SyntheticPoses, _random, synthetic_walks
+from fastst.data.noise import stream
+from fastst.data.synthetic import FEMALE, MALE, SyntheticPoses, synthetic_walks
 from fastst.layouts import LAYOUTS
 
 INDEX = LAYOUTS["coco17"].index
@@ -100,9 +101,9 @@ def test_walks_differ_by_seed_person_sequence_and_view():
 def test_random_streams_share_no_numbers():
     """Streams whose counters lie side by side would repeat each other, shifted by a few numbers."""
     keys = [(0, 2), (1, 0), (1, 1), (2, 0, 0), (2, 0, 1), (2, 1, 0), (3, 0, 0), (4, 0, 0), (4, 0, 1), (4, 1, 0)]
-    drawn = np.concatenate([_random(7, *key).random(5000) for key in keys])
+    drawn = np.concatenate([stream(7, *key).random(5000) for key in keys])
     assert len(np.unique(drawn)) == len(keys) * 5000
-    assert len(np.unique(np.concatenate([drawn[:5000], _random(7, *keys[0]).random(5000)]))) == 5000
+    assert len(np.unique(np.concatenate([drawn[:5000], stream(7, *keys[0]).random(5000)]))) == 5000
 
 
 def test_shapes_types_confidences_and_place_in_the_image():

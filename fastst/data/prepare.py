@@ -97,6 +97,7 @@ def prepare(walks: WalkSet, layout: Layout, min_frames: int) -> tuple[WalkSet, F
         poses,
         {column: [values[i] for i in kept] for column, values in walks.attributes.items()},
         left_out,
+        walks.planted,
     )
     return usable, Filled(filled, total)
 

@@ -7,12 +7,15 @@ are added. Men and women differ in the means of a dozen measures (`MALE`, `FEMAL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from copy import deepcopy
+from dataclasses import astuple, dataclass, fields, replace
 from functools import cache
 from typing import overload
 
 import numpy as np
 
+from fastst.data import planted as plant
+from fastst.data.noise import bursts, smooth_noise, stream
 from fastst.data.walks import WalkSet
 from fastst.layouts import LAYOUTS
 
@@ -25,7 +28,6 @@ FRAMES_PER_SECOND = 25.0
 WIDTH, HEIGHT, FOCAL_LENGTH = 320, 240, 420.0  # pixels
 CAMERA_HEIGHT, CAMERA_DISTANCE, LOOKED_AT_HEIGHT = 1.5, 6.0, 0.85  # metres
 
-PLANTED_SHIFT = 0.03  # size of the planted signal, as a share of the body's height in the image (3 to 5 pixels)
 MISSING_BELOW = 0.3  # confidence under which an estimated joint counts as not seen
 
 
@@ -113,26 +115,6 @@ _SIDE = np.array([1.0, -1.0])  # left, right
 # Pixel noise of every joint relative to the others (assumed: small joints at the ends of limbs are found worst).
 _JOINT_NOISE = np.array([0.7, 0.7, 0.7, 0.8, 0.8, 1.0, 1.0, 1.2, 1.2, 1.7, 1.7, 1.4, 1.4, 1.1, 1.1, 1.5, 1.5])
 _FACE, _SHOULDERS_HIPS, _WRISTS_ANKLES = slice(0, 5), [5, 6, 11, 12], [9, 10, 15, 16]
-
-
-def _random(seed: int, purpose: int, person: int = 0, walk: int = 0) -> np.random.Generator:
-    """A stream of its own for these numbers, the same whatever else was drawn. The lowest counter word is left to the stream itself."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, purpose, person, walk]))
-
-
-def _smooth_noise(rng: np.random.Generator, frames: int, shape: tuple[int, ...], every: int) -> np.ndarray:
-    """Normal random values every `every` frames, with straight lines between them.  # [T, *shape]"""
-    knots = rng.standard_normal((frames // every + 2, *shape))
-    place = np.arange(frames) / every
-    left = place.astype(np.int64)
-    share = (place - left).reshape(-1, *[1] * len(shape))
-    return knots[left] * (1 - share) + knots[left + 1] * share
-
-
-def _bursts(rng: np.random.Generator, frames: int, columns: int, rate: float, length: int) -> np.ndarray:
-    """True in stretches of `length` frames, which cover about `rate` of all frames.  # [T, columns]"""
-    started = np.cumsum(rng.random((frames + length, columns)) < rate / length, axis=0)
-    return started[length:] > started[:-length]
 
 
 @dataclass(frozen=True)
@@ -289,19 +271,29 @@ def _estimate(
         estimate[:, _SHOULDERS_HIPS] += 0.012 * rng.standard_normal((4, 2)) * height[:, None, None]
     for limb, rate in (([5, 7, 9], 0.006), ([11, 13, 15], 0.012)):  # left arms and legs that are taken for right ones
         both = np.array([limb, [joint + 1 for joint in limb]])
-        swapped = np.flatnonzero(_bursts(rng, frames, 1, rate, 3))[:, None, None]
+        swapped = np.flatnonzero(bursts(rng, frames, 1, rate, 3))[:, None, None]
         estimate[swapped, both] = estimate[swapped, both[::-1]]
     estimate += 0.007 * size[..., None] * rng.standard_normal(pixels.shape)
-    estimate += 0.008 * size[..., None] * _smooth_noise(rng, frames, (joints, 2), every=12)  # slow drift
+    estimate += 0.008 * size[..., None] * smooth_noise(rng, frames, (joints, 2), every=12)  # slow drift
     outlier = rng.random((frames, joints)) < 0.003
     estimate += (0.12 * height[:, None] * outlier)[..., None] * rng.standard_normal(pixels.shape)
 
     confidence = 0.93 - 0.04 * _JOINT_NOISE - 0.25 * hidden - 0.3 * outlier
-    confidence = confidence + 0.05 * _smooth_noise(rng, frames, (joints,), every=6) + 0.02 * rng.standard_normal((frames, joints))
+    confidence = confidence + 0.05 * smooth_noise(rng, frames, (joints,), every=6) + 0.02 * rng.standard_normal((frames, joints))
     lost = rng.random((frames, joints)) < 0.004 * (1 + 2 * hidden)
-    lost[:, _WRISTS_ANKLES] |= _bursts(rng, frames, 4, 0.04, 5)
+    lost[:, _WRISTS_ANKLES] |= bursts(rng, frames, 4, 0.04, 5)
     confidence = np.where(lost, 0.0, np.clip(confidence, 0.0, 1.0))
     return estimate, np.where(confidence < MISSING_BELOW, 0.0, confidence)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    first_phase: float  # gait cycles since a left heel contact
+    longer: float  # this walk's steps, relative to the person's others
+    aside: float  # of the walking line, metres
+    step: float  # metres
+    steps_per_frame: float
+    frames: int
 
 
 class SyntheticPoses(Sequence[np.ndarray]):
@@ -311,7 +303,7 @@ class SyntheticPoses(Sequence[np.ndarray]):
         walks: (person, sequence, view) of every walk, numbers from 0.
         male: for every person.  # [people]
         people: their bodies and gaits.
-        seed, planted, frames, noise: as in `synthetic_walks`.
+        seed, planted, frames, noise, planted_kind: as in `synthetic_walks`.
 
     Attributes:
         planted: the joints that carry the class signal, or None where the whole body does.
@@ -326,8 +318,10 @@ class SyntheticPoses(Sequence[np.ndarray]):
         planted: tuple[str, ...] | None = None,
         frames: int | None = None,
         noise: float = 1.0,
+        planted_kind: str = "position",
     ) -> None:
         self.planted = planted
+        self._planting = plant.named_planting(planted_kind, planted or ())
         self._walks, self._male, self._people = walks, male, people
         self._seed, self._frames, self._noise = seed, frames, noise
 
@@ -342,46 +336,70 @@ class SyntheticPoses(Sequence[np.ndarray]):
         """Joint positions in pixels, float32, NaN where a joint was not seen.  # [T, 17, 2]"""
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
-        poses, confidence = self._make(i)
-        poses[confidence == 0] = np.nan
-        return poses.astype(np.float32)
+        return self._make(i)[0]
 
     def confidences(self, i: int) -> np.ndarray:
         """Confidence of the pose estimator in 0..1, float32; 0 where a joint was not seen.  # [T, 17]"""
-        return self._make(i)[1].astype(np.float32)
+        return self._make(i)[1]
 
-    def _make(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Estimated positions [T, 17, 2] and confidences [T, 17]."""
+    def twin(self, i: int, turned: Sequence[str]) -> np.ndarray:
+        """Walk i, with the class signal of the joints `turned` as in the other class.  # [T, 17, 2]"""
+        return self._make(i, turned)[0]
+
+    def episode(self, i: int) -> tuple[int, int]:
+        """First frame, and the one after the last, of the episode that walk i has if it has one."""
         number, sequence, view = self._walks[i]
-        person, condition = self._people[number], SEQUENCES[sequence][0]
-        shared = _random(self._seed, 2, number, sequence)  # what all cameras see alike
+        rng = stream(self._seed, 7, number, sequence * len(VIEWS) + view)
+        return plant.draw_episode(self._pace(i)[0].frames, rng)
+
+    def _pace(self, i: int) -> tuple[_Pace, np.random.Generator]:
+        """How walk i goes, and the stream of what all cameras see alike."""
+        number, sequence, view = self._walks[i]
+        measures = self._people[number].measures
+        shared = stream(self._seed, 2, number, sequence)
         first_phase, faster, longer, aside = shared.uniform(), *(shared.standard_normal(3) * [0.025, 0.02, 0.08] + [1, 1, 0])
-        step = longer * person.measures["step_length"] * person.measures["stature"]  # metres
-        steps_per_frame = faster * person.measures["cadence"] / 60 / FRAMES_PER_SECOND
+        step = longer * measures["step_length"] * measures["stature"]
+        steps_per_frame = faster * measures["cadence"] / 60 / FRAMES_PER_SECOND
         begin, end = _path(VIEWS[view])
         frames = self._frames or int((end - begin) / step / steps_per_frame)
-        steps, strength, placing = _steps(frames, steps_per_frame, _random(self._seed, 3, number, sequence))
-        phase = first_phase + steps / 2
-        curves = _curves(person, phase, longer * strength)
-        lean = np.deg2rad(person.measures["trunk_lean"]) + _carry(curves, condition, shared)
-        joints = _walk_in_space(person, curves, lean, placing)
+        return _Pace(first_phase, longer, aside, step, steps_per_frame, frames), shared
 
-        camera = _random(self._seed, 4, number, sequence * len(VIEWS) + view)
-        on_treadmill = self._frames is not None
-        forwards = 0.03 * _smooth_noise(camera, frames, (), every=50) if on_treadmill else begin + step * steps
-        joints += np.stack([forwards, np.full(frames, aside), np.zeros(frames)], axis=-1)[:, None]
+    def _make(self, i: int, turned: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """What `__getitem__` or `twin` and `confidences` say."""
+        number, sequence, view = self._walks[i]
+        person, condition = self._people[number], SEQUENCES[sequence][0]
+        pace, shared = self._pace(i)
+        frames, rng = pace.frames, stream(self._seed, 3, number, sequence)
+        steps, strength, placing = _steps(frames, pace.steps_per_frame, rng)
+        phase = pace.first_phase + steps / 2
+
+        def walker(later: float) -> np.ndarray:
+            curves = _curves(person, phase + later, pace.longer * strength)
+            further = _carry(curves, condition, deepcopy(shared))
+            lean = np.deg2rad(person.measures["trunk_lean"]) + further
+            return _walk_in_space(person, curves, lean, placing)
+
+        camera = stream(self._seed, 4, number, sequence * len(VIEWS) + view)
+        forwards = _path(VIEWS[view])[0] + pace.step * steps
+        if self._frames is not None:  # on a treadmill
+            forwards = 0.03 * smooth_noise(camera, frames, (), every=50)
+        place = np.stack([forwards, np.full(frames, pace.aside), np.zeros(frames)], axis=-1)
+        joints = walker(0.0) + place[:, None]
         pixels, depth = _project(joints, VIEWS[view])
         height = FOCAL_LENGTH * person.measures["stature"] / depth.mean(axis=1)  # [T]
         poses, confidence = _estimate(pixels, depth, height, VIEWS[view], condition, self._noise, camera)
         if self.planted:
-            self._plant(poses, height, phase, number)
-        return poses, confidence
-
-    def _plant(self, poses: np.ndarray, height: np.ndarray, phase: np.ndarray, number: int) -> None:
-        """Lift the planted joints of men and lower those of women once per step: shift = ± a (1 + cos 4π phase) / 2."""
-        share = PLANTED_SHIFT * (1 + 0.4 * _random(self._seed, 5, number).standard_normal())
-        shift = (-1 if self._male[number] else 1) * share * height * (1 + np.cos(4 * np.pi * phase)) / 2  # [T]
-        poses[:, [LAYOUTS["coco17"].index(joint) for joint in self.planted or ()], 1] += shift[:, None]
+            planting = self._planting
+            person_rng = stream(self._seed, 5, number)
+            size = plant.strengths(planting, bool(self._male[number]), turned, person_rng)
+            if planting.kind == "timing":
+                moved, _ = _project(joints + plant.delays(planting, size, walker), VIEWS[view])
+                poses += moved - pixels
+            else:
+                rng = stream(self._seed, 6, number, sequence)
+                poses[..., 1] += plant.shifts(planting, size, height, phase, self.episode(i), rng)
+        poses[confidence == 0] = np.nan
+        return poses.astype(np.float32), confidence.astype(np.float32)
 
 
 def _steps(frames: int, steps_per_frame: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -411,6 +429,7 @@ def synthetic_walks(
     frames: int | None = None,
     noise: float = 1.0,
     spread: float = 0.4,
+    planted_kind: str = "position",
 ) -> WalkSet:
     """Walks of synthetic people in the manner of CASIA-B: 124 people, 11 views, 6 normal walks, 2 with a bag and 2 in a coat each.
 
@@ -421,22 +440,28 @@ def synthetic_walks(
         people: how many people; 92 of 124 are men, and smaller sets keep that proportion.
         walks_per_person: how many of a person's 110 walks, spread over conditions and views; all of them if None.
         seed: another seed gives other people; not negative.
-        planted: joints, by name, that alone tell the sexes apart. Body and gait are then drawn from one distribution for all, and the
-            named joints are shifted by a few pixels once per step: upwards in men, downwards in women. Hips or the ends of the body in
-            this list spread the signal to other joints as soon as poses are centred or scaled. With an empty list nothing tells them apart.
+        planted: joints, by name, that alone tell the sexes apart. Body and gait are then drawn from
+            one distribution for all; with an empty list nothing tells them apart. No hips, whose
+            signal all others would carry, since poses are centred there.
         frames: None for walks across the scene, about 50 to 130 frames at 25 per second; a number for that many frames on a treadmill.
         noise: size of the pose estimator's errors; 1 is about one pixel for most joints, twice that for hidden ones, wrists and ankles.
         spread: standard deviation between people of one sex, as a share of that in `MALE` and `FEMALE`. A smaller one sets the sexes
             further apart: a logistic regression on joint means and deviations, all views together, reaches a macro F1 of about 0.78 at
             1, 0.81 at 0.8 and 0.87 at 0.5. The default was chosen so that a small graph network, which sees less, has something to find.
+        planted_kind: how the planted joints tell: "position", they are shifted by a few pixels once
+            per step, upwards in men, downwards in women; "timing", they move late in women;
+            "relation", pairs of them (first with second, third with fourth) are shifted once per
+            step, both the same way in women and opposite ways in men; "episode", they are shifted
+            in 12 to 20 frames of a walk only.
 
     Returns:
         A WalkSet of layout `coco17` with poses `[T, 17, 2]` in pixels of a 320 x 240 image, NaN where a joint was not seen, the
         attributes `label` (male, female), `condition` (nm, bg, cl) and `view` (000 to 180), and as `poses` a `SyntheticPoses`, which
-        has `confidences(i)` and `planted` besides.
+        has `confidences(i)` and `planted` besides. `planted` is what was, see `fastst.data.planted`.
 
     Raises:
-        ValueError: people not in 2..124, walks_per_person not in 1..110, frames below 1, seed, noise or spread below 0, unknown joints.
+        ValueError: people not in 2..124, walks_per_person not in 1..110, frames below 1, seed, noise
+            or spread below 0, or what `named_planting` refuses to plant.
     """
     count = WALKS_PER_PERSON if walks_per_person is None else walks_per_person
     _check("people", people, 2, PEOPLE)
@@ -444,23 +469,27 @@ def synthetic_walks(
     _check("frames", 1 if frames is None else frames, 1)
     for name, value in (("seed", seed), ("noise", noise), ("spread", spread)):
         _check(name, value, 0)
-    layout = LAYOUTS["coco17"]
-    for joint in planted or ():
-        layout.index(joint)
+    planting = plant.named_planting(planted_kind, planted or (), frames)
 
     males = min(max(round(people * MALES / PEOPLE), 1), people - 1)
-    male = _random(seed, 0, people).permutation(people) < males  # [people]
+    male = stream(seed, 0, people).permutation(people) < males  # [people]
     sexes = [np.array(astuple(FEMALE)), np.array(astuple(MALE))] if planted is None else [_pooled()] * 2
-    bodies = [_draw_person(sexes[int(is_male)], spread, _random(seed, 1, person)) for person, is_male in enumerate(male)]
+    bodies = [_draw_person(sexes[int(is_male)], spread, stream(seed, 1, person)) for person, is_male in enumerate(male)]
     walks = [(person, *divmod(walk, len(VIEWS))) for person in range(people) for walk in _chosen_walks(person, count)]
+    names = [f"{p + 1:03d}-{SEQUENCES[s][0]}-{SEQUENCES[s][1]:02d}-{VIEWS[v]:03d}" for p, s, v in walks]
+    named = None if planted is None else tuple(planted)
+    poses = SyntheticPoses(walks, male, bodies, seed, named, frames, noise, planted_kind)
+    if planting.kind == "episode":
+        planting = replace(planting, episodes={name: poses.episode(i) for i, name in enumerate(names)})
     return WalkSet(
-        layout=layout,
-        names=[f"{p + 1:03d}-{SEQUENCES[s][0]}-{SEQUENCES[s][1]:02d}-{VIEWS[v]:03d}" for p, s, v in walks],
+        layout=LAYOUTS["coco17"],
+        names=names,
         subjects=[f"{p + 1:03d}" for p, _, _ in walks],
-        poses=SyntheticPoses(walks, male, bodies, seed, None if planted is None else tuple(planted), frames, noise),
+        poses=poses,
         attributes={
             "label": ["male" if male[p] else "female" for p, _, _ in walks],
             "condition": [SEQUENCES[s][0] for _, s, _ in walks],
             "view": [f"{VIEWS[v]:03d}" for _, _, v in walks],
         },
+        planted=None if planted is None else planting,
     )

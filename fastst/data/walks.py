@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastst.errors import UserError
 from fastst.layouts import Layout
+
+if TYPE_CHECKING:
+    from fastst.data.planted import Planted
 
 
 class DataError(UserError):
@@ -36,6 +40,7 @@ class WalkSet:
         attributes: what can be predicted: column name -> one value for every walk, or None where it is not known.
             `label` is the default target.
         left_out: what the reader left out, to be shown to the user.
+        planted: what tells the classes apart, where that was planted; it knows walks by their names.
     """
 
     layout: Layout
@@ -44,6 +49,7 @@ class WalkSet:
     poses: Sequence[np.ndarray]
     attributes: dict[str, list[str | None]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
+    planted: Planted | None = None
 
     def __len__(self) -> int:
         return len(self.names)
