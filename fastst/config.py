@@ -1,4 +1,4 @@
-"""What a training run is told. Every field is an option of `python -m fastst.train`; the defaults are the paper's recipe."""
+"""What a training run is told. Every field is an option of `python -m fastst.train`; `--recipe paper` gives the paper's values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ class TrainConfig:
     """Made-up walkers: how many walks of each person (1 to 110)."""
     planted: tuple[str, ...] = ()
     """Made-up walkers: put the difference between the classes into these joints only."""
+    planted_kind: Literal["position", "timing", "relation", "episode"] = "position"
+    """What of the planted joints tells the classes apart: where they are, when they move, how two of them (first and second, third and fourth,
+    ...) move together, or where they are in some frames only."""
+    permuted: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Control: train once more with the classes dealt out anew among the people. What is found then is not there."""
 
+    recipe: Literal["default", "paper"] = "default"
+    """Where the other options start from; paper: the published method to the letter."""
     graph: Literal["fixed", "random", "learned"] = "learned"
     """fixed: the whole skeleton graph; random: remove a share of edges at random; learned: learn for every walk which edges to keep."""
     drop: float = 0.5
@@ -45,8 +52,14 @@ class TrainConfig:
     """How far an edge may reach: bones plus frames."""
     layers: int = 4
     """Graph convolutions of the classifier (the paper: 2, 4, 8, 16)."""
-    hidden: int = 64
+    hidden: int = 32
     """Channels of all hidden layers."""
+    joint_embedding: bool = True
+    """Tell the classifier which joint is which."""
+    residual: float = 0.2
+    """Share of the input that every graph convolution of the classifier takes over, for deep models; 0: none."""
+    readout: Literal["edges", "nodes"] = "edges"
+    """What is averaged before the decision: the ends of the kept edges, so that nothing else can decide, or all nodes (the paper)."""
     frames: int = 60
     """Frames of a window. In a test the windows cover a longer walk, and their predictions are averaged."""
     attention: Literal["factorized", "full"] = "factorized"
@@ -55,25 +68,40 @@ class TrainConfig:
     """Attention heads."""
     encoder_layers: int = 1
     """Transformer layers of the edge model."""
-    noise: Literal["gumbel", "logistic"] = "gumbel"
-    """Noise of the edge sampling: gumbel is the paper's formula, logistic keeps an edge with probability sigmoid(logit)."""
-    estimator: Literal["identity", "sigmoid"] = "identity"
-    """Gradient through the sampling: identity is the paper's."""
+    information: float = 0.3
+    """Price of what the graph says: weight of the information term, the mean divergence of an edge's keep probability from the prior; 0: none."""
+    keep: float = 0.25
+    """The prior: the share of edges that is kept where nothing speaks for or against an edge. It begins at --keep-start and gets there in the
+    first half of the time in which the graph is learned."""
+    keep_start: float = 0.9
+    """The prior, and every edge's keep probability, at the start; 0: as random initial weights have it."""
+    settle: float = 0.4
+    """Share of the training after which the graph is settled: its model is not trained further, and the classifier learns to decide on what it
+    keeps. Trained together to the end they agree on edges that tell least to others. 1: never."""
+    likeliest: float = 0.5
+    """Share of the windows that are classified on their likeliest edges alone, 5 to 50 % of all, and not on a sample, once the graph is settled:
+    so the classifier learns to decide on few edges."""
+    noise: Literal["gumbel", "logistic"] = "logistic"
+    """Noise of the edge sampling: logistic keeps an edge with probability sigmoid(logit), gumbel is the paper's formula."""
+    estimator: Literal["identity", "sigmoid"] = "sigmoid"
+    """Gradient through the sampling; identity is the paper's, which drives every edge to always or never."""
     beta: float = 2.0
-    """Scale of the sampling noise."""
-    tau: float = 2.0
+    """Scale of the gumbel noise."""
+    tau: float = 1.0
     """Temperature of the sampling gradient."""
     evaluation: Literal["sample", "threshold"] = "sample"
     """Graphs at evaluation: sampled as in training, or all edges more likely kept than not."""
     samples: int = 1
     """Sampled graphs of every window at evaluation, whose predictions are averaged."""
 
-    epochs: int = 50
+    epochs: int = 30
     """Passes over the training walks; each pass shows one window of every walk, at a random place."""
     batch_size: int = 32
     """Windows in a batch, over all processes."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.01
     """AdamW's learning rate at the start; it falls to 0 along a cosine."""
+    clip: float = 5.0
+    """Longest gradient, which longer ones are shortened to; 0: any."""
     weight_decay: float = 0.01
     """AdamW's weight decay."""
     mirror: bool = True
@@ -84,6 +112,12 @@ class TrainConfig:
     """Who is tested on: paper: about a quarter of the people, equally many of every class; labels: the column `split` of the labels file."""
     folds: int = 0
     """2 or more: cross-validation, everybody is tested on once."""
+    seeds: int = 1
+    """How many models to train on the same people, from other random numbers; with 2 the audit says how far their graphs agree."""
+    validation: float = 0.0
+    """Share of the people to train on who are kept aside to choose the epoch whose model is kept; 0: the last epoch's."""
+    patience: int = 0
+    """Stop when this many epochs in a row brought nothing for the --validation people, but not in the first half; 0: train all epochs."""
     checkpoint_activations: bool = False
     """Save memory for long windows: compute activations again in the backward, for about a third more time. The numbers stay the same."""
     amp: Literal["none", "bf16", "fp16"] = "none"
@@ -96,7 +130,7 @@ class TrainConfig:
     """Go on with the interrupted run in --out."""
 
     def __post_init__(self) -> None:
-        for name in ("hops", "layers", "hidden", "frames", "heads", "samples", "epochs", "batch_size", "people", "walks_per_person"):
+        for name in ("hops", "layers", "hidden", "frames", "heads", "samples", "epochs", "batch_size", "people", "walks_per_person", "seeds"):
             if getattr(self, name) < 1:
                 raise UserError(f"{option(name)} must be at least 1, got {getattr(self, name)}")
         if not self.data:
@@ -108,8 +142,22 @@ class TrainConfig:
             raise UserError(f"--seed must be at least 0 and below 2**32, got {self.seed}")
         if self.encoder_layers < 0 or not self.weight_decay >= 0:
             raise UserError("--encoder-layers and --weight-decay must be at least 0")
-        if not 0 <= self.drop < 1:
-            raise UserError(f"--drop is a share, at least 0 and below 1, got {self.drop}")
+        for name in ("drop", "residual", "validation", "keep_start", "likeliest"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{option(name)} is a share, at least 0 and below 1, got {getattr(self, name)}")
+        for name in ("information", "clip", "patience"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{option(name)} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.settle <= 1:
+            raise UserError(f"--settle is a share above 0 and at most 1, got {self.settle}")
+        if not 0 < self.keep < 1:
+            raise UserError(f"--keep is a share above 0 and below 1, got {self.keep}")
+        if self.information and self.keep_start and self.keep_start < self.keep:
+            raise UserError(f"--keep-start must be at least --keep = {self.keep}, since the prior falls from one to the other; got {self.keep_start}")
+        if self.patience and not self.validation:
+            raise UserError("--patience needs people to be patient with: give a share of them with --validation, 0.2 say")
+        if self.planted and self.data != "synthetic":
+            raise UserError("--planted is for made-up walkers; leave it out, or leave --data out")
         if self.hidden % self.heads:
             raise UserError(f"--heads must divide --hidden = {self.hidden}, got {self.heads}")
         if self.folds < 0 or self.folds == 1:
@@ -123,6 +171,20 @@ class TrainConfig:
         """All fields but `out` and `resume`, which say where and how a run is called and not what it is."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_OF_THE_RUN}
         return json.dumps(fields, indent=2) + "\n"
+
+    @property
+    def has_information_term(self) -> bool:
+        return self.graph == "learned" and self.information > 0
+
+    def prior(self, done: float) -> float:
+        """The prior keep probability when a share `done` of the training is over: it falls in a straight line, and stays."""
+        start = self.keep_start or self.keep
+        return max(self.keep, start - (start - self.keep) * done / (PRIOR_FALLS_FOR * self.settle))
+
+    @staticmethod
+    def with_recipe(recipe: str, **options: Any) -> TrainConfig:
+        """The options of a recipe, but for those given here."""
+        return TrainConfig(**{**RECIPES[recipe], "recipe": recipe, **options})
 
     @staticmethod
     def from_json(text: str, out: Path) -> TrainConfig:
@@ -138,6 +200,27 @@ class TrainConfig:
 
 
 _NOT_OF_THE_RUN = ("out", "resume")
+PRIOR_FALLS_FOR = 0.5  # of the time in which the graph is learned
+# What a recipe says otherwise than the defaults.
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "hidden": 64,
+        "epochs": 50,
+        "joint_embedding": False,
+        "residual": 0.0,
+        "readout": "nodes",
+        "information": 0.0,
+        "settle": 1.0,
+        "likeliest": 0.0,
+        "keep_start": 0.0,
+        "noise": "gumbel",
+        "estimator": "identity",
+        "tau": 2.0,
+        "learning_rate": 1e-3,
+        "clip": 0.0,
+    },
+}
 
 
 def option(name: str) -> str:

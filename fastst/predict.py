@@ -18,10 +18,11 @@ from fastst.data.load import Task
 from fastst.data.prepare import layout_for, prepare
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command
-from fastst.evaluate import for_model, open_run, predict_walks
 from fastst.graph import SkeletonGraph
 from fastst.nn import GraphClassifier
-from fastst.run_folder import write_json
+from fastst.runs.edges import check_edges_file, write_edges
+from fastst.runs.folder import write_json
+from fastst.runs.predictions import Asked, for_model, open_run, predict_walks
 
 _EDGES_PRINTED = 5
 
@@ -36,20 +37,22 @@ class PredictConfig:
     """Walks in any form that fastst.train reads; labels are not needed."""
     out: Path | None = None
     """Also write label, probabilities and the kept edges of every walk into this .json file."""
+    edges: Path | None = None
+    """Also write every edge of every frame, with its keep probability and whether it was kept, into this .csv or .parquet file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
+    if config.edges is not None:
+        check_edges_file(config.edges)
     model, training, class_names = open_run(config.run)
     task = _unlabelled_task(config.data, model, training, class_names)
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     rows = []
     for walk, name in enumerate(task.walks.names):
-        predictions = predict_walks(
-            model, task, [walk], frames=training.frames, seed=training.seed, evaluation=training.evaluation, samples=training.samples
-        )
+        predictions = predict_walks(model, task, [walk], Asked.by(training, training.seed))
         probabilities = dict(zip(class_names, predictions.probabilities[0].tolist(), strict=True))
         edges = kept_edges(model.graph, predictions.kept.kept.sum(0), predictions.kept.existing.sum(0))
         label = max(probabilities, key=probabilities.__getitem__)
@@ -61,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.out is not None:
         write_json(config.out, rows)
         print(f"everything is in {config.out}")
+    if config.edges is not None:
+        write_edges(config.edges, model, task, Asked.by(training, training.seed))
+        print(f"every edge is in {config.edges}")
 
 
 def kept_edges(graph: SkeletonGraph, kept: torch.Tensor, existing: torch.Tensor) -> list[dict[str, Any]]:

@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 
 from fastst import evaluate, predict, train
 from fastst.errors import run_command
+from fastst.explanation import report
 from fastst.layouts import LAYOUTS
 from fastst.ops import backends
-from fastst.train import Trainer
+from fastst.runs.trainer import Trainer
 
 TINY = ["--epochs", "1", "--frames", "4", "--hidden", "4", "--heads", "2", "--layers", "1", "--encoder-layers", "0", "--device", "cpu"]
 JOINTS = ["hips", "left_knee", "right_knee", "head"]
@@ -64,7 +65,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "with_figures" not in request.fixturenames:
-        monkeypatch.setattr(Trainer, "_draw", lambda self, summary: None)
+        monkeypatch.setattr(report, "draw", lambda finished, found: None)
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return train_epoch(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_draw", lambda self, summary: None)
+        patch.setattr(report, "draw", lambda finished, found: None)
         for name in ("finished", "stopped"):
             patch.setattr(sys, "argv", ["train", "--data", str(data), *TINY, "--epochs", "3", "--out", str(folder / name)])
             if name == "stopped":
@@ -623,12 +624,12 @@ def test_after_a_full_disk_resuming_ends_like_an_uninterrupted_run(
 ) -> None:
     run, method, before = tmp_path / "run", getattr(Trainer, step), dict[str, bytes]()
 
-    def on_a_full_disk(self: Trainer) -> dict[str, Any]:
+    def on_a_full_disk(self: Trainer, *arguments: Any) -> dict[str, Any]:
         if self.epoch < 2:
-            return method(self)
+            return method(self, *arguments)
         before.update(content(run))
         with files_end_at(size):
-            return method(self)
+            return method(self, *arguments)
 
     monkeypatch.setattr(Trainer, step, on_a_full_disk)
     ended = command(train, "--data", made / "walks.npz", *TINY, "--epochs", "3", "--out", run)

@@ -4,10 +4,12 @@ from graphs import generator
 
 from fastst import SkeletonGraph
 from fastst.config import TrainConfig
-from fastst.nn import GraphClassifier, Upstream
-from fastst.ops import use_backend
+from fastst.nn import GivenGraph, GraphClassifier, LearnedGraph, Upstream
+from fastst.ops import gcn_norm, use_backend
 
-PAPER = TrainConfig()  # the defaults are the paper's recipe
+PAPER = TrainConfig.with_recipe("paper")
+PAPERS = {name: getattr(PAPER, name) for name in ("joint_embedding", "residual", "readout", "keep_start", "noise", "estimator", "tau")}
+RECIPES = {"default": {}, "paper": PAPERS}
 
 
 def small(graph: str = "learned", **options) -> GraphClassifier:
@@ -22,16 +24,17 @@ def poses(B: int = 2, T: int = 6, D: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("hops", [1, 2, 3])
 @pytest.mark.parametrize("layers", [2, 4, 8, 16])
 def test_every_size_of_the_papers_grid_has_parameters_in_the_papers_span(layers: int, hops: int):
-    model = GraphClassifier("coco18", 2, layers=layers, hops=hops, hidden=PAPER.hidden, frames=PAPER.frames, attention=PAPER.attention)
+    model = GraphClassifier("coco18", 2, layers=layers, hops=hops, hidden=PAPER.hidden, frames=PAPER.frames, attention=PAPER.attention, **PAPERS)
     assert 82_000 <= sum(p.numel() for p in model.parameters()) <= 2_900_000
     assert len(model.downstream.convolutions) == layers
     assert model(poses(1, 5)).logits.shape == (1, 2)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("attention", ["factorized", "full"])
 @pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
-def test_every_mode_gives_all_parameters_a_gradient(graph: str, attention: str):
-    model = small(graph, attention=attention)
+def test_every_mode_gives_all_parameters_a_gradient(graph: str, attention: str, recipe: str):
+    model = small(graph, attention=attention, **RECIPES[recipe])
     output = model(poses(), torch.tensor([6, 4]))
     assert output.logits.shape == (2, 2)
     assert output.kept.shape == (2, 72, 6)
@@ -76,23 +79,126 @@ def test_a_walk_without_frames_gives_numbers():
     assert output.kept[0].sum() == 0
 
 
-def test_the_whole_model_agrees_with_the_dense_reference():
-    model, gradients = small().double(), {}
-    for backend in ("reference", "torch"):
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_whole_model_agrees_with_the_dense_reference(recipe: str):
+    model, gradients = small(**RECIPES[recipe]).double(), {}
+    for backend in ("reference", "torch", "cpu"):
         with use_backend(backend):
-            output = model(poses().double(), torch.tensor([6, 5]), seed=3)
-            gradients[backend] = [output.logits, *torch.autograd.grad(output.logits.square().sum(), list(model.parameters()))]
-    for wanted, found in zip(*gradients.values(), strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-7)
+            output = model(poses().double(), torch.tensor([6, 5]), seed=3, prior=0.3)
+            loss = output.logits.square().sum() + output.information.sum()
+            gradients[backend] = [output.logits, output.information, *torch.autograd.grad(loss, list(model.parameters()))]
+    for backend in ("torch", "cpu"):
+        for wanted, found in zip(gradients["reference"], gradients[backend], strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-7)
+
+
+def test_without_an_edge_the_decision_is_a_fixed_guess():
+    model = small()
+    model.expect(torch.tensor([0.25, 0.75]))
+    nothing = torch.zeros(2, 72, 6)
+    output = model(poses() * 3, kept=nothing)
+    torch.testing.assert_close(output.logits.softmax(1), torch.tensor([[0.25, 0.75]]).expand(2, 2))
+    assert "downstream.class_log_share" not in dict(model.named_parameters())
+
+
+def test_only_what_a_kept_edge_carries_counts():
+    """Poses further than the layers reach from the kept edges' ends change nothing."""
+    model, kept = small(layers=1), torch.zeros(1, 72, 6)
+    graph = model.graph
+    knee, ankle = graph.layout.index("left_knee"), graph.layout.index("left_ankle")
+    kept[0, (graph.src == knee) & (graph.dst == ankle), 2] = 1
+    walk = poses(1)
+    changed = walk.clone()
+    changed[:, :, [j for j in range(18) if j not in (knee, ankle)]] += 5
+    changed[:, [0, 1, 3, 4, 5]] += 5
+    torch.testing.assert_close(model(changed, kept=kept).logits, model(walk, kept=kept).logits)
+    changed[:, 2, knee] += 1
+    assert not torch.allclose(model(changed, kept=kept).logits, model(walk, kept=kept).logits)
+
+
+def test_the_readout_is_the_mean_over_both_ends_of_the_kept_edges():
+    model, lengths = small(), torch.tensor([6, 4])
+    kept = (torch.rand(2, 72, 6, generator=generator()) < 0.3) * model.graph.edge_mask(6, lengths)
+    output = model(poses(), lengths, kept=kept.float())
+    h = output.embedding.detach()
+    for b in range(2):
+        ends = []
+        for p, t in kept[b].nonzero().tolist():
+            src, dst, offset = (int(tensor[p]) for tensor in (model.graph.src, model.graph.dst, model.graph.offset))
+            ends += [h[b, t, dst], h[b, t + offset, src]]
+        expected = model.downstream.classifier(torch.stack(ends).mean(0)) + model.downstream.class_log_share
+        torch.testing.assert_close(output.logits[b], expected)
+
+
+def test_the_papers_recipe_is_the_papers_model():
+    """Plain graph convolutions with ReLU from the poses on, a mean over all nodes, a linear classifier."""
+    model, walk = small("fixed", **PAPERS), poses(1)
+    weight, self_weight = gcn_norm(torch.ones(1, 72, 6) * model.graph.edge_mask(6), model.graph)
+    h = walk
+    for convolution in model.downstream.convolutions:
+        h = convolution(h, model.graph, weight, self_weight).relu()
+    torch.testing.assert_close(model(walk).logits, model.downstream.classifier(h.mean((1, 2))))
+    assert model.downstream.input is None
+    assert model.downstream.joint is None
+    learned = small("learned", **PAPERS)
+    assert isinstance(learned.source, LearnedGraph)
+    sampling = learned.source.sampling
+    assert (sampling.noise, sampling.estimator, sampling.beta, sampling.tau) == ("gumbel", "identity", 2.0, 2.0)
+    assert (learned.source.upstream.slot_bias == 0).all()
+
+
+def test_edges_begin_as_likely_as_asked_for():
+    for noise in ("logistic", "gumbel"):
+        model = small(noise=noise, keep_start=0.8)
+        torch.nn.init.zeros_(model.source.upstream.query.weight)
+        torch.nn.init.zeros_(model.source.upstream.query.bias)
+        probability = model.probability(poses(1))
+        torch.testing.assert_close(probability, 0.8 * model.graph.edge_mask(6).float()[None])
+
+
+def test_a_given_graph_and_a_source_of_ones_own():
+    graph = SkeletonGraph("coco18", 1)
+    at_knee = graph.dst == graph.layout.index("left_knee")
+    model = small(GivenGraph(graph, at_knee))
+    assert torch.equal(model(poses(1)).kept[0].bool(), graph.edge_mask(6) & at_knee[:, None])
+    with pytest.raises(ValueError, match=r"kept must be \[72\], one value for every slot"):
+        GivenGraph(graph, [True, False])
+
+
+def test_the_likeliest_edges_alone():
+    model, lengths = small(), torch.tensor([6, 5])
+    kept = model(poses(), lengths, seed=1, likeliest=torch.tensor([0.1, 0.0])).kept
+    assert torch.equal(kept[1], model(poses(), lengths, seed=1).kept[1])
+    existing, probability = model.graph.edge_mask(6).float(), model.probability(poses(), lengths)[0]
+    assert kept[0].sum() == (existing.sum() * 0.1).round()
+    assert probability[kept[0] > 0].min() >= probability[(existing > 0) & (kept[0] == 0)].max()
+
+
+def test_the_source_can_be_passed_by():
+    model = small()
+    kept = torch.zeros(2, 72, 6)
+    kept[:, :, 2] = 1
+    assert torch.equal(model(poses(), kept=kept).kept, kept)
+
+
+@pytest.mark.parametrize("layers", [8, 16])
+def test_deep_models_keep_nodes_apart(layers: int):
+    """With the initial residual the nodes of a deep model stay as different as those of a shallow one; without it they become alike."""
+    from fastst.ops import mean_average_distance
+
+    spread = {}
+    for residual in (0.0, 0.2):
+        model = small("fixed", layers=layers, hidden=32, frames=20, residual=residual)
+        spread[residual] = mean_average_distance(model(poses(2, 20)).embedding).mean().item()
+    assert spread[0.2] > 2 * spread[0.0]
 
 
 def test_threshold_keeps_the_likelier_half_and_needs_no_noise():
-    model = small()
+    model = small(noise="gumbel", keep_start=0.0)
     first, second = (model(poses(), seed=seed, evaluation="threshold").kept for seed in (1, 2))
     assert torch.equal(first, second)
-    assert model.upstream is not None
     # 1 - exp(-e^γ / 2) > ½ where γ > log(2 log 2)
-    expected = (model.upstream(poses()) > 0.3266) & model.graph.edge_mask(6)
+    expected = (model.source.upstream(poses()) > 0.3266) & model.graph.edge_mask(6)
     assert torch.equal(first.bool(), expected)
 
 
@@ -161,7 +267,9 @@ def test_compiles_as_one_graph():
         ({"graph": "dense"}, "graph must be one of fixed, random, learned, got 'dense'"),
         ({"attention": "none"}, "attention must be one of factorized, full"),
         ({"heads": 3}, "heads must divide hidden = 8, got 3"),
-        ({"drop": 1.0}, "drop is the share of edges to remove"),
+        ({"graph": "random", "drop": 1.0}, "drop is the share of edges to remove"),
+        ({"readout": "all"}, "readout must be one of edges, nodes"),
+        ({"residual": 1.0}, "residual is a share"),
         ({"hops": 0}, "hops must be a whole number of at least 1"),
     ],
 )

@@ -1,6 +1,6 @@
 import pytest
 
-from fastst.data.splits import balanced_split, class_of_people, folds, split_from_labels
+from fastst.data.splits import balanced_split, class_of_people, deal_anew, folds, set_aside, split_from_labels
 from fastst.data.walks import DataError
 
 CASIA = {f"{i:03d}": "female" if i < 32 else "male" for i in range(124)}
@@ -49,3 +49,27 @@ def test_split_column():
     ):
         with pytest.raises(DataError, match=message):
             split_from_labels(people, splits)
+
+
+def test_validation_people_are_neither_trained_nor_tested_on():
+    split = set_aside(balanced_split(CASIA, seed=0), CASIA, 0.2, seed=0)
+    sides = (split.train, split.validation, split.test)
+    assert sum(map(len, sides)) == len(frozenset().union(*sides)) == 124
+    assert split.test == balanced_split(CASIA, seed=0).test
+    aside = [CASIA[person] for person in split.validation]
+    assert (aside.count("female"), aside.count("male")) == (3, 15)  # a fifth of 16 and of 76
+    small = {"a": "x", "b": "x", "c": "y", "d": "y", "e": "x", "f": "y"}
+    tiny = set_aside(balanced_split(small, seed=0), small, 0.01, seed=0)
+    assert {small[person] for person in tiny.validation} == {"x", "y"}
+    lonely = {"a": "x", "b": "x", "c": "y"}
+    with pytest.raises(DataError, match="class 'x' has a single person to train on, which leaves nobody for --validation"):
+        set_aside(balanced_split(lonely, seed=0), lonely, 0.2, seed=0)
+
+
+def test_classes_dealt_anew_are_as_many_and_others():
+    dealt = deal_anew(CASIA, seed=0)
+    assert sorted(dealt.values()) == sorted(CASIA.values())
+    assert dealt.keys() == CASIA.keys()
+    same = sum(dealt[person] == CASIA[person] for person in CASIA)
+    assert same < 95  # 79 of 124 by chance
+    assert deal_anew(CASIA, seed=1) != dealt

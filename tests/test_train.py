@@ -1,5 +1,6 @@
 """Training as a user meets it: a whole run, going on after an interruption, several processes, long walks."""
 
+import itertools
 import json
 import os
 import signal
@@ -10,16 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fastst.config import TrainConfig
+from fastst.data.batches import random_windows
 from fastst.data.load import load_task
+from fastst.data.splits import balanced_split, class_of_people
 from fastst.evaluate import main as evaluate
 from fastst.predict import main as predict
-from fastst.train import train
+from fastst.runs.trainer import Fold, Processes, Trainer
+from fastst.train import read_config, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--people", "12", "--walks-per-person", "3", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--batch-size", "8"]
-FIGURES = {"learning_curve.png", "initial_adjacency.png", "kept_edges_per_joint.png", "walk_with_kept_edges.png"}
+FIGURES = {"learning_curve.png", "initial_adjacency.png", "audit.png", "walk_with_kept_edges.png"}
 VARYING = {"seconds", "threads"}
 
 
@@ -52,6 +57,7 @@ def run(tmp_path_factory) -> Path:
 def test_a_run_leaves_everything(run: Path):
     assert {path.name for path in run.iterdir()} == FIGURES | {
         "config.json",
+        "split.json",
         "metrics.jsonl",
         "summary.json",
         "model.safetensors",
@@ -62,7 +68,9 @@ def test_a_run_leaves_everything(run: Path):
     fields = json.loads((run / "summary.json").read_text())
     wanted = {"macro_f1", "balanced_accuracy", "mad", "kept_share", "walks", "people", "parameters", "seconds"}
     assert wanted <= set(fields)
-    assert set(fields["kept_share_per_joint"]) == set(fields["kept_share_per_class"]) == {"female", "male"}
+    assert set(fields["kept_share_per_class"]) == {"female", "male"}
+    split = json.loads((run / "split.json").read_text())
+    assert {side: len(people) for side, people in split.items()} == {"train": 10, "validation": 0, "test": 2}
     assert len(losses(run)) == 6
 
 
@@ -146,22 +154,18 @@ def test_two_processes_train_to_the_losses_of_one(tmp_path: Path):
 
 
 def test_more_processes_than_windows_in_the_last_batch_is_no_problem(tmp_path: Path):
-    from fastst.train import Fold, Processes, Trainer, balanced_split, class_of_people
-
     config = tiny(tmp_path / "run")
     task = load_task(config)
     people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
     trainer = Trainer(config, task, Fold(tmp_path, "t", balanced_split(people, 0), 0), Processes(0, 1))
-    from fastst.data.batches import random_windows
-
     windows = random_windows(task.lengths, trainer.train_walks, 12, np.random.default_rng(0))
     chosen, mirrored = np.arange(2), np.zeros(len(windows), bool)
-    whole = trainer._train_step(windows, chosen, mirrored)
+    whole = trainer._train_step(windows, chosen, mirrored, None, 0.5)
     parts = []
     for rank in range(4):
         share = Trainer(config, task, trainer.fold, Processes(0, 1))
         share.processes = Processes(rank, 4)
-        parts.append(share._train_step(windows, chosen, mirrored))
+        parts.append(share._train_step(windows, chosen, mirrored, None, 0.5))
     assert [part[1].item() > 0 for part in parts] == [True, True, False, False]
     np.testing.assert_allclose(sum(parts).numpy(), whole.numpy(), rtol=1e-5)
 
@@ -171,6 +175,92 @@ def test_lower_precision_trains_to_similar_losses(amp: str, run: Path, tmp_path:
     train(tiny(tmp_path / "run", amp=amp, epochs=6, graph="fixed"))
     train(tiny(tmp_path / "exact", epochs=6, graph="fixed"))
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "exact"), atol=0.05)
+
+
+def test_the_best_epoch_for_the_validation_people_is_kept(tmp_path: Path):
+    out = tmp_path / "run"
+    result = train(tiny(out, people=20, epochs=8, validation=0.3, learning_rate=0.05))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    late = [row for row in rows if row["epoch"] >= 4]
+    assert result["epoch"] == min(late, key=lambda row: row["validation_loss"])["epoch"]
+    assert result["validation_people"] > 0
+    assert not (out / "best.safetensors").exists()
+    saved = json.loads((out / "split.json").read_text())
+    assert len(saved["validation"]) == result["validation_people"]
+
+
+def test_patience_ends_a_training_that_brings_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    worse = itertools.count(1)
+    monkeypatch.setattr("fastst.runs.trainer.nll_loss", lambda *_: torch.tensor(float(next(worse))))
+    result = train(tiny(tmp_path / "run", people=20, epochs=12, validation=0.3, patience=2))
+    assert result["epoch"] == 6
+    assert len(losses(tmp_path / "run")) == 8
+
+
+def test_validation_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    options = {"people": 20, "epochs": 6, "validation": 0.3}
+    whole = train(tiny(tmp_path / "whole", **options))
+    train_epoch = Trainer.train_epoch
+
+    def interrupted(self: Trainer):
+        if self.epoch == 4:
+            raise KeyboardInterrupt
+        return train_epoch(self)
+
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(tmp_path / "run", **options))
+    monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
+    train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"))
+    assert summary(tmp_path / "run") == {name: value for name, value in json.loads(json.dumps(whole)).items() if name not in VARYING}
+
+
+def test_a_recipe_is_where_the_other_options_start_from():
+    paper = read_config(["--recipe", "paper", "--layers", "16", "--tau", "3"])
+    assert (paper.noise, paper.estimator, paper.information, paper.readout, paper.residual) == ("gumbel", "identity", 0, "nodes", 0)
+    assert (paper.layers, paper.tau, paper.recipe) == (16, 3, "paper")
+    default = read_config([])
+    assert (default.noise, default.estimator, default.keep, default.readout) == ("logistic", "sigmoid", 0.25, "edges")
+    assert default.has_information_term
+    assert not paper.has_information_term
+
+
+def test_the_prior_falls_in_the_first_half_and_stays():
+    config = TrainConfig(keep=0.2, keep_start=0.8, settle=1.0)
+    assert [round(config.prior(done), 9) for done in (0, 0.25, 0.5, 0.75, 1)] == [0.8, 0.5, 0.2, 0.2, 0.2]
+    assert TrainConfig(keep=0.2, keep_start=0.8, settle=0.5).prior(0.125) == pytest.approx(0.5)
+
+
+def test_the_graph_is_settled_and_the_classifier_is_not(tmp_path: Path):
+    config = tiny(tmp_path / "run", epochs=4, settle=0.5)
+    task = load_task(config, progress=False)
+    people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
+    trainer = Trainer(config, task, Fold(tmp_path, "t", balanced_split(people, 0), 0), Processes(0, 1))
+    graphs, classifiers = [], []
+    for _ in range(4):
+        trainer.train_epoch()
+        graphs.append(trainer.model.source.upstream.slot_bias.detach().clone())
+        classifiers.append(trainer.model.downstream.classifier.weight.detach().clone())
+    assert [bool((a != b).any()) for a, b in itertools.pairwise(graphs)] == [True, False, False]
+    assert all((a != b).any() for a, b in itertools.pairwise(classifiers))
+
+
+def test_the_paper_to_the_letter_still_trains(tmp_path: Path):
+    sizes = {"people": 12, "walks_per_person": 2, "frames": 12, "hidden": 8, "heads": 2, "layers": 2, "epochs": 2}
+    result = train(TrainConfig.with_recipe("paper", **sizes, out=tmp_path / "run"))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert "information" not in rows[0]
+    assert result["audit"]["information"]["prior"] is None
+
+
+def test_one_sided_joints_are_not_mirrored(tmp_path: Path):
+    mirrored = {}
+    for planted in (("left_wrist",), ("left_wrist", "right_wrist")):
+        config = tiny(tmp_path, planted=planted)
+        task = load_task(config, progress=False)
+        people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
+        mirrored[planted] = Trainer(config, task, Fold(tmp_path, "t", balanced_split(people, 0), 0), Processes(0, 1)).mirror
+    assert mirrored == {("left_wrist",): False, ("left_wrist", "right_wrist"): True}
 
 
 def test_evaluate_and_predict_a_run(run: Path, tmp_path: Path, capsys):

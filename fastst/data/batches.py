@@ -33,6 +33,7 @@ class Batch:
     lengths: Tensor | None  # [B]; None where every window is full
     classes: Tensor  # [B]
     walk: np.ndarray  # [B]
+    start: np.ndarray  # [B]
     sample_ids: Tensor  # [B]
 
 
@@ -81,6 +82,7 @@ def make_batch(
         None if (lengths == frames).all() else torch.from_numpy(lengths),
         torch.from_numpy(classes[walks]),
         walks,
+        starts,
         torch.from_numpy(windows.sample_id[chosen]),
     )
 

@@ -107,6 +107,7 @@ def apply_labels(walks: WalkSet, labels: Labels) -> WalkSet:
             *(LeftOut(subject, f"has {count} walk(s) but no label in {labels.source}") for subject, count in unlabelled.items()),
             *(LeftOut(subject, f"has a label in {labels.source} but no walk in the data") for subject in without_walk),
         ],
+        walks.planted,
     )
 
 

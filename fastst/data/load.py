@@ -9,6 +9,7 @@ import numpy as np
 
 from fastst.config import TrainConfig
 from fastst.data.labels import apply_labels, map_labels, read_labels
+from fastst.data.planted import Planted, planted_truth
 from fastst.data.prepare import Filled, choose_layout, layout_for, prepare
 from fastst.data.read import read_walks
 from fastst.data.synthetic import synthetic_walks
@@ -26,6 +27,7 @@ class Task:
         class_names: names of the classes, in alphabetical order.
         filled: how many joint positions had to be filled in.
         splits: train or test for every subject, where the labels say so.
+        truth: what tells the classes apart in the prepared walks, where it was planted.
     """
 
     walks: WalkSet
@@ -33,6 +35,7 @@ class Task:
     class_names: list[str]
     filled: Filled
     splits: dict[str, str] | None = None
+    truth: Planted | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -55,26 +58,27 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
         DataError: nothing can be used, or there are fewer than `min_classes` classes.
     """
     walks = _read(config, progress)
+    wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
+    truth = None if walks.planted is None else planted_truth(walks, wanted)
     splits = None
     if config.labels is not None:
         labels = read_labels(config.labels)
         walks, splits = apply_labels(walks, labels), labels.splits
     walks, values = _with_classes(walks, config)
-    wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
     prepared, filled = prepare(walks, wanted, config.hops + 1)
     value_of = dict(zip(walks.names, values, strict=True))
     names = sorted({value_of[name] for name in prepared.names})
     if len(names) < min_classes:
         raise DataError(f"all walks are of one class, {names[0]!r}; to tell classes apart it takes two: see --target and --label-map")
     classes = np.array([names.index(value_of[name]) for name in prepared.names])
-    return Task(prepared, classes, names, filled, splits)
+    return Task(prepared, classes, names, filled, splits, truth)
 
 
 def _read(config: TrainConfig, progress: bool) -> WalkSet:
     if config.data != "synthetic":
         return read_walks(config.data, progress)
     try:
-        return synthetic_walks(config.people, config.walks_per_person, config.seed, list(config.planted) or None)
+        return synthetic_walks(config.people, config.walks_per_person, config.seed, list(config.planted) or None, planted_kind=config.planted_kind)
     except ValueError as error:
         raise DataError(f"--data synthetic: {error}") from None
 
@@ -107,5 +111,6 @@ def _with_classes(walks: WalkSet, config: TrainConfig) -> tuple[WalkSet, list[st
         poses,
         {column: [column_values[i] for i in kept] for column, column_values in walks.attributes.items()},
         [*walks.left_out, *left_out],
+        walks.planted,
     )
     return labelled, [label for label in mapped if label is not None]

@@ -15,10 +15,11 @@ PAPER_TEST_SHARE = 32 / 124  # CASIA-B: 92 people to train on, 32 to test on
 
 @dataclass(frozen=True)
 class Split:
-    """People to train on and people to test on."""
+    """People to train on, people to test on, and people neither trained nor tested on, who choose among the epochs' models."""
 
     train: frozenset[str]
     test: frozenset[str]
+    validation: frozenset[str] = frozenset()
 
 
 def class_of_people(subjects: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
@@ -60,6 +61,28 @@ def folds(people: dict[str, str], count: int, seed: int) -> list[Split]:
         for person in _shuffled(people, name, seed):
             fold_of[person] = len(fold_of) % count
     return [Split(frozenset(p for p in people if fold_of[p] != fold), frozenset(p for p in people if fold_of[p] == fold)) for fold in range(count)]
+
+
+def set_aside(split: Split, people: dict[str, str], share: float, seed: int) -> Split:
+    """The split with a share of every class's people to train on, one at least, kept aside for validation.
+
+    Raises:
+        DataError: a class has a single person to train on.
+    """
+    aside: set[str] = set()
+    for name in sorted({people[person] for person in split.train}):
+        members = _shuffled({person: people[person] for person in split.train}, name, seed)
+        if len(members) < 2:
+            raise DataError(f"class {name!r} has a single person to train on, which leaves nobody for --validation; leave it out")
+        aside |= set(members[: min(max(1, round(share * len(members))), len(members) - 1)])
+    return Split(split.train - aside, split.test, frozenset(aside))
+
+
+def deal_anew(people: dict[str, str], seed: int) -> dict[str, str]:
+    """The people with each other's classes: a control, in which nothing is left to be found."""
+    names = list(people)
+    order = np.random.default_rng([seed, len(names)]).permutation(len(names))
+    return {name: people[names[i]] for name, i in zip(names, order, strict=True)}
 
 
 def split_from_labels(people: dict[str, str], splits: dict[str, str] | None) -> Split:

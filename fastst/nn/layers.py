@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from fastst.graph import Graph
 from fastst.ops import attend, propagate
@@ -82,3 +86,8 @@ class EncoderLayer(nn.Module):
             along = self.norms[1](h).transpose(1, 2).reshape(B * J, T, C)
             h = h + self.attentions[1](along, frames).view(B, J, T, C).transpose(1, 2)
         return h + self.feed_forward(h)
+
+
+def checkpointed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """function(*inputs), of which only the inputs are kept for the backward."""
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # no layer draws random numbers

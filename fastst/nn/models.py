@@ -1,125 +1,95 @@
-"""The paper's two models, and their composition: learn which edges to keep, classify on what remains."""
+"""The paper's two models in one: a graph source says which edges of a walk to keep, a graph convolutional network classifies what remains."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from fastst.graph import SkeletonGraph, edge_exists
+from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
-from fastst.nn.layers import ATTENTIONS, EncoderLayer, GraphAttention, GraphConvolution
-from fastst.ops import edge_logits, gcn_norm, keep_probability, sample_edges, sample_from_embeddings
+from fastst.nn.layers import ATTENTIONS, GraphConvolution, checkpointed
+from fastst.nn.sources import EVALUATIONS, FixedGraph, GraphSource, LearnedGraph, RandomGraph
+from fastst.nn.upstream import Upstream
+from fastst.ops import Sampling, gcn_norm, propagate
 from fastst.ops.sparse import mask_frames
 
 GRAPH_MODES = ("fixed", "random", "learned")
-EVALUATIONS = ("sample", "threshold")
+READOUTS = ("edges", "nodes")
 
 
 class Classification(NamedTuple):
     logits: Tensor  # [B, classes]
     kept: Tensor  # [B, P, T], 0 or 1
     embedding: Tensor  # [B, T, J, C], after the last graph convolution
+    information: Tensor | None = None  # [B], where a prior was given and the graph is learned
 
 
-class Upstream(nn.Module):
-    """g_ω of the paper: poses `[B, T, J, D]` -> edge priors γ `[B, P, T]`.
+class Downstream(nn.Module):
+    """f_θ of the paper: poses and kept edges -> class logits, by graph convolutions with ReLU, a mean, and a linear classifier.
 
-    Projection, joint embedding and a learned position for every frame (interpolated beyond the trained length `frames`), GATv2 on the initial
-    graph for local structure, a transformer encoder for global information; γ is query · key of an edge's two ends / √C plus a learned bias
-    for every slot.
+    h₀ = relu(W x + e_joint), h ← relu((1 − α) conv(h) + α h₀), then what is left of h is averaged: over the two ends of every kept edge with
+    `readout="edges"`, over all nodes with `"nodes"`. Without a joint embedding and with α = 0 the first convolution sees the poses: the paper's
+    plain layers.
+
+    With `readout="edges"` the classifier has no bias of its own: a walk without kept edges gets `class_log_share`, which is not learned. What was
+    removed was not used.
+
+    Args:
+        residual: α, the initial residual of GCNII (Chen et al. 2020); without it many layers make all nodes alike.
+        joint_embedding: whether a node knows which joint it is.
     """
+
+    class_log_share: Tensor
 
     def __init__(
         self,
         graph: SkeletonGraph,
         in_channels: int,
         hidden: int,
-        frames: int,
-        heads: int,
-        encoder_layers: int,
-        attention: str,
+        layers: int,
+        num_classes: int,
+        joint_embedding: bool = True,
+        residual: float = 0.2,
+        readout: str = "edges",
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph, self.residual, self.readout = graph, residual, readout
         self.checkpoint_activations = checkpoint_activations
-        self.input = nn.Linear(in_channels, hidden)
-        self.joint = nn.Parameter(torch.randn(graph.num_joints, hidden) * 0.02)
-        self.position = nn.Parameter(torch.randn(frames, hidden) * 0.02)
-        self.graph_attention = GraphAttention(hidden, heads)
-        self.encoder = nn.ModuleList(EncoderLayer(hidden, heads, attention) for _ in range(encoder_layers))
-        self.norm = nn.LayerNorm(hidden)
-        self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
-        self.slot_bias = nn.Parameter(torch.zeros(graph.num_slots))
-
-    def forward(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return edge_logits(*self.embeddings(poses, lengths), self.graph, self.slot_bias, lengths)
-
-    def sample(self, poses: Tensor, lengths: Tensor | None = None, **options: Any) -> Tensor:
-        """Kept edges, sampled from the priors without making them; the options are those of `fastst.ops.sample_from_embeddings`."""
-        return sample_from_embeddings(*self.embeddings(poses, lengths), self.graph, self.slot_bias, lengths=lengths, **options)
-
-    def embeddings(self, poses: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Of the nodes, as receivers and as senders of edges.  # [B, T, J, C] twice"""
-        T = poses.shape[1]
-        h = self.input(poses) + self.joint + self._positions(T, lengths).unsqueeze(-2)
-        h = h + self._layer(self.graph_attention, h, self.graph, lengths)
-        visible = None
-        if lengths is not None:
-            # The first frame is always visible: a softmax over nothing would be NaN, and a walk of length 0 has no edge that could tell.
-            visible = torch.arange(T, device=poses.device) < lengths.clamp(min=1)[:, None]
-        for layer in self.encoder:
-            h = self._layer(layer, h, visible)
-        h = self.norm(h)
-        return self.query(h) / math.sqrt(h.shape[-1]), self.key(h)
-
-    def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
-        return _checkpointed(layer, *inputs) if self.checkpoint_activations else layer(*inputs)
-
-    def _positions(self, T: int, lengths: Tensor | None) -> Tensor:
-        """One for every frame, stretched over a walk that is longer than the trained windows: by its own length, not by its batch's.
-
-        # [T, C], or [B, T, C]
-        """
-        frames = len(self.position)
-        if frames >= T:
-            return self.position[:T]
-        longest = torch.full((1,), T, device=self.position.device) if lengths is None else lengths.clamp(min=frames)
-        at = torch.arange(T, device=self.position.device) * ((frames - 1) / (longest - 1).clamp(min=1))[:, None]  # [B, T]
-        before = at.long().clamp(max=max(0, frames - 2))
-        after = (before + 1).clamp(max=frames - 1)
-        fraction = (at - before).clamp(max=1).to(self.position.dtype).unsqueeze(-1)
-        return torch.lerp(self.position[before], self.position[after], fraction)
-
-
-class Downstream(nn.Module):
-    """f_θ of the paper: poses and kept edges -> class logits, by graph convolutions with ReLU and no residuals, a mean over all nodes, and a
-    linear classifier."""
-
-    def __init__(
-        self, graph: SkeletonGraph, in_channels: int, hidden: int, layers: int, num_classes: int, checkpoint_activations: bool = False
-    ) -> None:
-        super().__init__()
-        self.graph = graph
-        self.checkpoint_activations = checkpoint_activations
-        widths = [in_channels] + [hidden] * layers
+        self.joint = nn.Parameter(torch.randn(graph.num_joints, hidden) * 0.3) if joint_embedding else None
+        self.input = nn.Linear(in_channels, hidden) if joint_embedding or residual else None
+        widths = [in_channels if self.input is None else hidden] + [hidden] * layers
         self.convolutions = nn.ModuleList(GraphConvolution(a, b) for a, b in itertools.pairwise(widths))
-        self.classifier = nn.Linear(hidden, num_classes)
+        self.classifier = nn.Linear(hidden, num_classes, bias=readout == "nodes")
+        self.register_buffer("class_log_share", torch.zeros(num_classes))
 
     def forward(self, poses: Tensor, kept: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Class logits `[B, classes]` and the last node embedding `[B, T, J, C]`."""
         weight, self_weight = gcn_norm(kept, self.graph, lengths)
-        h = poses
+        h = first = self._input(poses)
         for convolution in self.convolutions:
-            inputs = (h, self.graph, weight, self_weight, lengths)
-            h = (_checkpointed(convolution, *inputs) if self.checkpoint_activations else convolution(*inputs)).relu_()
-        return self.classifier(_mean_over_nodes(h, lengths)), h
+            inputs = (convolution, h, first, weight, self_weight, lengths)
+            h = checkpointed(self._layer, *inputs) if self.checkpoint_activations else self._layer(*inputs)
+        if self.readout == "nodes":
+            return self.classifier(_mean_over_nodes(h, lengths)), h
+        logits = self.classifier(_mean_over_kept_edges(h, kept, self.graph, lengths))
+        return logits + self.class_log_share.to(logits.dtype), h
+
+    def _input(self, poses: Tensor) -> Tensor:
+        if self.input is None:
+            return poses
+        h = self.input(poses)
+        return (h if self.joint is None else h + self.joint).relu()
+
+    def _layer(self, convolution: nn.Module, h: Tensor, first: Tensor, weight: Tensor, self_weight: Tensor, lengths: Tensor | None) -> Tensor:
+        h = convolution(h, self.graph, weight, self_weight, lengths)
+        if self.residual:
+            h = h.mul_(1 - self.residual).add_(first, alpha=self.residual)
+        return h.relu_()
 
 
 class GraphClassifier(nn.Module):
@@ -129,9 +99,11 @@ class GraphClassifier(nn.Module):
         layout: skeleton of the walks.
         num_classes, in_channels: classes, and coordinates of a joint (2 or 3).
         graph: `fixed` keeps the whole initial graph; `random` removes every edge with probability `drop`, anew for every sample; `learned`
-            samples it from the upstream model's priors.
+            samples it from the logits of an upstream model; or a `GraphSource` of your own, on the same layout and hops.
         hops: k of the initial graph. layers, hidden: of the downstream model (hidden of both). heads, encoder_layers, attention: of the upstream.
         frames: frames of a training window: as many positions are learned.
+        keep_start: keep probability of every edge before training; 0 for what random weights say.
+        joint_embedding, residual, readout: see `Downstream`.
         noise, estimator, beta, tau: see `fastst.ops.sample_edges`.
         checkpoint_activations: keep only the inputs of every layer for the backward, and compute the rest again there: the same numbers, about a
             third more time, and several times longer walks in the same memory.
@@ -148,62 +120,89 @@ class GraphClassifier(nn.Module):
         layout: Layout | str | Mapping[str, Any],
         num_classes: int,
         in_channels: int = 2,
-        graph: str = "learned",
+        graph: str | GraphSource = "learned",
         hops: int = 1,
         layers: int = 4,
-        hidden: int = 64,
+        hidden: int = 32,
         frames: int = 60,
         attention: str = "factorized",
         heads: int = 4,
         encoder_layers: int = 1,
         drop: float = 0.5,
-        noise: str = "gumbel",
-        estimator: str = "identity",
+        noise: str = "logistic",
+        estimator: str = "sigmoid",
         beta: float = 2.0,
-        tau: float = 2.0,
+        tau: float = 1.0,
+        keep_start: float = 0.9,
+        joint_embedding: bool = True,
+        residual: float = 0.2,
+        readout: str = "edges",
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        for name, value, choices in (("graph", graph, GRAPH_MODES), ("attention", attention, ATTENTIONS)):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        for name, value, choices in (("attention", attention, ATTENTIONS), ("readout", readout, READOUTS)):
+            check_choice(name, value, choices)
         if hidden % heads:
             raise ValueError(f"heads must divide hidden = {hidden}, got {heads}")
-        if not 0 <= drop < 1:
-            raise ValueError(f"drop is the share of edges to remove, at least 0 and below 1; got {drop}")
-        self.graph_mode, self.drop = graph, drop
-        self.sampling: dict[str, Any] = {"beta": beta, "tau": tau, "noise": noise, "estimator": estimator}
+        if not 0 <= residual < 1:
+            raise ValueError(f"residual is a share, at least 0 and below 1; got {residual}")
         self.graph = SkeletonGraph(layout, hops)
         self.register_buffer("pose_mean", torch.zeros(self.graph.num_joints, in_channels))
         self.register_buffer("pose_scale", torch.ones(self.graph.num_joints, in_channels))
-        self.downstream = Downstream(self.graph, in_channels, hidden, layers, num_classes, checkpoint_activations)
-        self.upstream = None
-        if graph == "learned":
-            self.upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention, checkpoint_activations)
+        classifier = (num_classes, joint_embedding, residual, readout, checkpoint_activations)
+        self.downstream = Downstream(self.graph, in_channels, hidden, layers, *classifier)
+        self.source: GraphSource
+        if isinstance(graph, GraphSource):
+            self.source = graph
+        elif check_choice("graph", graph, GRAPH_MODES) == "fixed":
+            self.source = FixedGraph(self.graph)
+        elif graph == "random":
+            self.source = RandomGraph(self.graph, drop)
+        else:
+            upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention, checkpoint_activations)
+            sampling = Sampling(beta=beta, tau=tau, noise=noise, estimator=estimator)
+            self.source = LearnedGraph(upstream, sampling, keep_start or None)
 
     def forward(
         self,
         poses: Tensor,
         lengths: Tensor | None = None,
         *,
-        seed: int = 0,
+        seed: int | Tensor = 0,
         sample_ids: Tensor | None = None,
         evaluation: str = "sample",
+        prior: float | Tensor | None = None,
+        likeliest: Tensor | None = None,
+        kept: Tensor | None = None,
     ) -> Classification:
         """Poses `[B, T, J, D]`, lengths `[B]` frames (None: all T), seed and sample_ids as in `sample_edges`.
 
-        `evaluation="threshold"` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).
+        Args:
+            evaluation: `threshold` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).
+            prior: also give the information term against this keep probability (learned graphs), see `sample_from_embeddings`.
+            likeliest: `[B]` shares; where one is not 0, the walk keeps that share of its edges, those with the highest logits, instead of a sample
+                (learned graphs).
+            kept: classify on these edges `[B, P, T]`, and don't ask the source.
 
         Raises:
             ValueError: an evaluation that does not exist.
         """
-        if evaluation not in EVALUATIONS:
-            raise ValueError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {evaluation!r}")
-        # What stands beyond a walk's length counts for nothing, not even as 0 times NaN in a gradient.
-        poses = mask_frames((poses - self.pose_mean) / self.pose_scale, lengths)
-        kept = self._kept(poses, lengths, seed, sample_ids, evaluation)
+        check_choice("evaluation", evaluation, EVALUATIONS)
+        poses = self.prepared(poses, lengths)
+        information = None
+        if kept is None:
+            options = {"evaluation": evaluation, "prior": prior, "likeliest": likeliest}
+            kept, information = self.source(poses, lengths, seed=seed, sample_ids=sample_ids, **options)
         logits, embedding = self.downstream(poses, kept, lengths)
-        return Classification(logits, kept, embedding)
+        return Classification(logits, kept, embedding, information)
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """How likely every edge of these walks is to be kept, 0 where none exists.  # [B, P, T]"""
+        return self.source.probability(self.prepared(poses, lengths), lengths)
+
+    def prepared(self, poses: Tensor, lengths: Tensor | None) -> Tensor:
+        """Standardised poses. What stands beyond a walk's length counts for nothing, not even as 0 times NaN in a gradient."""
+        return mask_frames((poses - self.pose_mean) / self.pose_scale, lengths)
 
     def standardize(self, walks: Iterable[Tensor]) -> None:
         """From now on every joint's coordinates are given relative to their mean over these walks `[T, J, D]`, in units of their standard deviation.
@@ -215,28 +214,15 @@ class GraphClassifier(nn.Module):
         self.pose_mean.copy_(frames.mean(0))
         self.pose_scale.copy_(torch.where(scale > 1e-6, scale, 1))  # a root joint, say, does not move
 
-    def _kept(self, poses: Tensor, lengths: Tensor | None, seed: int, sample_ids: Tensor | None, evaluation: str) -> Tensor:
-        B, T = poses.shape[:2]
-        if self.graph_mode == "fixed":
-            return self._existing_edges(B, T, lengths, poses.device)
-        if self.graph_mode == "random":
-            logits = poses.new_full((B, self.graph.num_slots, T), math.log((1 - self.drop) / max(self.drop, 1e-30)))
-            return sample_edges(logits, self.graph, seed=seed, noise="logistic", sample_ids=sample_ids, lengths=lengths)
-        assert self.upstream is not None
-        if evaluation == "threshold":
-            logits = self.upstream(poses, lengths)
-            likely = keep_probability(logits, beta=self.sampling["beta"], noise=self.sampling["noise"]) > 0.5
-            return likely.to(logits.dtype) * self._existing_edges(B, T, lengths, poses.device)
-        return self.upstream.sample(poses, lengths, seed=seed, sample_ids=sample_ids, **self.sampling)
-
-    def _existing_edges(self, B: int, T: int, lengths: Tensor | None, device: torch.device) -> Tensor:
-        mask = edge_exists(self.graph.index(device).offset, T, lengths)
-        return mask.float().expand(B, self.graph.num_slots, T)
+    def expect(self, class_shares: Tensor) -> None:
+        """From now on this is what a walk without kept edges is given (`readout="edges"`): the shares of the classes `[classes]`."""
+        self.downstream.class_log_share.copy_(class_shares.log())
 
 
-def _checkpointed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
-    """function(*inputs), of which only the inputs are kept for the backward."""
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # no layer draws random numbers
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
 
 
 def _mean_over_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:
@@ -246,3 +232,11 @@ def _mean_over_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:
     inside = torch.arange(h.shape[1], device=h.device) < lengths[:, None]  # [B, T]
     count = (lengths.clamp(1, h.shape[1]) * h.shape[2])[:, None]
     return torch.where(inside[:, :, None, None], h, 0).sum((1, 2)) / count
+
+
+def _mean_over_kept_edges(h: Tensor, kept: Tensor, graph: SkeletonGraph, lengths: Tensor | None) -> Tensor:
+    """Σ kept (h_to + h_from) / (2 Σ kept): every node as often as kept edges end or begin at it; 0 without any.  # [B, T, J, C] -> [B, C]"""
+    arriving = propagate(kept.new_ones(*h.shape[:3], 1), kept, graph, lengths=lengths).squeeze(-1)  # [B, T, J]
+    ends = propagate(h, kept, graph, arriving, lengths)
+    count = kept.sum((1, 2), dtype=torch.float32).clamp(min=1)
+    return (ends.sum((1, 2), dtype=torch.float32) / (2 * count[:, None])).to(h.dtype)

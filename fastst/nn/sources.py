@@ -1,0 +1,189 @@
+"""Where a classifier's graph comes from: the whole skeleton graph, a random part of it, one that is learned for every walk, or a given one.
+
+A source of your own is a module with the two methods of `GraphSource`; hand it to `GraphClassifier(graph=...)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fastst.graph import SkeletonGraph, edge_exists
+from fastst.nn.rankings import first_of, ranking, share_of
+from fastst.nn.upstream import Upstream
+from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings
+
+EVALUATIONS = ("sample", "threshold")
+
+
+class Edges(NamedTuple):
+    """What a source gives for a batch of walks."""
+
+    kept: Tensor  # [B, P, T], 0 or 1
+    information: Tensor | None = None  # [B], where a prior was given and edges are learned
+
+
+class GraphSource(nn.Module):
+    """Poses `[B, T, J, D]` -> the edges that stay of the initial graph.
+
+    Args:
+        graph: the initial graph, of which edges are kept. None is ever added.
+    """
+
+    def __init__(self, graph: SkeletonGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(
+        self,
+        poses: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        seed: int | Tensor = 0,
+        sample_ids: Tensor | None = None,
+        evaluation: str = "sample",
+        prior: float | Tensor | None = None,
+        likeliest: Tensor | None = None,
+    ) -> Edges:
+        """The arguments are those of `GraphClassifier`; a source looks at those that mean something to it."""
+        raise NotImplementedError
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """How likely every edge is to be kept, 0 where none exists.  # [B, P, T]"""
+        raise NotImplementedError
+
+    def existing(self, poses: Tensor, lengths: Tensor | None) -> Tensor:
+        """1 for every edge that exists.  # [B, P, T]"""
+        B, T = poses.shape[:2]
+        mask = edge_exists(self.graph.index(poses.device).offset, T, lengths)
+        return mask.float().expand(B, self.graph.num_slots, T)
+
+
+class FixedGraph(GraphSource):
+    """Keeps every edge."""
+
+    def forward(self, poses: Tensor, lengths: Tensor | None = None, **_: object) -> Edges:
+        return Edges(self.existing(poses, lengths))
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.existing(poses, lengths)
+
+
+class GivenGraph(GraphSource):
+    """Keeps the slots that are named, in every walk and frame.
+
+    Args:
+        kept: for every slot whether it stays, `[P]`.
+
+    Raises:
+        ValueError: not one value for every slot.
+    """
+
+    kept: Tensor
+
+    def __init__(self, graph: SkeletonGraph, kept: Tensor | Sequence[bool]) -> None:
+        super().__init__(graph)
+        kept = torch.as_tensor(kept)
+        if list(kept.shape) != [graph.num_slots]:
+            raise ValueError(f"kept must be [{graph.num_slots}], one value for every slot of {graph}, got {list(kept.shape)}")
+        self.register_buffer("kept", kept.bool())
+
+    def forward(self, poses: Tensor, lengths: Tensor | None = None, **_: object) -> Edges:
+        return Edges(self.probability(poses, lengths))
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.existing(poses, lengths) * self.kept[:, None]
+
+
+class RandomGraph(GraphSource):
+    """Removes every edge with probability `drop`, anew for every sample.
+
+    Raises:
+        ValueError: drop is no share below 1.
+    """
+
+    def __init__(self, graph: SkeletonGraph, drop: float) -> None:
+        super().__init__(graph)
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop is the share of edges to remove, at least 0 and below 1; got {drop}")
+        self.drop = drop
+
+    def forward(
+        self,
+        poses: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        seed: int | Tensor = 0,
+        sample_ids: Tensor | None = None,
+        **_: object,
+    ) -> Edges:
+        logit = math.log((1 - self.drop) / max(self.drop, 1e-30))
+        logits = poses.new_full((len(poses), self.graph.num_slots, poses.shape[1]), logit)
+        return Edges(sample_edges(logits, self.graph, seed=seed, noise="logistic", sample_ids=sample_ids, lengths=lengths))
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.existing(poses, lengths) * (1 - self.drop)
+
+
+class LearnedGraph(GraphSource):
+    """Samples every edge from the logit that `upstream` gives it.
+
+    Args:
+        upstream: poses -> logits.
+        sampling: how edges are sampled from them.
+        start: every edge's keep probability before training, but for what the random weights add; None for theirs alone.
+    """
+
+    def __init__(self, upstream: Upstream, sampling: Sampling, start: float | None = None) -> None:
+        super().__init__(upstream.graph)
+        self.upstream, self.sampling = upstream, sampling
+        if start is not None:
+            nn.init.constant_(upstream.slot_bias, _logit(start, sampling))
+
+    def forward(
+        self,
+        poses: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        seed: int | Tensor = 0,
+        sample_ids: Tensor | None = None,
+        evaluation: str = "sample",
+        prior: float | Tensor | None = None,
+        likeliest: Tensor | None = None,
+    ) -> Edges:
+        """Sampled edges, or with `evaluation="threshold"` those more likely kept than not.
+
+        With a prior also the information of every walk's edges, see `fastst.ops.sample_from_embeddings`. With `likeliest [B]` a walk whose number
+        is not 0 keeps that share of its edges, those with the highest logits, instead of a sample: no gradient flows to their choice.
+        """
+        if evaluation == "threshold":
+            return Edges((self.probability(poses, lengths) > 0.5).to(poses.dtype))
+        q, k = self.upstream.embeddings(poses, lengths)
+        edges = (q, k, self.graph, self.upstream.slot_bias)
+        options: dict[str, Any] = {"seed": seed, "sample_ids": sample_ids, "lengths": lengths, "sampling": self.sampling}
+        if prior is None:
+            kept, information = sample_from_embeddings(*edges, **options), None
+        else:
+            kept, information = sample_from_embeddings(*edges, prior=prior, **options)
+        if likeliest is not None:
+            with torch.no_grad():
+                existing = self.existing(poses, lengths)
+                order = ranking(edge_logits(*edges, lengths), existing)
+                first = first_of(order, share_of(existing.sum((1, 2)), likeliest), existing)
+            kept = torch.where((likeliest > 0)[:, None, None], first.to(kept.dtype), kept)
+        return Edges(kept, information)
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        logits = self.upstream(poses, lengths)
+        return keep_probability(logits, sampling=self.sampling) * self.existing(poses, lengths)
+
+
+def _logit(probability: float, sampling: Sampling) -> float:
+    """What `keep_probability` makes the probability of."""
+    if sampling.noise == "gumbel":
+        return math.log(-sampling.beta * math.log1p(-probability))
+    return math.log(probability / (1 - probability))

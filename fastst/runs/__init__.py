@@ -1,0 +1,1 @@
+"""What a run is: its folder, its training, its predictions and how they are measured."""

@@ -1,0 +1,400 @@
+"""Training of one model: its folder, its state, its epochs, and what is left when it is finished."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.nn.functional import cross_entropy, nll_loss
+from torch.nn.parallel import DistributedDataParallel
+
+import fastst
+from fastst.config import PRIOR_FALLS_FOR, TrainConfig
+from fastst.data.batches import Windows, in_order, make_batch, random_windows
+from fastst.data.load import Task
+from fastst.data.splits import Split
+from fastst.errors import UserError
+from fastst.nn import GraphClassifier
+from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
+from fastst.runs.predictions import Asked, measure, predict_walks
+
+LIKELIEST = (0.05, 0.5)  # fewest and most edges that a window is classified on alone, as shares of all
+MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together (`torchrun`); rank 0 alone reads results out and writes files."""
+
+    rank: int
+    count: int
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training within a run: its folder, whom it trains and tests on, and the seed that its random choices follow from."""
+
+    folder: Path
+    name: str
+    split: Split
+    seed: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trained model, for whoever looks further into it."""
+
+    config: TrainConfig
+    task: Task
+    fold: Fold
+    model: GraphClassifier
+    train_walks: list[int]
+    test_walks: list[int]
+    metrics: list[dict[str, Any]]  # a row for every epoch
+    summary: dict[str, Any]
+
+    @property
+    def asked(self) -> Asked:
+        return asked(self.config, self.fold.seed)
+
+
+OnFinished = Callable[[Finished], dict[str, Any]]
+
+
+def asked(config: TrainConfig, seed: int) -> Asked:
+    """How the walks of a training with this seed are looked at in a test."""
+    return Asked.by(config, seed * 1_000_003 - 1)
+
+
+def train_fold(
+    config: TrainConfig,
+    task: Task,
+    fold: Fold,
+    processes: Processes,
+    console: Console,
+    on_finished: OnFinished | None = None,
+) -> dict[str, Any]:
+    """Trains on one split, from its checkpoint if there is one, and tests the model. Returns the fold's summary (rank 0).
+
+    `on_finished` is called before the summary is written, which gets what it returns.
+    """
+    trainer = Trainer(config, task, fold, processes)
+    for name in trainer.untested_classes():
+        console.print(f"{fold.name}: nobody of class {name!r} is tested on; the metrics say nothing about it", highlight=False)
+    if processes.leads:
+        fold.folder.mkdir(parents=True, exist_ok=True)
+        write_json(fold.folder / "split.json", {side: sorted(getattr(fold.split, side)) for side in ("train", "validation", "test")})
+    trainer.resume()
+    with _progress_bar(console) as progress:
+        bar = progress.add_task(fold.name, total=config.epochs, completed=trainer.epoch)
+        while not trainer.is_over():
+            row = trainer.train_epoch()
+            progress.advance(bar)
+            left = progress.tasks[0].time_remaining
+            eta = f", {left:.0f} s left" if left is not None else ""
+            progress.console.print(f"{fold.name} epoch {trainer.epoch}/{config.epochs}: {_row_in_words(row)}{eta}", highlight=False)
+    return trainer.finish(on_finished) if processes.leads else {}
+
+
+class Trainer:
+    """The state of one training. Every random choice is a function of (seed, epoch, window), so going on from a checkpoint changes nothing."""
+
+    def __init__(self, config: TrainConfig, task: Task, fold: Fold, processes: Processes) -> None:
+        self.config, self.task, self.fold, self.processes = config, task, fold, processes
+        self.device = device_of(config)
+        self.train_walks, self.validation_walks, self.test_walks = walks_of(task, fold.split)
+        counts = np.bincount(task.classes[self.train_walks], minlength=len(task.class_names))
+        self.class_weight = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32, device=self.device)
+        self.arguments = model_arguments(config, task)
+        torch.manual_seed(fold.seed)
+        self.model = GraphClassifier(**self.arguments)
+        self.model.standardize(torch.from_numpy(task.walks.poses[i]) for i in self.train_walks)
+        self.model.expect(torch.full((len(counts),), 1 / len(counts)))  # what the weighted loss makes of any shares
+        self.model.to(self.device)
+        groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
+        self.optimizer = torch.optim.AdamW([{"params": group} for group in groups if group], config.learning_rate, weight_decay=config.weight_decay)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        self.parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
+        self.mirror = config.mirror and (task.truth is None or task.truth.symmetric(task.walks.layout))
+        self.settled = False
+        self.epoch, self.seconds = 0, 0.0
+        self.best_epoch, self.best_loss = 0, math.inf
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.fold.folder / "checkpoint.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.fold.folder / "best.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.fold.folder / "metrics.jsonl"
+
+    def resume(self) -> None:
+        """Goes back to the last checkpoint, if there is one; rows of epochs that came after it are dropped."""
+        if not self.checkpoint.exists():
+            if self.processes.leads:
+                self.metrics.unlink(missing_ok=True)
+            return
+        progress = load_checkpoint(self.checkpoint, self.model, self.optimizer)
+        if progress["data"] != _fingerprint(self.task):
+            raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
+        self.epoch, self.seconds = progress["epoch"], progress["seconds"]
+        self.best_epoch, self.best_loss = progress["best_epoch"], progress["best_loss"] or math.inf
+        self.scaler.load_state_dict(progress["scaler"])
+        if self.processes.leads:
+            rows = read_lines(self.metrics)[: self.epoch]
+            write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def is_over(self) -> bool:
+        """After the last epoch, or when the patience has run out."""
+        waited = self.epoch - max(self.best_epoch, self._last_of_prior())
+        return self.epoch >= self.config.epochs or 0 < self.config.patience <= waited
+
+    def train_epoch(self) -> dict[str, Any]:
+        """Shows the model one window of every training walk; leaves a row of metrics and a checkpoint. Returns the row."""
+        started, config = time.perf_counter(), self.config
+        if self.epoch >= math.ceil(config.epochs * config.settle):
+            self._settle()
+        rng = np.random.default_rng([self.fold.seed, self.epoch])
+        windows = random_windows(self.task.lengths, self.train_walks, config.frames, rng)
+        mirrored = rng.random(len(windows)) < 0.5 * self.mirror
+        likeliest = self._likeliest(rng, len(windows))
+        total = torch.zeros(4, dtype=torch.float64, device=self.device)
+        for chosen in in_order(windows, config.batch_size):
+            done = (self.epoch + chosen[0] / len(windows)) / config.epochs
+            self._set_learning_rate(done)
+            total += self._train_step(windows, chosen, mirrored, likeliest, config.prior(done))
+        if self.processes.count > 1:
+            dist.all_reduce(total)
+        loss, information = (total[0] / total[1]).item(), (total[2] / total[3]).item()
+        self.epoch += 1
+        if not (math.isfinite(loss) and math.isfinite(information)):
+            raise UserError(self._diverged(loss))
+        row: dict[str, Any] = {"epoch": self.epoch, "loss": loss}
+        if config.has_information_term:
+            row |= {"information": information, "prior": config.prior(self.epoch / config.epochs)}
+        if self.processes.leads:
+            row |= self._measured()
+        self._agree_on_best()
+        self.seconds += time.perf_counter() - started
+        row["seconds"] = self.seconds
+        if self.processes.leads:
+            append_line(self.metrics, row)
+            save_checkpoint(self.checkpoint, self.model, self.optimizer, self._progress())
+        return row
+
+    def untested_classes(self) -> list[str]:
+        tested = set(self.task.classes[self.test_walks].tolist())
+        return [name for number, name in enumerate(self.task.class_names) if number not in tested]
+
+    def test(self) -> dict[str, Any]:
+        return measure(self.task, predict_walks(self.model, self.task, self.test_walks, asked(self.config, self.fold.seed)))
+
+    def finish(self, on_finished: OnFinished | None) -> dict[str, Any]:
+        """Tests the trained model and writes the model, and the summary with what `on_finished` says."""
+        if self.validation_walks:
+            self.model.load_state_dict(load_model(self.best)[0].state_dict())
+        summary = {
+            **self.test(),
+            "epoch": self.best_epoch or self.epoch,
+            "seed": self.fold.seed,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "seconds": self.seconds,
+            "classes": self.task.class_names,
+            "train_walks": len(self.train_walks),
+            "train_people": len(self.fold.split.train),
+            "validation_people": len(self.fold.split.validation),
+            "left_out": len(self.task.walks.left_out),
+            "filled_share": self.task.filled.share,
+            "versions": {"fastst": fastst.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
+        }
+        save_model(self.fold.folder / "model.safetensors", self.model, self.arguments, self.task.class_names)
+        if on_finished is not None:
+            rows = read_lines(self.metrics)
+            self.model.eval()
+            parts = (self.config, self.task, self.fold, self.model, self.train_walks, self.test_walks, rows, summary)
+            summary |= on_finished(Finished(*parts))
+        write_json(self.fold.folder / "summary.json", summary)  # a folder with a summary is finished
+        self.best.unlink(missing_ok=True)
+        return summary
+
+    def _likeliest(self, rng: np.random.Generator, count: int) -> np.ndarray | None:
+        """The share of its edges, the likeliest, that a window is classified on, 0 for a sample.  # [windows]"""
+        if not (self.settled and self.config.likeliest):
+            return None
+        fewest, most = LIKELIEST
+        shares = fewest * (most / fewest) ** rng.random(count)
+        return np.where(rng.random(count) < self.config.likeliest, shares, 0).astype(np.float32)
+
+    def _train_step(self, windows: Windows, chosen: np.ndarray, mirrored: np.ndarray, likeliest: np.ndarray | None, prior: float) -> Tensor:
+        """Of this process's share of a batch: Σ weight · loss, Σ weight, Σ information, and windows."""
+        count, rank = self.processes.count, self.processes.rank
+        mine = chosen[rank::count]
+        everyone = self.class_weight[torch.from_numpy(self.task.classes[windows.walk[chosen]]).to(self.device)].sum()
+        idle = len(mine) == 0  # the last batch may have fewer windows than there are processes; DDP still needs a backward of everybody
+        mine = chosen[:1] if idle else mine
+        batch = make_batch(self.task.walks.poses, self.task.classes, windows, mine, self.config.frames, mirrored[mine], self.task.walks.layout)
+        lengths = None if batch.lengths is None else batch.lengths.to(self.device)
+        options: dict[str, Any] = {"seed": self._graph_seed(), "sample_ids": batch.sample_ids.to(self.device)}
+        if likeliest is not None:
+            options["likeliest"] = torch.from_numpy(likeliest[mine]).to(self.device)
+        if self.config.has_information_term:
+            options["prior"] = prior
+        with self._autocast():
+            output = self.parallel(batch.poses.to(self.device), lengths, **options)
+        classes = batch.classes.to(self.device)
+        weight = self.class_weight[classes] * (0.0 if idle else 1.0)
+        loss = (weight * cross_entropy(output.logits.float(), classes, reduction="none")).sum()
+        information = torch.zeros((), device=self.device) if output.information is None else output.information.sum() * (not idle)
+        self.optimizer.zero_grad(set_to_none=True)
+        # DDP takes the mean of the processes' gradients; the batch's loss is the weighted mean over all their windows.
+        whole = loss / everyone + self.config.information * information / len(chosen)
+        self.scaler.scale(whole * count).backward()
+        self._step()
+        seen = torch.tensor(0.0 if idle else len(mine), device=self.device)
+        return torch.stack((loss.detach(), weight.sum(), information.detach().float(), seen)).double()
+
+    def _step(self) -> None:
+        if self.config.clip:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _measured(self) -> dict[str, Any]:
+        """What a row of metrics says of people who are not trained on. The best model for the validation people is kept."""
+        row: dict[str, Any] = {}
+        if self.validation_walks:
+            predictions = predict_walks(self.model, self.task, self.validation_walks, asked(self.config, self.fold.seed))
+            classes = torch.from_numpy(self.task.classes[self.validation_walks])
+            scores = measure(self.task, predictions)
+            loss = nll_loss(predictions.probabilities.clamp(min=1e-12).log(), classes, self.class_weight.double().cpu()).item()
+            row |= {"validation_loss": loss, "validation_macro_f1": scores["macro_f1"]}
+            if loss < self.best_loss and self.epoch >= self._last_of_prior():
+                self.best_epoch, self.best_loss = self.epoch, loss
+                save_model(self.best, self.model, self.arguments, self.task.class_names)
+        if self.epoch % math.ceil(self.config.epochs / 10) == 0 or self.epoch == self.config.epochs:
+            row |= {name: value for name, value in self.test().items() if name in MEANS}
+        return row
+
+    def _agree_on_best(self) -> None:
+        """All processes stop after the same epoch."""
+        if self.processes.count > 1 and self.validation_walks:
+            best = torch.tensor([float(self.best_epoch), self.best_loss], device=self.device)
+            dist.broadcast(best, 0)
+            self.best_epoch, self.best_loss = int(best[0].item()), best[1].item()
+
+    def _progress(self) -> dict[str, Any]:
+        return {
+            "data": _fingerprint(self.task),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def _graph_seed(self) -> int:
+        return self.fold.seed * 1_000_003 + self.epoch
+
+    def _autocast(self):
+        if self.config.amp == "none":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16 if self.config.amp == "bf16" else torch.float16)
+
+    def _settle(self) -> None:
+        """From now on the graph's model is not trained."""
+        if self.settled or not list(self.model.source.parameters()):
+            return
+        self.settled = True
+        self.model.source.requires_grad_(False)
+        if self.processes.count > 1:
+            self.parallel = DistributedDataParallel(self.model)  # which waits for the gradients of those that it was made with
+
+    def _last_of_prior(self) -> int:
+        """The epoch in which the prior has come to its end; before it the graph is not what it will be."""
+        return math.ceil(self.config.epochs * PRIOR_FALLS_FOR)
+
+    def _set_learning_rate(self, done: float) -> None:
+        """A cosine down to 0 at the end, for the graph's model at the time when it is settled."""
+        for group, end in zip(self.optimizer.param_groups, (1.0, self.config.settle), strict=False):
+            group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done / end)))
+
+    def _diverged(self, loss: float) -> str:
+        kept = f"the checkpoint of epoch {self.epoch - 1} is kept in {self.checkpoint}" if self.epoch > 1 else "there was no epoch before it"
+        advice = "Train again, in another --out, with a lower --learning-rate or without --amp"
+        return f"the loss became {loss} in epoch {self.epoch} of {self.fold.name}; {kept}. {advice}"
+
+
+def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
+    """The arguments of `GraphClassifier` that the options and the data ask for."""
+    names = ["graph", "hops", "layers", "hidden", "frames", "attention", "heads", "encoder_layers", "drop", "noise", "estimator", "beta", "tau"]
+    names += ["keep_start", "joint_embedding", "residual", "readout", "checkpoint_activations"]
+    return {
+        "layout": task.walks.layout.to_dict(),
+        "num_classes": len(task.class_names),
+        "in_channels": task.walks.poses[0].shape[2],
+        **{name: getattr(config, name) for name in names},
+    }
+
+
+def walks_of(task: Task, split: Split) -> tuple[list[int], list[int], list[int]]:
+    """Numbers of the walks to train, to validate and to test on."""
+    train, validation, test = (
+        [i for i, who in enumerate(task.walks.subjects) if who in people] for people in (split.train, split.validation, split.test)
+    )
+    return train, validation, test
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    name = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"--device {config.device} can't be used: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def _fingerprint(task: Task) -> int:
+    """Changes with the walks, their people and their classes."""
+    walks = task.walks
+    crc = zlib.crc32(json.dumps([walks.names, walks.subjects, task.classes.tolist(), task.class_names]).encode())
+    for poses in walks.poses:
+        crc = zlib.crc32(poses.tobytes(), crc)
+    return crc
+
+
+def _row_in_words(row: dict[str, Any]) -> str:
+    words = {"validation_macro_f1": "validation macro F1", "macro_f1": "test macro F1", "kept_share": "kept"}
+    return f"loss {row['loss']:.4f}" + "".join(f", {said} {row[name]:.3f}" for name, said in words.items() if name in row)
+
+
+def _progress_bar(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console)
