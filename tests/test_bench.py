@@ -195,6 +195,7 @@ def test_selection_has_what_was_promised():
         "propagate forward B=8 T=300 k=3 C=64",
         "propagate forward + backward B=8 T=300 k=3 C=64",
         "sample_from_embeddings forward + backward B=32 T=60 k=3 C=32",
+        "sample_with_information forward + backward B=32 T=60 k=3 C=32",
         "attend forward + backward B=32 T=60 k=3 C=64",
         "gcn_layer forward B=32 T=60 k=1 C=256",
         "training_step forward + backward B=32 T=60 k=1 C=64 L=4",

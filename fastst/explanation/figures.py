@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
-from fastst.run_folder import write_atomically
+from fastst.runs.folder import write_atomically
 
 _FRAMES_SHOWN = 6
+ARM_NAMES = {
+    "kept": "the kept edges",
+    "all_edges": "all edges",
+    "no_edges": "no edge",
+    "random": "as many random edges",
+    "complement": "the edges removed",
+    "other_same_class": "another's edges (same class)",
+    "other_class": "another's edges (other class)",
+    "mask_alone": "the kept edges on mean poses",
+}
 
 
 def learning_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -52,24 +64,59 @@ def initial_adjacency(layout: Layout, path: Path, frames: int = 5) -> None:
     _save(figure, path)
 
 
-def kept_edges_per_joint(shares: dict[str, dict[str, float]], path: Path) -> None:
-    """The share of kept edges at every joint, for every class: the paper's Fig. 3. `shares`: class -> joint -> share."""
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    joints = list(next(iter(shares.values())))
-    width = 0.8 / len(shares)
-    for number, (name, share) in enumerate(shares.items()):
-        axes.bar(np.arange(len(joints)) + (number - (len(shares) - 1) / 2) * width, list(share.values()), width, label=name)
-    axes.set_xticks(np.arange(len(joints)), joints, rotation=60, ha="right")
-    axes.set(ylabel="kept share of the edges at the joint", title="Kept edges per joint", ylim=(0, 1))
-    figure.legend(title="class", loc="outside right upper")  # beside the bars, which may all be full
+def audit(result: dict[str, Any], path: Path) -> None:
+    """What the kept edges are worth: scores with them and with other graphs, with more and more of the likeliest, and what the joints send."""
+    figure = Figure(figsize=(15, 5.2), layout="constrained")
+    arms, curve, joints = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
+    _arms(arms, result)
+    _insertion(curve, result)
+    _joints(joints, result["joints"])
+    figure.suptitle("\n".join(textwrap.wrap(result["verdict"]["sentence"], 150)))
     _save(figure, path)
 
 
-def walk_with_kept_edges(poses: np.ndarray, graph: SkeletonGraph, kept: np.ndarray, title: str, path: Path) -> None:
-    """Some frames of a walk side by side: bones grey, kept edges within a frame blue, kept edges between frames orange.
+def _arms(axes: Axes, result: dict[str, Any]) -> None:
+    colors = {"kept": "tab:blue", "random": "tab:orange"}
+    scores = [result[arm]["balanced_accuracy"] for arm in ARM_NAMES]
+    places = np.arange(len(ARM_NAMES))[::-1]
+    axes.barh(places, scores, color=[colors.get(arm, "lightgrey") for arm in ARM_NAMES])
+    for place, score in zip(places, scores, strict=True):
+        axes.text(score + 0.01, place, f"{score:.2f}", va="center", fontsize=8)
+    axes.set_yticks(places, list(ARM_NAMES.values()))
+    axes.set(xlim=(0, 1.1), xlabel="balanced accuracy", title="With which edges the walk is classified")
 
-    Poses `[T, J, D]`, kept `[P, T]`. In 2D the image's y axis points down; in 3D x and y are drawn, y up.
+
+def _insertion(axes: Axes, result: dict[str, Any]) -> None:
+    shares = result["insertion"]["shares"]
+    orders = {"by_probability": ("the likeliest", "tab:blue"), "random": ("any", "tab:orange"), "reversed": ("the unlikeliest", "grey")}
+    for name, (label, color) in orders.items():
+        axes.plot(shares, result["insertion"][name]["balanced_accuracy"], "o-", label=label, color=color)
+    axes.axhline(result["kept"]["balanced_accuracy"], color="tab:blue", linestyle=":", label="kept edges")
+    axes.axhline(result["no_edges"]["balanced_accuracy"], color="black", linestyle=":", label="no edge")
+    axes.set_xscale("log")
+    axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
+    axes.minorticks_off()
+    axes.set(ylim=(0, 1.02), xlabel="share of all edges", ylabel="balanced accuracy", title="With a part of the edges alone")
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _joints(axes: Axes, joints: dict[str, dict[str, float]]) -> None:
+    names = sorted(joints, key=lambda joint: joints[joint]["sends"])
+    places = np.arange(len(names))
+    axes.barh(places + 0.2, [joints[name]["sends"] for name in names], 0.4, label="sends", color="tab:blue")
+    axes.barh(places - 0.2, [joints[name]["receives"] for name in names], 0.4, label="receives", color="lightgrey")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set(xlabel="mean keep probability of its edges, less the prior", title="What every joint sends and receives")
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def walk_with_kept_edges(
+    poses: np.ndarray, graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, title: str, path: Path, planted: Sequence[str] = ()
+) -> None:
+    """Some frames of a walk side by side, each with the frame after it: bones grey, kept edges the darker and wider the likelier they were.
+
+    Poses `[T, J, D]`, kept and probability `[P, T]`. In 2D the image's y axis points down; in 3D x and y are drawn, y up. Planted joints are ringed.
     """
     T = len(poses)
     shown = np.unique(np.linspace(0, max(T - 2, 0), min(_FRAMES_SHOWN, T)).astype(int))
@@ -77,32 +124,35 @@ def walk_with_kept_edges(poses: np.ndarray, graph: SkeletonGraph, kept: np.ndarr
     step = 1.25 * (np.ptp(upright[..., 0]) + 0.5)
     # Every shown frame t stands beside its successor t + 1, which temporal edges lead to.
     place = {t: (2 * i + after) * step * 0.6 for i, frame in enumerate(shown) for after, t in enumerate((int(frame), int(frame) + 1)) if t < T}
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    figure = Figure(figsize=(14, 4.8), layout="constrained")
     axes = figure.subplots()
 
     def at(t: int, joint: int) -> np.ndarray:
         return upright[t, joint] + (place[t], 0)
 
-    bones = [(at(t, a), at(t, b)) for t in place for a, b in graph.layout.bones]
-    within: list[tuple[np.ndarray, np.ndarray]] = []
-    between: list[tuple[np.ndarray, np.ndarray]] = []
+    axes.add_collection(LineCollection([(at(t, a), at(t, b)) for t in place for a, b in graph.layout.bones], colors="gainsboro", linewidths=5))
+    lines, likely = [], []
     for p, (src, dst, offset) in enumerate(zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True)):
         for t in place:
             if kept[p, t] and t + offset in place:
-                (within if offset == 0 else between).append((at(t + offset, src), at(t, dst)))
-    for lines, color, width, label in (
-        (bones, "lightgrey", 4, "bones"),
-        (between, "tab:orange", 0.8, "kept, between frames"),
-        (within, "tab:blue", 1.6, "kept, within a frame"),
-    ):
-        axes.add_collection(LineCollection(lines, colors=color, linewidths=width, label=label))
+                lines.append((at(t + offset, src), at(t, dst)))
+                likely.append(probability[p, t])
+    order = np.argsort(likely)
+    edges = LineCollection([lines[i] for i in order], linewidths=[0.5 + 2.5 * likely[i] for i in order], cmap="viridis_r")
+    edges.set_array(np.array(likely)[order])
+    edges.set_clim(0, 1)
+    axes.add_collection(edges)
     points = np.concatenate([upright[t] + (place[t], 0) for t in place])
     axes.plot(points[:, 0], points[:, 1], ".", color="black", markersize=4)
+    if planted:
+        rings = np.array([at(t, graph.layout.index(joint)) for t in place for joint in planted])
+        axes.plot(rings[:, 0], rings[:, 1], "o", color="tab:red", fillstyle="none", markersize=9, label=f"planted: {', '.join(planted)}")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.2))
     axes.set_xticks(list(place.values()), [f"frame {t}" for t in place])
     axes.set_yticks([])
     axes.set_aspect("equal")
     axes.set_title(f"{title}: {kept.sum() / max(graph.edge_mask(T).sum().item(), 1):.0%} of the edges kept")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.25), ncols=3)
+    figure.colorbar(edges, ax=axes, label="keep probability of a kept edge", shrink=0.8)
     _save(figure, path)
 
 

@@ -1,0 +1,92 @@
+"""`python -m fastst.audit`: whether the edges that a run shows are the edges that decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from fastst.config import TrainConfig
+from fastst.cpu.memory import keep_freed_memory
+from fastst.data.load import Task, load_task
+from fastst.data.splits import Split
+from fastst.errors import UserError, run_command
+from fastst.explanation.baselines import score_baselines
+from fastst.explanation.report import examine, in_words
+from fastst.nn import GraphClassifier
+from fastst.runs.folder import read_json, read_lines, write_json
+from fastst.runs.predictions import for_model, open_run
+from fastst.runs.trainer import Finished, Fold, walks_of
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Say what the kept edges of a trained model are worth: beside none, all, others' and as many random ones."""
+
+    run: Path
+    """Folder of a run of fastst.train; of a run with folds one of its folds, such as runs/mine/fold-1."""
+    data: str | None = None
+    """Walks to look at, in any form that fastst.train reads; left out, the run's own test people."""
+    labels: str | None = None
+    """CSV file with the columns subject,label for --data that brings no labels."""
+    label_map: str | None = None
+    """Which labels make a class; left out, as in training."""
+    baselines: bool = False
+    """Planted walks: also score explanations that are made after training, of a model with the whole graph, which is trained for it."""
+    out: Path | None = None
+    """Also write all numbers into this .json file."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    keep_freed_memory()
+    config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
+    model, training, class_names = open_run(config.run)
+    finished = _finished(config, model, training, class_names)
+    print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
+    found = examine(finished)
+    for line in in_words(found):
+        print(line)
+    if config.baselines:
+        found["baselines"] = score_baselines(finished)
+        for name, score in found["baselines"].items():
+            print(f"{name}: ROC-AUC {score['roc_auc']:.3f}, R-precision {score['r_precision']:.2f}, precision at 5 % {score['precision_5']:.2f}")
+    if config.out is not None:
+        write_json(config.out, found)
+        print(f"everything is in {config.out}")
+
+
+def _finished(config: AuditConfig, model: GraphClassifier, training: TrainConfig, class_names: list[str]) -> Finished:
+    """The run as it was when it had just been trained, with other walks to test on where the command names some."""
+    split = read_json(config.run / "split.json")
+    if split is None:
+        raise UserError(f"{config.run} has no split.json, which says whom it was trained on: it is of an older version; train it again")
+    people = Split(*(frozenset(split[side]) for side in ("train", "test", "validation")))
+    own = _task(training, model, class_names)
+    train_walks, _, test_walks = walks_of(own, people)
+    summary = read_json(config.run / "summary.json") or {}
+    fold = Fold(config.run, "audit", people, summary.get("seed", training.seed))
+    parts = (read_lines(config.run / "metrics.jsonl"), summary)
+    if config.data is None:
+        return Finished(training, own, fold, model, train_walks, test_walks, *parts)
+    label_map = training.label_map if config.label_map is None else config.label_map
+    options = dataclasses.replace(training, data=config.data, labels=config.labels, label_map=label_map, planted=())
+    task = _task(options, model, class_names)
+    trained_on = set(task.walks.subjects) & (people.train | people.validation)
+    if trained_on:
+        print(f"warning: {len(trained_on)} of these people have the names of people whom the model was trained on", file=sys.stderr)
+    return Finished(training, task, fold, model, [], list(range(len(task.walks))), *parts)
+
+
+def _task(options: TrainConfig, model: GraphClassifier, class_names: list[str]) -> Task:
+    task = for_model(load_task(options, layout=model.graph.layout, min_classes=1), model, class_names)
+    for item in task.walks.left_out:
+        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+    return task
+
+
+if __name__ == "__main__":
+    run_command(main)

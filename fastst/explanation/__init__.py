@@ -1,0 +1,1 @@
+"""Measures of an explanation, and pictures of it."""

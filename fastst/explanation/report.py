@@ -1,0 +1,122 @@
+"""All that is said of a finished training beside its scores: the audit, its pictures, and both in words."""
+
+from __future__ import annotations
+
+import traceback
+from statistics import mean
+from typing import Any
+
+import torch
+
+from fastst.explanation import figures
+from fastst.explanation.agreement import agreement_of_folds
+from fastst.explanation.audit import audit
+from fastst.explanation.verdict import verdict
+from fastst.nn import GraphClassifier
+from fastst.runs.folder import load_model, read_json
+from fastst.runs.trainer import Finished
+
+
+def explain(finished: Finished) -> dict[str, Any]:
+    """Audits and draws; what it returns goes into the run's summary."""
+    found = examine(finished)
+    draw(finished, found)
+    return found
+
+
+def examine(finished: Finished) -> dict[str, Any]:
+    """The audit and, where joints were planted, the truth. An audit that fails says why and takes nothing else with it."""
+    try:
+        return audit(finished, _control(finished), _other_seeds(finished))
+    except Exception as error:  # whatever it was, the trained model and its scores are not to be lost
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return {"audit": {"error": f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"}}
+
+
+def draw(finished: Finished, found: dict[str, Any]) -> None:
+    """The pictures of a finished training."""
+    folder, task, model = finished.fold.folder, finished.task, finished.model
+    figures.learning_curve(finished.metrics, folder / "learning_curve.png")
+    figures.initial_adjacency(task.walks.layout, folder / "initial_adjacency.png")
+    if "error" not in found["audit"]:
+        figures.audit(found["audit"], folder / "audit.png")
+    walk = finished.test_walks[0]
+    poses = task.walks.poses[walk][: finished.config.frames]
+    batch = torch.from_numpy(poses)[None].to(next(model.parameters()).device)
+    with torch.no_grad():
+        kept = model(batch, seed=finished.fold.seed, evaluation=finished.config.evaluation).kept[0].cpu().numpy()
+        probability = model.probability(batch)[0].cpu().numpy()
+    title = f"{task.walks.names[walk]} ({task.class_names[task.classes[walk]]})"
+    planted = () if task.truth is None else task.truth.joints
+    figures.walk_with_kept_edges(poses, model.graph, kept, probability, title, folder / "walk_with_kept_edges.png", planted)
+
+
+def in_words(found: dict[str, Any]) -> list[str]:
+    """What a console says of an audit, a line each."""
+    result = found["audit"]
+    if "error" in result:
+        return [f"the audit failed: {result['error']}"]
+    said = [result["verdict"]["sentence"]]
+    said.append("balanced accuracy with " + ", ".join(f"{words} {result[arm]['balanced_accuracy']:.2f}" for arm, words in figures.ARM_NAMES.items()))
+    said.append(
+        f"{result['kept_share']:.0%} of the edges are kept; {result['information']['bits_per_edge']:.3f} bits an edge "
+        f"({result['information']['in_words']}); logistic regression on joint means and deviations: {result['pose_probe']['balanced_accuracy']:.2f}"
+    )
+    if result["agreement"] is not None:
+        parts = ", ".join(f"{name} {result['agreement'][name]:.2f}" for name in ("edges", "slots", "joints") if result["agreement"].get(name))
+        said.append(f"agreement of {result['agreement']['models']} {result['agreement']['of']} (correlation of keep probabilities): {parts}")
+    if (truth := found.get("truth")) is not None and truth["edges"].get("out"):
+        out = truth["edges"]["within" if truth["pairs"] else "out"]
+        where = "between planted joints" if truth["pairs"] else "out of planted joints"
+        said.append(f"planted {', '.join(truth['joints'])}: ROC-AUC of the edges {where} {out['roc_auc']:.3f}, R-precision {out['r_precision']:.2f}")
+    return said
+
+
+def mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The folds' audits and truths in one: means of numbers, the verdict over everybody tested on, agreement between folds."""
+    audits = [result["audit"] for result in results if "error" not in result["audit"]]
+    if not audits:
+        return {"audit": {"error": "the audit of every fold failed: " + results[0]["audit"]["error"]}}
+    merged = _mean(audits)
+    merged["people"] = [person for one in audits for person in one["people"]]
+    merged["agreement"] = agreement_of_folds(audits)
+    learned = audits[0]["verdict"]["code"] != "not_learned"
+    merged["verdict"] = verdict(merged["people"], len(results[0]["classes"]), merged["information"], learned)
+    if failed := len(results) - len(audits):
+        merged["failed_folds"] = failed
+    found: dict[str, Any] = {"audit": merged}
+    if "truth" in results[0]:
+        found["truth"] = _mean([result["truth"] for result in results if "truth" in result])
+    return found
+
+
+def _mean(values: list[Any]) -> Any:
+    """Of numbers their mean, of lists and dictionaries one of means, of anything else the first."""
+    first = values[0]
+    if any(value is None for value in values):
+        return _mean([value for value in values if value is not None]) if first is not None else None
+    if isinstance(first, bool) or not isinstance(first, (int, float, dict, list)):
+        return first
+    if isinstance(first, dict):
+        return {name: _mean([value[name] for value in values if name in value]) for name in first}
+    if isinstance(first, list):
+        if any(len(value) != len(first) for value in values):
+            return first
+        return [_mean(list(rows)) for rows in zip(*values, strict=True)]
+    return mean(values)
+
+
+def _control(finished: Finished) -> dict[str, Any] | None:
+    """The audit of the training with classes dealt out anew, without what is only of use for its own sake."""
+    summary = read_json(finished.fold.folder / "permuted" / "summary.json")
+    if summary is None:
+        return None
+    kept = ("kept", "random", "no_edges", "information", "verdict", "error")
+    control = {name: summary["audit"][name] for name in kept if name in summary["audit"]}
+    return {**control, "truth": summary.get("truth")}
+
+
+def _other_seeds(finished: Finished) -> list[GraphClassifier]:
+    device = next(finished.model.parameters()).device
+    paths = sorted(finished.fold.folder.glob("seed-*/model.safetensors"))
+    return [load_model(path)[0].to(device) for path in paths]

@@ -1,0 +1,114 @@
+"""What may be said of the kept edges, in a sentence, and what it rests on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastst.data.load import Task
+
+ARMS = ("kept", "all_edges", "no_edges", "random")
+_FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
+_RESAMPLES, _INSIDE = 2000, 95  # percent
+
+
+def people_scores(task: Task, walks: list[int], probabilities: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """For every person tested on, and every class that one walks in, the share of right answers with each graph. Probabilities `[walks, classes]`."""
+    classes = torch.from_numpy(task.classes[walks])
+    right = {arm: (probabilities[arm].argmax(1) == classes).double().numpy() for arm in ARMS}
+    of_person: dict[tuple[str, int], list[int]] = {}
+    for row, walk in enumerate(walks):
+        of_person.setdefault((task.walks.subjects[walk], int(task.classes[walk])), []).append(row)
+    return [
+        {"subject": subject, "class": task.class_names[c], "walks": len(rows), **{arm: float(right[arm][rows].mean()) for arm in ARMS}}
+        for (subject, c), rows in sorted(of_person.items())
+    ]
+
+
+def verdict(people: list[dict[str, Any]], num_classes: int, information: dict[str, Any], learned: bool) -> dict[str, Any]:
+    """{"code", "sentence", and the intervals that it rests on}.
+
+    People are drawn again and again with replacement, class by class (bootstrap): what holds in 95 % of the draws is said.
+    """
+    classes = sorted({person["class"] for person in people})
+    smallest = min(sum(person["class"] == name for person in people) for name in classes)
+    if not learned:
+        return _say("not_learned", "No edges were chosen: the graph was not learned, so it explains nothing.")
+    if len(people) < _FEWEST_PEOPLE or smallest < _FEWEST_OF_A_CLASS or len(classes) < 2:
+        tested = f"({len(people)}, {smallest} in the smallest class)"
+        return _say("too_few_people", f"Too few people were tested on {tested} to say what the edges are worth.")
+    drawn = _draws(people, classes)
+    score = {arm: float(np.mean([_mean(people, name, arm) for name in classes])) for arm in ARMS}
+    evidence = {
+        "balanced_accuracy": score,
+        "kept": _interval(drawn["kept"]),
+        "kept_minus_random": _interval(drawn["kept"] - drawn["random"]),
+        "kept_minus_no_edges": _interval(drawn["kept"] - drawn["no_edges"]),
+    }
+    return _judge(score, evidence, 1 / num_classes, information["flat"])
+
+
+def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, flat: bool) -> dict[str, Any]:
+    kept, none, random = (f"{score[arm]:.2f}" for arm in ("kept", "no_edges", "random"))
+    if evidence["kept"][0] <= chance:
+        low, high = evidence["kept"]
+        return _say(
+            "no_edge_stands_out",
+            f"No edge stands out: for people it was not trained on the model is not shown to do better than guessing (balanced accuracy {kept}, "
+            f"95 % interval {low:.2f} to {high:.2f}), so the edges that it keeps explain nothing.",
+            evidence,
+        )
+    if evidence["kept_minus_no_edges"][0] <= 0:
+        return _say(
+            "graph_does_not_matter",
+            f"The decision does not depend on the graph: balanced accuracy is {kept} with the kept edges and {none} without any edge. "
+            "The edges shown are not the reason for it.",
+            evidence,
+        )
+    if flat:
+        return _say(
+            "no_edge_stands_out",
+            f"No edge stands out: every edge is about as likely to be kept. The decision uses edges (balanced accuracy {kept}, without any {none}), "
+            "but none more than others.",
+            evidence,
+        )
+    if evidence["kept_minus_random"][0] <= 0:
+        return _say(
+            "any_edges_do",
+            f"The decision does not depend on which edges are kept: balanced accuracy is {kept} with the kept ones and {random} with as many random "
+            "ones. The edges shown are not the reason for it.",
+            evidence,
+        )
+    return _say(
+        "edges_decide",
+        f"The decision rests on these edges: balanced accuracy is {kept} with them, {none} without them, and {random} with as many random ones.",
+        evidence,
+    )
+
+
+def _say(code: str, sentence: str, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"code": code, "sentence": sentence, "evidence": evidence}
+
+
+def _mean(people: list[dict[str, Any]], name: str, arm: str) -> float:
+    return float(np.mean([person[arm] for person in people if person["class"] == name]))
+
+
+def _draws(people: list[dict[str, Any]], classes: list[str]) -> dict[str, np.ndarray]:
+    """Balanced accuracy over people in every resample, with the same people for all graphs.  # [resamples] each"""
+    rng = np.random.default_rng(0)
+    total = {arm: np.zeros(_RESAMPLES) for arm in ARMS}
+    for name in classes:
+        members = [person for person in people if person["class"] == name]
+        drawn = rng.integers(len(members), size=(_RESAMPLES, len(members)))
+        for arm in ARMS:
+            total[arm] += np.array([person[arm] for person in members])[drawn].mean(1) / len(classes)
+    return total
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    outside = (100 - _INSIDE) / 2
+    return np.percentile(values, [outside, 100 - outside]).tolist()

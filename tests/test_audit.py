@@ -1,0 +1,172 @@
+"""The audit of whole runs: what stands in their summaries, what the command says, and what happens where something is missing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from fastst.audit import main as audit_command
+from fastst.config import TrainConfig
+from fastst.data.synthetic import synthetic_walks
+from fastst.data.walks_npz import write_walks_npz
+from fastst.errors import UserError
+from fastst.explanation import report
+from fastst.explanation.audit import ARMS
+from fastst.predict import main as predict
+from fastst.train import train
+
+OF_AN_AUDIT = {*ARMS, "fidelity_plus", "fidelity_minus", "est", "mask_probe", "deletion", "insertion", "permuted"}
+OF_AN_AUDIT |= {"calibration", "agreement", "information", "verdict"}
+
+
+def tiny(out: Path, **options) -> TrainConfig:
+    sizes = {"people": 16, "walks_per_person": 2, "frames": 16, "hidden": 8, "heads": 2, "layers": 2, "encoder_layers": 0, "batch_size": 8}
+    return TrainConfig(**{**sizes, "epochs": 2, "out": out, **options})
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("audit") / "run"
+    train(tiny(out, planted=("left_knee", "right_knee"), permuted=True, seeds=2))
+    return out
+
+
+def read(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_a_summary_has_the_audit_and_the_truth(planted: Path):
+    summary = read(planted)
+    assert set(summary["audit"]) >= OF_AN_AUDIT
+    for arm in ARMS:
+        assert set(summary["audit"][arm]) == {"balanced_accuracy", "macro_f1"}
+    assert summary["audit"]["kept"]["macro_f1"] == pytest.approx(summary["macro_f1"])
+    assert summary["audit"]["kept_share"] == pytest.approx(summary["kept_share"])
+    assert summary["audit"]["est"] is None
+    assert "2601.20815" in summary["audit"]["est_reason"]
+    for kind in ("out", "in", "touch"):
+        assert set(summary["truth"]["edges"][kind]) >= {"roc_auc", "average_precision", "precision_5", "r_precision"}
+    assert summary["truth"]["joints"] == ["left_knee", "right_knee"]
+    assert summary["truth"]["frames"] is None
+
+
+def test_without_an_edge_the_audit_finds_the_constant_guess(planted: Path):
+    assert read(planted)["audit"]["no_edges"]["balanced_accuracy"] == 0.5
+
+
+def test_seeds_are_compared_and_the_control_stands_beside(planted: Path):
+    found = read(planted)["audit"]
+    assert found["agreement"]["of"] == "seeds"
+    assert found["agreement"]["models"] == 2
+    assert -1 <= found["agreement"]["edges"] <= 1
+    assert (planted / "seed-2" / "model.safetensors").exists()
+    assert found["permuted"]["verdict"]["sentence"]
+    assert "roc_auc" in found["permuted"]["truth"]["edges"]["out"]
+    assert (planted / "permuted" / "summary.json").exists()
+
+
+def test_folds_are_put_together(tmp_path: Path):
+    result = train(tiny(tmp_path / "run", folds=2, epochs=1))
+    found = result["audit"]
+    parts = [fold["audit"] for fold in result["folds"]]
+    assert found["kept"]["macro_f1"] == pytest.approx(sum(part["kept"]["macro_f1"] for part in parts) / 2)
+    assert len(found["people"]) == sum(len(part["people"]) for part in parts) == 16
+    assert found["agreement"]["of"] == "folds"
+    assert found["slots"][3]["from"] == parts[0]["slots"][3]["from"]
+    assert found["slots"][3]["probability"] == pytest.approx(sum(part["slots"][3]["probability"] for part in parts) / 2)
+
+
+def test_a_fold_whose_audit_fails_takes_nothing_else_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = report.audit
+
+    def fails_once(finished, *rest):
+        if finished.fold.name.startswith("fold 1"):
+            raise RuntimeError("out of luck")
+        return whole(finished, *rest)
+
+    monkeypatch.setattr(report, "audit", fails_once)
+    result = train(tiny(tmp_path / "run", folds=2, epochs=1))
+    assert "RuntimeError: out of luck" in result["folds"][0]["audit"]["error"]
+    assert result["audit"]["failed_folds"] == 1
+    assert result["audit"]["kept"] == result["folds"][1]["audit"]["kept"]
+    assert 0 <= result["macro_f1"] <= 1
+
+
+@pytest.mark.parametrize("graph", ["fixed", "random"])
+def test_a_graph_that_is_not_learned_explains_nothing(graph: str, tmp_path: Path):
+    found = train(tiny(tmp_path / "run", graph=graph))["audit"]
+    assert found["verdict"]["code"] == "not_learned"
+    assert found["mask_probe"] is None
+
+
+def test_five_test_walks_are_too_few_to_say(tmp_path: Path):
+    found = train(tiny(tmp_path / "run", people=5, walks_per_person=2))["audit"]
+    assert found["verdict"]["code"] == "too_few_people"
+
+
+def test_the_command_says_what_the_run_said(planted: Path, tmp_path: Path, capsys):
+    audit_command(["--run", str(planted), "--out", str(tmp_path / "audit.json")])
+    said = capsys.readouterr().out
+    assert read(planted)["audit"]["verdict"]["sentence"] in said
+    again = json.loads((tmp_path / "audit.json").read_text())
+    assert again["audit"]["kept"] == read(planted)["audit"]["kept"]
+    assert again["truth"] == read(planted)["truth"]
+
+
+def test_the_command_looks_at_other_walks(planted: Path, tmp_path: Path, capsys):
+    write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 1, seed=9))
+    audit_command(["--run", str(planted), "--data", str(tmp_path / "walks.npz")])
+    captured = capsys.readouterr()
+    assert "12 walks of 12 people" in captured.out
+    assert "have the names of people whom the model was trained on" in captured.err
+
+
+def test_a_run_of_an_older_version_is_named(planted: Path, tmp_path: Path):
+    old = tmp_path / "old"
+    shutil.copytree(planted, old)
+    (old / "split.json").unlink()
+    with pytest.raises(UserError, match=r"has no split.json.*older version; train it again"):
+        audit_command(["--run", str(old)])
+
+
+def test_baselines_need_something_planted(tmp_path: Path):
+    train(tiny(tmp_path / "run", epochs=1))
+    with pytest.raises(UserError, match="were not made with --planted"):
+        audit_command(["--run", str(tmp_path / "run"), "--baselines"])
+
+
+@pytest.mark.slow
+def test_baselines_are_scored_on_a_model_of_the_whole_graph(planted: Path, tmp_path: Path):
+    audit_command(["--run", str(planted), "--baselines", "--out", str(tmp_path / "audit.json")])
+    scores = json.loads((tmp_path / "audit.json").read_text())["baselines"]
+    assert set(scores) == {"random", "edge gradient", "gradient x input", "integrated gradients", "GNNExplainer"}
+    assert scores["random"]["roc_auc"] == pytest.approx(0.5, abs=0.05)
+    assert (planted / "fixed" / "model.safetensors").exists()
+
+
+def test_every_edge_is_written_once(planted: Path, tmp_path: Path):
+    walks = synthetic_walks(2, 1, seed=3, frames=37)
+    write_walks_npz(tmp_path / "walks.npz", walks)
+    tables = []
+    for ending, read_table in ((".csv", pyarrow.csv.read_csv), (".parquet", pyarrow.parquet.read_table)):
+        file = tmp_path / f"edges{ending}"
+        predict(["--run", str(planted), "--data", str(tmp_path / "walks.npz"), "--edges", str(file)])
+        tables.append(read_table(file).to_pylist())
+    assert [row["from"] for row in tables[0]] == [row["from"] for row in tables[1]]
+    assert set(tables[0][0]) == {"walk", "frame", "from", "to", "offset", "probability", "kept"}
+    keys = [(row["walk"], row["frame"], row["from"], row["to"], row["offset"]) for row in tables[1]]
+    assert len(set(keys)) == len(keys)
+    assert {row["frame"] for row in tables[1]} == set(range(37))
+    in_frame = [row for row in tables[1] if row["offset"] == 0 and row["walk"] == walks.names[0]]
+    assert len(in_frame) == 36 * 37  # both directions of 18 bones, in every frame
+    assert all(0 <= row["probability"] <= 1 for row in tables[1])
+    with pytest.raises(UserError, match=r"ends in \.csv or \.parquet"):
+        predict(["--run", str(planted), "--data", str(tmp_path / "walks.npz"), "--edges", str(tmp_path / "edges.txt")])
+
+
+def test_the_mean_of_audits_is_that_of_their_numbers():
+    merged = report._mean([{"a": 1, "b": [1, 2], "c": None, "d": "x", "e": True}, {"a": 3, "b": [3, 4], "c": 5, "d": "y", "e": False}])
+    assert merged == {"a": 2, "b": [2, 3], "c": None, "d": "x", "e": True}
