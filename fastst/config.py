@@ -70,7 +70,7 @@ class TrainConfig:
     """Transformer layers of the edge model."""
     information: float = 0.3
     """Price of what the graph says: weight of the information term, the mean divergence of an edge's keep probability from the prior; 0: none."""
-    keep: float = 0.25
+    keep: float = 0.2
     """The prior: the share of edges that is kept where nothing speaks for or against an edge. It begins at --keep-start and gets there in the
     first half of the time in which the graph is learned."""
     keep_start: float = 0.9
@@ -94,7 +94,7 @@ class TrainConfig:
     samples: int = 1
     """Sampled graphs of every window at evaluation, whose predictions are averaged."""
 
-    epochs: int = 30
+    epochs: int = 24
     """Passes over the training walks; each pass shows one window of every walk, at a random place."""
     batch_size: int = 32
     """Windows in a batch, over all processes."""

@@ -220,7 +220,7 @@ def test_a_recipe_is_where_the_other_options_start_from():
     assert (paper.noise, paper.estimator, paper.information, paper.readout, paper.residual) == ("gumbel", "identity", 0, "nodes", 0)
     assert (paper.layers, paper.tau, paper.recipe) == (16, 3, "paper")
     default = read_config([])
-    assert (default.noise, default.estimator, default.keep, default.readout) == ("logistic", "sigmoid", 0.25, "edges")
+    assert (default.noise, default.estimator, default.keep, default.readout) == ("logistic", "sigmoid", 0.2, "edges")
     assert default.has_information_term
     assert not paper.has_information_term
 

@@ -108,7 +108,7 @@ def _joints(axes: Axes, joints: dict[str, dict[str, float]]) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(places, names, fontsize=8)
     axes.set(xlabel="mean keep probability of its edges, less the prior", title="What every joint sends and receives")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="center right")
 
 
 def walk_with_kept_edges(
@@ -140,7 +140,7 @@ def walk_with_kept_edges(
     order = np.argsort(likely)
     edges = LineCollection([lines[i] for i in order], linewidths=[0.5 + 2.5 * likely[i] for i in order], cmap="viridis_r")
     edges.set_array(np.array(likely)[order])
-    edges.set_clim(0, 1)
+    edges.set_clim(0, probability.max() or 1)
     axes.add_collection(edges)
     points = np.concatenate([upright[t] + (place[t], 0) for t in place])
     axes.plot(points[:, 0], points[:, 1], ".", color="black", markersize=4)
