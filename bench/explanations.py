@@ -106,6 +106,9 @@ def _summary(folder: Path) -> dict[str, Any] | None:
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
     audit, truth = summary["audit"], summary.get("truth")
+    if "error" in audit:
+        print(f"{folder.name}: the audit failed: {audit['error']}", flush=True)
+        return None
     few = audit["insertion"]["shares"].index(0.1)
     row = {
         "macro_f1": summary["macro_f1"],

@@ -44,6 +44,8 @@ class AuditConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
+    if config.run.name == "permuted":
+        raise UserError(f"{config.run} is a control with classes dealt out anew; its audit stands in the summary of the run beside it")
     model, training, class_names = open_run(config.run)
     finished = _finished(config, model, training, class_names)
     print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")

@@ -38,7 +38,7 @@ class PredictConfig:
     out: Path | None = None
     """Also write label, probabilities and the kept edges of every walk into this .json file."""
     edges: Path | None = None
-    """Also write every edge of every frame, with its keep probability and whether it was kept, into this .csv or .parquet file."""
+    """Also write every edge that the model looked at, with its keep probability and whether it was kept, into this .csv or .parquet file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

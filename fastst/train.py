@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
@@ -28,6 +29,7 @@ from fastst.runs.trainer import MEANS, Fold, OnFinished, Processes, device_of, t
 
 _PROGRAM = "python -m fastst.train"
 _ALONE = Processes(0, 1)
+_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def main() -> None:
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     config = read_config(sys.argv[1:])
     if processes.count > 1:
-        dist.init_process_group("nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo")
+        backend = "nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(hours=12))  # the first process tests and audits while the others wait
     try:
         train(config, processes)
     except WriteError as error:
@@ -76,12 +79,9 @@ def train(config: TrainConfig, processes: Processes = _ALONE, on_finished: OnFin
     task = load_task(config, progress=processes.leads)
     console.print(task.description(), highlight=False)
     every_fold = _folds(config, task)
-    control = dataclasses.replace(task, classes=_dealt_anew(config, task)) if config.permuted else None
-    every_control = [] if control is None else _folds(config, control)
+    control, every_control = _control(config, task) if config.permuted else (None, [])
     for fold in every_fold:
         _check_sides(task, fold)
-    for fold in every_control:
-        _check_sides(control or task, fold)
     if processes.leads and not config.resume:
         _open_folder(config)  # not before everything that can be wrong was looked at: a failed start leaves nothing behind
     _report_left_out(config, task, processes, console)
@@ -95,7 +95,7 @@ def train(config: TrainConfig, processes: Processes = _ALONE, on_finished: OnFin
             other = _beside(fold, fold.folder / f"seed-{seed}", f"seed {seed}", seed)
             _train_once(config, task, other, processes, console, None)
         results.append(_train_once(config, task, fold, processes, console, on_finished))
-    summary = results[0] if not config.folds else _mean_of_folds(results)
+    summary = results[0] if not config.folds or not processes.leads else _mean_of_folds(results)
     if processes.leads and config.folds:
         write_json(config.out / "summary.json", summary)
         for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
@@ -123,11 +123,37 @@ def _beside(fold: Fold, folder: Path, what: str, seed: int) -> Fold:
     return dataclasses.replace(fold, folder=folder, name=f"{fold.name}, {what}", seed=fold.seed + 500_009 * seed)
 
 
-def _dealt_anew(config: TrainConfig, task: Task) -> np.ndarray:
-    """A class for every walk as the control has it: people have each other's classes."""
-    people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
-    dealt = deal_anew(people, config.seed)
-    return np.array([task.class_names.index(dealt[subject]) for subject in task.walks.subjects])
+def _control(config: TrainConfig, task: Task) -> tuple[Task, list[Fold]]:
+    """The same walks with classes dealt out anew, and its folds.
+
+    Raises:
+        UserError: they can't be dealt so that every class has people to train on.
+    """
+    for attempt in range(_ATTEMPTS):
+        control = dataclasses.replace(task, classes=_dealt_anew(task, config.seed + attempt))
+        every_fold = _folds(config, control)
+        try:
+            for fold in every_fold:
+                _check_sides(control, fold)
+        except UserError:
+            continue
+        return control, every_fold
+    raise UserError("--permuted can't deal the classes out anew so that every class has people to train on; leave it out")
+
+
+def _dealt_anew(task: Task, seed: int) -> np.ndarray:
+    """A class for every walk: people have each other's classes; somebody with walks of several classes has them in another order."""
+    names = [task.class_names[c] for c in task.classes]
+    of_person: dict[str, list[int]] = {}
+    for walk, subject in enumerate(task.walks.subjects):
+        of_person.setdefault(subject, []).append(walk)
+    if all(len({names[walk] for walk in walks}) == 1 for walks in of_person.values()):
+        dealt = deal_anew(class_of_people(task.walks.subjects, names), seed)
+        return np.array([task.class_names.index(dealt[subject]) for subject in task.walks.subjects])
+    rng, classes = np.random.default_rng(seed), task.classes.copy()
+    for _, walks in sorted(of_person.items()):
+        classes[walks] = classes[rng.permutation(walks)]
+    return classes
 
 
 def _check_folder(config: TrainConfig) -> None:

@@ -53,6 +53,16 @@ def test_a_summary_has_the_audit_and_the_truth(planted: Path):
     assert summary["truth"]["frames"] is None
 
 
+@pytest.mark.parametrize("kind", ["timing", "relation", "episode"])
+def test_every_kind_of_planting_is_scored(kind: str, tmp_path: Path):
+    truth = train(tiny(tmp_path / "run", planted=("left_elbow", "left_wrist", "right_elbow", "right_wrist"), planted_kind=kind, epochs=1))["truth"]
+    assert truth["kind"] == kind
+    assert 0 <= truth["edges"]["within"]["roc_auc"] <= 1
+    assert (truth["frames"] is None) == (kind != "episode")
+    pairs = [["left_elbow", "left_wrist"], ["right_elbow", "right_wrist"]]
+    assert sorted(truth["pairs"]) == (sorted(pairs + [pair[::-1] for pair in pairs]) if kind == "relation" else [])
+
+
 def test_without_an_edge_the_audit_finds_the_constant_guess(planted: Path):
     assert read(planted)["audit"]["no_edges"]["balanced_accuracy"] == 0.5
 
@@ -121,6 +131,7 @@ def test_the_command_looks_at_other_walks(planted: Path, tmp_path: Path, capsys)
     audit_command(["--run", str(planted), "--data", str(tmp_path / "walks.npz")])
     captured = capsys.readouterr()
     assert "12 walks of 12 people" in captured.out
+    assert "balanced accuracy with the kept edges" in captured.out
     assert "have the names of people whom the model was trained on" in captured.err
 
 
@@ -169,4 +180,4 @@ def test_every_edge_is_written_once(planted: Path, tmp_path: Path):
 
 def test_the_mean_of_audits_is_that_of_their_numbers():
     merged = report._mean([{"a": 1, "b": [1, 2], "c": None, "d": "x", "e": True}, {"a": 3, "b": [3, 4], "c": 5, "d": "y", "e": False}])
-    assert merged == {"a": 2, "b": [2, 3], "c": None, "d": "x", "e": True}
+    assert merged == {"a": 2, "b": [2, 3], "c": 5, "d": "x", "e": True}

@@ -80,16 +80,33 @@ def test_frames_are_scored_where_only_some_are_planted():
 
 
 def test_information_is_the_divergence_in_bits():
-    sums = SlotSums(GRAPH, 0.25)
+    sums = SlotSums(GRAPH)
     sums.add(EXISTING * 0.25, EXISTING * 0, EXISTING)
-    assert sums.information(0.25)["flat"]
     assert sums.information(0.25)["bits_per_edge"] == pytest.approx(0, abs=1e-7)
-    sums = SlotSums(GRAPH, 0.25)
+    sums = SlotSums(GRAPH)
     sums.add(EXISTING, EXISTING, EXISTING)
     assert sums.information(0.25)["bits_per_edge"] == pytest.approx(2)  # log2(1 / 0.25)
-    assert not sums.information(0.25)["flat"]
     assert sums.kept_share() == 1
     assert sums.profile().tolist() == [1.0] * P
+
+
+def test_edges_that_are_all_alike_are_flat_however_far_from_the_prior():
+    alike, different = SlotSums(GRAPH), SlotSums(GRAPH)
+    alike.add(EXISTING * 0.5, EXISTING, EXISTING)
+    assert alike.information(0.2)["flat"]
+    assert alike.information(0.2)["bits_per_edge"] > 0.3
+    different.add(EXISTING * uniform(), EXISTING, EXISTING)
+    assert not different.information(0.5)["flat"]
+
+
+def test_information_does_not_depend_on_batches():
+    together, apart = SlotSums(GRAPH), SlotSums(GRAPH)
+    p = EXISTING * uniform()
+    together.add(p, EXISTING, EXISTING)
+    for b in range(B):
+        apart.add(p[b : b + 1], EXISTING[b : b + 1], EXISTING[b : b + 1])
+    for prior in (None, 0.2):
+        assert apart.information(prior)["bits_per_edge"] == pytest.approx(together.information(prior)["bits_per_edge"])
 
 
 def test_joints_send_and_receive_over_the_edges_to_others():
@@ -162,9 +179,21 @@ FLAT, NOT_FLAT = {"flat": True}, {"flat": False}
     ("rows", "information", "learned", "code", "words"),
     [
         (people(kept=(1.0, 0.8), no_edges=0.5, random=(0.6, 0.7)), NOT_FLAT, True, "edges_decide", "rests on these edges: balanced accuracy is 0.90"),
-        (people(kept=(1.0, 0.8), no_edges=0.5, random=(0.8, 1.0)), NOT_FLAT, True, "any_edges_do", "does not depend on which edges are kept"),
+        (
+            people(kept=(1.0, 0.8), no_edges=0.5, random=(0.8, 1.0)),
+            NOT_FLAT,
+            True,
+            "any_edges_do",
+            "The decision does not depend on which edges are kept",
+        ),
         (people(kept=(1.0, 0.8), no_edges=0.5, random=(0.8, 1.0)), FLAT, True, "no_edge_stands_out", "every edge is about as likely to be kept"),
-        (people(kept=(1.0, 0.8), no_edges=(0.8, 1.0), random=0.5), NOT_FLAT, True, "graph_does_not_matter", "does not depend on the graph"),
+        (
+            people(kept=(1.0, 0.8), no_edges=(0.8, 1.0), random=0.5),
+            NOT_FLAT,
+            True,
+            "graph_does_not_matter",
+            "The decision does not depend on the graph",
+        ),
         (people(kept=(1.0, 0.0), no_edges=0.5, random=0.5), NOT_FLAT, True, "no_edge_stands_out", "not shown to do better than guessing"),
         (people(kept=1.0, no_edges=0.5, random=0.5), NOT_FLAT, False, "not_learned", "not learned"),
         (people(kept=1.0, no_edges=0.5, random=0.5)[:5], NOT_FLAT, True, "too_few_people", r"Too few people were tested on \(5"),
@@ -174,9 +203,22 @@ FLAT, NOT_FLAT = {"flat": True}, {"flat": False}
 def test_verdicts(rows, information, learned, code, words):
     import re
 
-    found = verdict(rows, 2, information, learned)
+    found = verdict(rows, information, learned)
     assert found["code"] == code
     assert re.search(words, found["sentence"])
+
+
+def test_people_are_drawn_with_all_of_their_classes():
+    """Two people with walks of three classes are two people, not six."""
+    rows = [{"subject": s, "class": c, "walks": 1, "kept": 1.0, "no_edges": 0.3, "random": 0.3, "all_edges": 1.0} for s in "ab" for c in "xyz"]
+    assert verdict(rows, NOT_FLAT, True)["code"] == "too_few_people"
+    many = [{**row, "subject": f"{row['subject']}{i}", "kept": float(i % 3 > 0)} for row in rows for i in range(9)]
+    found = verdict(many, NOT_FLAT, True)
+    assert found["code"] == "edges_decide"
+    assert found["evidence"]["balanced_accuracy"]["kept"] == pytest.approx(2 / 3)
+    low, high = found["evidence"]["kept"]
+    assert low < 0.5  # 18 people, whose classes are right or wrong together
+    assert high > 0.8
 
 
 def test_folds_agree_where_their_slots_do():

@@ -20,7 +20,7 @@ from fastst.data.splits import balanced_split, class_of_people
 from fastst.evaluate import main as evaluate
 from fastst.predict import main as predict
 from fastst.runs.trainer import Fold, Processes, Trainer
-from fastst.train import read_config, train
+from fastst.train import _control, read_config, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--people", "12", "--walks-per-person", "3", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--batch-size", "8"]
@@ -251,6 +251,17 @@ def test_the_paper_to_the_letter_still_trains(tmp_path: Path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert "information" not in rows[0]
     assert result["audit"]["information"]["prior"] is None
+
+
+def test_a_control_of_classes_that_people_have_several_of(tmp_path: Path):
+    config = tiny(tmp_path, target="condition", permuted=True)
+    task = load_task(config, progress=False)
+    control, folds = _control(config, task)
+    for subject in set(task.walks.subjects):
+        mine = [i for i, who in enumerate(task.walks.subjects) if who == subject]
+        assert sorted(control.classes[mine]) == sorted(task.classes[mine])
+    assert (control.classes != task.classes).any()
+    assert len(folds) == 1
 
 
 def test_one_sided_joints_are_not_mirrored(tmp_path: Path):

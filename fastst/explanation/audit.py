@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,14 +46,14 @@ def audit(finished: Finished, permuted: dict[str, Any] | None = None, others: li
     learned = isinstance(model.source, LearnedGraph)
     prior = finished.config.keep if finished.config.has_information_term else None
     with evaluating(model), torch.no_grad():
-        seen = _look(model, task, walks, asked, prior)
+        seen = _look(model, task, walks, asked)
         scores = {arm: _score(probabilities, task, walks) for arm, probabilities in seen.walk_probabilities.items()}
         kept = seen.walk_probabilities["kept"]
         people = people_scores(task, walks, {arm: seen.walk_probabilities[arm] for arm in ("kept", "all_edges", "no_edges", "random")})
         profile = seen.slots.profile()
         information = seen.slots.information(prior)
         result: dict[str, Any] = {
-            **{arm: scores[arm] for arm in ARMS},
+            **{arm: scores.get(arm) for arm in ARMS},  # None where nobody else is there to take edges from
             "insertion": _curves("insertion", INSERTED, scores),
             "deletion": _curves("deletion", DELETED, scores),
             **_fidelity(seen.walk_probabilities, torch.from_numpy(task.classes[walks])),
@@ -72,7 +72,7 @@ def audit(finished: Finished, permuted: dict[str, Any] | None = None, others: li
         }
         if result["agreement"] is None:
             result["agreement_reason"] = "one seed and no folds: --seeds 2 trains a second model to compare with"
-        result["verdict"] = verdict(people, len(task.class_names), information, learned)
+        result["verdict"] = verdict(people, information, learned)
     found: dict[str, Any] = {"audit": result}
     if seen.truth is not None:
         found["truth"] = seen.truth.summary()
@@ -89,20 +89,23 @@ class _Seen:
     walk_probabilities: dict[str, Tensor] = field(default_factory=dict)  # [walks, classes]
 
 
-def _look(model: GraphClassifier, task: Task, walks: list[int], asked: Asked, prior: float | None) -> _Seen:
+def _look(model: GraphClassifier, task: Task, walks: list[int], asked: Asked) -> _Seen:
     windows = even_windows(task.lengths, walks, asked.frames)
     truth = None if task.truth is None else TruthScores(model.graph, task.truth)
-    seen = _Seen(SlotSums(model.graph, prior), truth)
+    seen = _Seen(SlotSums(model.graph), truth)
     device = next(model.parameters()).device
-    same, other = (batches(task, w, asked.frames, asked.batch_size, device) for w in _partners(task, windows, asked.seed))
-    for mine, of_same, of_other in zip(batches(task, windows, asked.frames, asked.batch_size, device), same, other, strict=True):
-        _look_at_batch(seen, model, task, mine, of_same, of_other, asked)
-    rows = row_of_walk(windows, walks)
+    partners = _partners(task, windows, asked.seed)
+    for sample in range(asked.samples):
+        once = replace(asked, seed=asked.seed + sample)
+        same, other = (None if w is None else batches(task, w, asked.frames, asked.batch_size, device) for w in partners)
+        for mine in batches(task, windows, asked.frames, asked.batch_size, device):
+            _look_at_batch(seen, model, task, mine, None if same is None else next(same), None if other is None else next(other), once)
+    rows = np.tile(row_of_walk(windows, walks), asked.samples)
     seen.walk_probabilities = {arm: mean_over_groups(torch.cat(parts).double(), rows, len(walks)) for arm, parts in seen.probabilities.items()}
     return seen
 
 
-def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch, of_same: Batch, of_other: Batch, asked: Asked) -> None:
+def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch, of_same: Batch | None, of_other: Batch | None, asked: Asked) -> None:
     poses = model.prepared(mine.poses, mine.lengths)
     existing = model.source.existing(poses, mine.lengths)
     probability = model.source.probability(poses, mine.lengths)
@@ -115,7 +118,8 @@ def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch,
     for arm, graph in _graphs(existing, probability, kept, dice):
         _say(seen, model, arm, poses, graph, mine.lengths)
     for arm, batch in (("other_same_class", of_same), ("other_class", of_other)):
-        _say(seen, model, arm, poses, _sampled(model, batch, asked) * existing, mine.lengths)
+        if batch is not None:
+            _say(seen, model, arm, poses, _sampled(model, batch, asked) * existing, mine.lengths)
     _say(seen, model, "mask_alone", torch.zeros_like(poses), kept, mine.lengths)
 
 
@@ -153,19 +157,18 @@ def _dice(batch: Batch, shape: torch.Size, seed: int) -> Tensor:
     return edge_uniform(seed + 1, batch.sample_ids, shape[1], shape[2], False)
 
 
-def _partners(task: Task, windows: Windows, seed: int) -> tuple[Windows, Windows]:
-    """For every window another person's: of the same class, and of another. The window itself where there is none."""
+def _partners(task: Task, windows: Windows, seed: int) -> list[Windows | None]:
+    """For every window another person's: of the same class, and of another. None where somebody has no such person."""
     rng = np.random.default_rng([abs(seed), len(windows)])
     subjects = np.array([task.walks.subjects[walk] for walk in windows.walk])
     classes = task.classes[windows.walk]
-    same, other = np.arange(len(windows)), np.arange(len(windows))
+    same, other = np.full(len(windows), -1), np.full(len(windows), -1)
     for i in range(len(windows)):
         stranger = subjects != subjects[i]
         for chosen, candidates in ((same, stranger & (classes == classes[i])), (other, stranger & (classes != classes[i]))):
             if candidates.any():
                 chosen[i] = rng.choice(np.flatnonzero(candidates))
-    first, second = (Windows(windows.walk[i], windows.start[i], windows.sample_id[i]) for i in (same, other))
-    return first, second
+    return [None if (i < 0).any() else Windows(windows.walk[i], windows.start[i], windows.sample_id[i]) for i in (same, other)]
 
 
 def _add_frames(truth: TruthScores, task: Task, batch: Batch, probability: Tensor, existing: Tensor) -> None:
@@ -209,8 +212,10 @@ def _calibration(probabilities: Tensor, classes: Tensor) -> dict[str, float]:
     return {"brier": brier, "ece": error}
 
 
-def _mask_probe(finished: Finished) -> dict[str, float]:
-    """Logistic regression on the share of its frames in which a walk keeps every slot."""
+def _mask_probe(finished: Finished) -> dict[str, float] | None:
+    """Logistic regression on the share of its frames in which a walk keeps every slot; None without the walks that were trained on."""
+    if not finished.train_walks:
+        return None
     task = finished.task
     train, test = (_slot_shares(finished.model, task, walks, finished.asked) for walks in (finished.train_walks, finished.test_walks))
     classes = (task.classes[finished.train_walks], task.classes[finished.test_walks])
@@ -226,8 +231,10 @@ def _slot_shares(model: GraphClassifier, task: Task, walks: list[int], asked: As
     return mean_over_groups(torch.cat(shares), row_of_walk(windows, walks), len(walks)).numpy()
 
 
-def _pose_probe(finished: Finished) -> dict[str, float]:
-    """Logistic regression on the joints' means and deviations."""
+def _pose_probe(finished: Finished) -> dict[str, float] | None:
+    """Logistic regression on the joints' means and deviations; None without the walks that were trained on."""
+    if not finished.train_walks:
+        return None
     task = finished.task
     train, test = (pose_features(task, walks) for walks in (finished.train_walks, finished.test_walks))
     return probe(train, task.classes[finished.train_walks], test, task.classes[finished.test_walks], len(task.class_names))

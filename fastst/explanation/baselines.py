@@ -7,6 +7,7 @@ explains models of another form.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,6 +39,8 @@ def score_baselines(finished: Finished) -> dict[str, dict[str, Any]]:
     truth = finished.task.truth
     if truth is None:
         raise UserError("--baselines scores explanations against what was planted; this run's walks were not made with --planted")
+    if importlib.util.find_spec("captum") is None:
+        raise UserError("--baselines needs Captum; install it with pip install -c constraints.txt -e '.[baselines]'")
     model = _fixed_model(finished)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -65,10 +68,8 @@ def _fixed_model(finished: Finished) -> GraphClassifier:
 
 def _explanations(model: GraphClassifier, poses: Tensor, existing: Tensor, lengths: Tensor | None, dice: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Name and score of every edge.  # [B, P, T]"""
-    try:
-        from captum.attr import InputXGradient, IntegratedGradients, Saliency
-    except ImportError:
-        raise UserError("--baselines needs Captum; install it with pip install -c constraints.txt -e '.[baselines]'") from None
+    from captum.attr import InputXGradient, IntegratedGradients, Saliency
+
     with torch.no_grad():
         predicted = model.downstream(poses, existing, lengths)[0].argmax(1)
 

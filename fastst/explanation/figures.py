@@ -77,12 +77,13 @@ def audit(result: dict[str, Any], path: Path) -> None:
 
 def _arms(axes: Axes, result: dict[str, Any]) -> None:
     colors = {"kept": "tab:blue", "random": "tab:orange"}
-    scores = [result[arm]["balanced_accuracy"] for arm in ARM_NAMES]
-    places = np.arange(len(ARM_NAMES))[::-1]
-    axes.barh(places, scores, color=[colors.get(arm, "lightgrey") for arm in ARM_NAMES])
+    arms = [arm for arm in ARM_NAMES if result[arm] is not None]
+    scores = [result[arm]["balanced_accuracy"] for arm in arms]
+    places = np.arange(len(arms))[::-1]
+    axes.barh(places, scores, color=[colors.get(arm, "lightgrey") for arm in arms])
     for place, score in zip(places, scores, strict=True):
         axes.text(score + 0.01, place, f"{score:.2f}", va="center", fontsize=8)
-    axes.set_yticks(places, list(ARM_NAMES.values()))
+    axes.set_yticks(places, [ARM_NAMES[arm] for arm in arms])
     axes.set(xlim=(0, 1.1), xlabel="balanced accuracy", title="With which edges the walk is classified")
 
 

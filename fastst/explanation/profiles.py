@@ -10,27 +10,23 @@ from torch import Tensor
 
 from fastst.graph import SkeletonGraph
 
-_FLAT_BITS = 0.005  # information per edge under which keep probabilities are as good as equal
+_FLAT_BITS = 0.005  # bits per edge beyond the mean under which keep probabilities are as good as equal
 
 
 class SlotSums:
-    """Sums of keep probabilities, kept edges and information over windows, slot by slot.
+    """Sums of keep probabilities, of kept edges and of what the probabilities say, over windows, slot by slot."""
 
-    Args:
-        prior: the keep probability that the information is measured from; None: the mean one of every batch.
-    """
-
-    def __init__(self, graph: SkeletonGraph, prior: float | None) -> None:
-        self.prior = prior
+    def __init__(self, graph: SkeletonGraph) -> None:
         self.probability, self.kept, self.existing = (torch.zeros(graph.num_slots, dtype=torch.float64) for _ in range(3))
-        self.bits, self.windows = 0.0, 0
+        self.negative_entropy, self.windows = 0.0, 0  # Σ p log p + (1 − p) log (1 − p), in bits
 
     def add(self, probability: Tensor, kept: Tensor, existing: Tensor) -> None:
         """All `[B, P, T]`, 0 where no edge exists."""
         for total, values in ((self.probability, probability), (self.kept, kept), (self.existing, existing)):
             total += values.double().sum((0, 2)).cpu()
-        prior = self.prior if self.prior is not None else (probability.sum() / existing.sum().clamp(min=1)).item()
-        self.bits += (_divergence(probability.double(), prior) * existing).sum().item()
+        p = probability.double()
+        said = torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p)
+        self.negative_entropy += (said * existing).sum().item() / math.log(2)
         self.windows += len(kept)
 
     def profile(self) -> Tensor:
@@ -41,15 +37,33 @@ class SlotSums:
         return (self.kept.sum() / self.existing.sum().clamp(min=1)).item()
 
     def information(self, prior: float | None) -> dict[str, Any]:
-        """Divergence of the keep probabilities from the prior, in bits: an edge's mean, a window's sum, and whether that is next to nothing."""
-        per_edge = self.bits / max(self.existing.sum().item(), 1)
+        """Mean KL(Bernoulli(p) ‖ Bernoulli(r)) of an edge and its sum over a window, in bits; r the prior, or without one the mean of all p.
+
+        Edges differ by what they say beyond that mean, which tells whether they are all alike (flat).
+        """
+        edges = max(self.existing.sum().item(), 1)
+        mean = self.probability.sum().item() / edges
+        per_edge = self._from(mean if prior is None else prior) / edges
+        differ = self._from(mean) / edges
         return {
             "bits_per_edge": per_edge,
-            "bits_per_window": self.bits / max(self.windows, 1),
+            "bits_per_window": per_edge * edges / max(self.windows, 1),
+            "bits_of_difference": differ,
             "prior": prior,
-            "flat": per_edge < _FLAT_BITS,
-            "in_words": "flat: every edge is about as likely to be kept" if per_edge < _FLAT_BITS else "not flat: edges differ",
+            **flatness(differ),
         }
+
+    def _from(self, reference: float) -> float:
+        """The divergences from one probability, added up."""
+        r = min(max(reference, 1e-9), 1 - 1e-9)
+        kept, edges = self.probability.sum().item(), self.existing.sum().item()
+        return max(self.negative_entropy - kept * math.log2(r) - (edges - kept) * math.log2(1 - r), 0.0)
+
+
+def flatness(bits_of_difference: float) -> dict[str, Any]:
+    """Whether all edges are about as likely to be kept, as a flag and in words."""
+    flat = bits_of_difference < _FLAT_BITS
+    return {"flat": flat, "in_words": "flat: every edge is about as likely to be kept" if flat else "not flat: edges differ"}
 
 
 def joint_profile(graph: SkeletonGraph, profile: Tensor, prior: float) -> dict[str, dict[str, float]]:
@@ -61,10 +75,3 @@ def joint_profile(graph: SkeletonGraph, profile: Tensor, prior: float) -> dict[s
         sides = {"sends": (src == j) * between, "receives": (dst == j) * between}
         result[joint] = {name: ((profile * side).sum() / side.sum().clamp(min=1)).item() - prior for name, side in sides.items()}
     return result
-
-
-def _divergence(p: Tensor, prior: float) -> Tensor:
-    """KL(Bernoulli(p) ‖ Bernoulli(prior)) in bits."""
-    prior = min(max(prior, 1e-6), 1 - 1e-6)
-    kept, removed = torch.special.xlogy(p, p / prior), torch.special.xlogy(1 - p, (1 - p) / (1 - prior))
-    return (kept + removed) / math.log(2)

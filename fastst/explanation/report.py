@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from fastst.errors import UserError
 from fastst.explanation import figures
 from fastst.explanation.agreement import agreement_of_folds
 from fastst.explanation.audit import audit
+from fastst.explanation.profiles import flatness
 from fastst.explanation.verdict import verdict
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import load_model, read_json
@@ -20,7 +22,12 @@ from fastst.runs.trainer import Finished
 def explain(finished: Finished) -> dict[str, Any]:
     """Audits and draws; what it returns goes into the run's summary."""
     found = examine(finished)
-    draw(finished, found)
+    try:
+        draw(finished, found)
+    except UserError:  # a full disk, say: the run goes on from here with --resume
+        raise
+    except Exception as error:
+        found["figures_error"] = f"{type(error).__name__}: {error}"
     return found
 
 
@@ -57,13 +64,18 @@ def in_words(found: dict[str, Any]) -> list[str]:
     if "error" in result:
         return [f"the audit failed: {result['error']}"]
     said = [result["verdict"]["sentence"]]
-    said.append("balanced accuracy with " + ", ".join(f"{words} {result[arm]['balanced_accuracy']:.2f}" for arm, words in figures.ARM_NAMES.items()))
+    arms = ((words, result[arm]) for arm, words in figures.ARM_NAMES.items() if result[arm] is not None)
+    said.append("balanced accuracy with " + ", ".join(f"{words} {score['balanced_accuracy']:.2f}" for words, score in arms))
     said.append(
         f"{result['kept_share']:.0%} of the edges are kept; {result['information']['bits_per_edge']:.3f} bits an edge "
-        f"({result['information']['in_words']}); logistic regression on joint means and deviations: {result['pose_probe']['balanced_accuracy']:.2f}"
+        f"({result['information']['in_words']})"
     )
+    if result["pose_probe"] is not None:
+        said[-1] += f"; logistic regression on joint means and deviations: {result['pose_probe']['balanced_accuracy']:.2f}"
     if result["agreement"] is not None:
-        parts = ", ".join(f"{name} {result['agreement'][name]:.2f}" for name in ("edges", "slots", "joints") if result["agreement"].get(name))
+        parts = ", ".join(
+            f"{name} {result['agreement'][name]:.2f}" for name in ("edges", "slots", "joints") if result["agreement"].get(name) is not None
+        )
         said.append(f"agreement of {result['agreement']['models']} {result['agreement']['of']} (correlation of keep probabilities): {parts}")
     if (truth := found.get("truth")) is not None and truth["edges"].get("out"):
         out = truth["edges"]["within" if truth["pairs"] else "out"]
@@ -79,14 +91,17 @@ def mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
         return {"audit": {"error": "the audit of every fold failed: " + results[0]["audit"]["error"]}}
     merged = _mean(audits)
     merged["people"] = [person for one in audits for person in one["people"]]
-    merged["agreement"] = agreement_of_folds(audits)
     learned = audits[0]["verdict"]["code"] != "not_learned"
-    merged["verdict"] = verdict(merged["people"], len(results[0]["classes"]), merged["information"], learned)
+    merged["agreement"] = agreement_of_folds(audits) if learned else None
+    merged["information"] |= flatness(merged["information"]["bits_of_difference"])
+    if merged["agreement"] is not None:
+        merged.pop("agreement_reason", None)
+    merged["verdict"] = verdict(merged["people"], merged["information"], learned)
     if failed := len(results) - len(audits):
         merged["failed_folds"] = failed
     found: dict[str, Any] = {"audit": merged}
-    if "truth" in results[0]:
-        found["truth"] = _mean([result["truth"] for result in results if "truth" in result])
+    if truths := [result["truth"] for result in results if "truth" in result]:
+        found["truth"] = _mean(truths)
     return found
 
 
@@ -94,7 +109,8 @@ def _mean(values: list[Any]) -> Any:
     """Of numbers their mean, of lists and dictionaries one of means, of anything else the first."""
     first = values[0]
     if any(value is None for value in values):
-        return _mean([value for value in values if value is not None]) if first is not None else None
+        known = [value for value in values if value is not None]
+        return _mean(known) if known else None
     if isinstance(first, bool) or not isinstance(first, (int, float, dict, list)):
         return first
     if isinstance(first, dict):

@@ -13,6 +13,7 @@ from fastst.data.load import Task
 ARMS = ("kept", "all_edges", "no_edges", "random")
 _FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
 _RESAMPLES, _INSIDE = 2000, 95  # percent
+_AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
 
 
 def people_scores(task: Task, walks: list[int], probabilities: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def people_scores(task: Task, walks: list[int], probabilities: dict[str, Tensor]
     ]
 
 
-def verdict(people: list[dict[str, Any]], num_classes: int, information: dict[str, Any], learned: bool) -> dict[str, Any]:
+def verdict(people: list[dict[str, Any]], information: dict[str, Any], learned: bool) -> dict[str, Any]:
     """{"code", "sentence", and the intervals that it rests on}.
 
     People are drawn again and again with replacement, class by class (bootstrap): what holds in 95 % of the draws is said.
@@ -37,8 +38,9 @@ def verdict(people: list[dict[str, Any]], num_classes: int, information: dict[st
     smallest = min(sum(person["class"] == name for person in people) for name in classes)
     if not learned:
         return _say("not_learned", "No edges were chosen: the graph was not learned, so it explains nothing.")
-    if len(people) < _FEWEST_PEOPLE or smallest < _FEWEST_OF_A_CLASS or len(classes) < 2:
-        tested = f"({len(people)}, {smallest} in the smallest class)"
+    tested_people = len({person["subject"] for person in people})
+    if tested_people < _FEWEST_PEOPLE or smallest < _FEWEST_OF_A_CLASS or len(classes) < 2:
+        tested = f"({tested_people}, {smallest} in the smallest class)"
         return _say("too_few_people", f"Too few people were tested on {tested} to say what the edges are worth.")
     drawn = _draws(people, classes)
     score = {arm: float(np.mean([_mean(people, name, arm) for name in classes])) for arm in ARMS}
@@ -48,7 +50,7 @@ def verdict(people: list[dict[str, Any]], num_classes: int, information: dict[st
         "kept_minus_random": _interval(drawn["kept"] - drawn["random"]),
         "kept_minus_no_edges": _interval(drawn["kept"] - drawn["no_edges"]),
     }
-    return _judge(score, evidence, 1 / num_classes, information["flat"])
+    return _judge(score, evidence, 1 / len(classes), information["flat"])
 
 
 def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, flat: bool) -> dict[str, Any]:
@@ -64,8 +66,8 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
     if evidence["kept_minus_no_edges"][0] <= 0:
         return _say(
             "graph_does_not_matter",
-            f"The decision does not depend on the graph: balanced accuracy is {kept} with the kept edges and {none} without any edge. "
-            "The edges shown are not the reason for it.",
+            f"{_no_difference('the graph', evidence['kept_minus_no_edges'])}: balanced accuracy is {kept} with the kept edges and {none} without any "
+            "edge. The edges shown must not be taken for the reason.",
             evidence,
         )
     if flat:
@@ -78,8 +80,8 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
     if evidence["kept_minus_random"][0] <= 0:
         return _say(
             "any_edges_do",
-            f"The decision does not depend on which edges are kept: balanced accuracy is {kept} with the kept ones and {random} with as many random "
-            "ones. The edges shown are not the reason for it.",
+            f"{_no_difference('which edges are kept', evidence['kept_minus_random'])}: balanced accuracy is {kept} with the kept ones and {random} "
+            "with as many random ones. The edges shown must not be taken for the reason.",
             evidence,
         )
     return _say(
@@ -87,6 +89,14 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
         f"The decision rests on these edges: balanced accuracy is {kept} with them, {none} without them, and {random} with as many random ones.",
         evidence,
     )
+
+
+def _no_difference(of: str, interval: list[float]) -> str:
+    """That there is none if the interval is narrow; else that none is shown."""
+    low, high = interval
+    if max(abs(low), abs(high)) <= _AS_GOOD_AS_NONE:
+        return f"The decision does not depend on {of}"
+    return f"It is not shown that the decision depends on {of} (95 % interval of the difference {low:+.2f} to {high:+.2f})"
 
 
 def _say(code: str, sentence: str, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -98,15 +108,26 @@ def _mean(people: list[dict[str, Any]], name: str, arm: str) -> float:
 
 
 def _draws(people: list[dict[str, Any]], classes: list[str]) -> dict[str, np.ndarray]:
-    """Balanced accuracy over people in every resample, with the same people for all graphs.  # [resamples] each"""
+    """Balanced accuracy over people in every resample, with the same people for all graphs.  # [resamples] each
+
+    Somebody with walks of several classes is drawn with all of them.
+    """
     rng = np.random.default_rng(0)
-    total = {arm: np.zeros(_RESAMPLES) for arm in ARMS}
-    for name in classes:
-        members = [person for person in people if person["class"] == name]
-        drawn = rng.integers(len(members), size=(_RESAMPLES, len(members)))
-        for arm in ARMS:
-            total[arm] += np.array([person[arm] for person in members])[drawn].mean(1) / len(classes)
-    return total
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for person in people:
+        rows.setdefault(person["subject"], {})[person["class"]] = person
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for subject, of_classes in rows.items():
+        alike.setdefault(tuple(sorted(of_classes)), []).append(subject)
+    total = {arm: {name: np.zeros(_RESAMPLES) for name in classes} for arm in ARMS}
+    count = dict.fromkeys(classes, 0)
+    for names, subjects in sorted(alike.items()):
+        drawn = rng.integers(len(subjects), size=(_RESAMPLES, len(subjects)))
+        for name in names:
+            count[name] += len(subjects)
+            for arm in ARMS:
+                total[arm][name] += np.array([rows[subject][name][arm] for subject in subjects])[drawn].sum(1)
+    return {arm: np.mean([total[arm][name] / count[name] for name in classes], axis=0) for arm in ARMS}
 
 
 def _interval(values: np.ndarray) -> list[float]:

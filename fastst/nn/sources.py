@@ -158,7 +158,8 @@ class LearnedGraph(GraphSource):
         """Sampled edges, or with `evaluation="threshold"` those more likely kept than not.
 
         With a prior also the information of every walk's edges, see `fastst.ops.sample_from_embeddings`. With `likeliest [B]` a walk whose number
-        is not 0 keeps that share of its edges, those with the highest logits, instead of a sample: no gradient flows to their choice.
+        is not 0 keeps that share of its edges, those with the highest logits, instead of a sample: no gradient flows to their choice. Neither counts
+        where a threshold chooses.
         """
         if evaluation == "threshold":
             return Edges((self.probability(poses, lengths) > 0.5).to(poses.dtype))

@@ -35,7 +35,7 @@ _WRITERS: dict[str, Callable] = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyar
 def write_edges(path: Path, model: GraphClassifier, task: Task, asked: Asked) -> None:
     """A row for every edge of every walk that the model looked at: walk, frame in which it ends, its joints, frame offset, probability, kept.
 
-    A frame that two windows share is that of the first.
+    An edge that two windows show is that of the first; one that leads from a window to the next was looked at by neither.
 
     Raises:
         UserError: the file is neither .csv nor .parquet, or can't be written.
@@ -59,16 +59,17 @@ def check_edges_file(path: Path) -> None:
 @torch.no_grad()
 def _tables(model: GraphClassifier, task: Task, walk: int, asked: Asked) -> Iterator[pa.Table]:
     windows = even_windows(task.lengths, [walk], asked.frames)
-    seen = 0  # frames of the walk that are written
+    written = np.zeros((model.graph.num_slots, max(task.lengths[walk], asked.frames)), bool)
     with evaluating(model) as device:
         for batch in batches(task, windows, asked.frames, asked.batch_size, device):
             output = model(batch.poses, batch.lengths, seed=asked.seed, sample_ids=batch.sample_ids, evaluation=asked.evaluation)
             probability = model.probability(batch.poses, batch.lengths).cpu().numpy()
             exists = model.source.existing(batch.poses, batch.lengths).bool().cpu().numpy()
             for b, start in enumerate(batch.start.tolist()):
-                new = exists[b] & (start + np.arange(exists.shape[2]) >= seen)
+                here = written[:, start : start + exists.shape[2]]
+                new = exists[b] & ~here
                 yield _table(model, task.walks.names[walk], start, probability[b], output.kept[b].bool().cpu().numpy(), new)
-                seen = start + exists.shape[2]
+                here |= new
 
 
 def _table(model: GraphClassifier, name: str, start: int, probability: np.ndarray, kept: np.ndarray, chosen: np.ndarray) -> pa.Table:

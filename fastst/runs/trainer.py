@@ -161,7 +161,7 @@ class Trainer:
         if progress["data"] != _fingerprint(self.task):
             raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
         self.epoch, self.seconds = progress["epoch"], progress["seconds"]
-        self.best_epoch, self.best_loss = progress["best_epoch"], progress["best_loss"] or math.inf
+        self.best_epoch, self.best_loss = progress["best_epoch"], math.inf if progress["best_loss"] is None else progress["best_loss"]
         self.scaler.load_state_dict(progress["scaler"])
         if self.processes.leads:
             rows = read_lines(self.metrics)[: self.epoch]
@@ -304,7 +304,7 @@ class Trainer:
     def _agree_on_best(self) -> None:
         """All processes stop after the same epoch."""
         if self.processes.count > 1 and self.validation_walks:
-            best = torch.tensor([float(self.best_epoch), self.best_loss], device=self.device)
+            best = torch.tensor([float(self.best_epoch), self.best_loss], dtype=torch.float64, device=self.device)
             dist.broadcast(best, 0)
             self.best_epoch, self.best_loss = int(best[0].item()), best[1].item()
 
