@@ -168,7 +168,8 @@ def people(**right: float | tuple[float, ...]) -> list[dict]:
     rows = []
     for i, name in itertools.product(range(16), "ab"):
         shares = {arm: share if isinstance(share, float) else share[i % len(share)] for arm, share in right.items()}
-        rows.append({"subject": f"{name}{i}", "class": name, "walks": 3, "all_edges": 0.5, **shares})
+        others = {"all_edges": 0.5, "without_likeliest": 0.5, "without_any": 0.5}
+        rows.append({"subject": f"{name}{i}", "class": name, "walks": 3, **others, **shares})
     return rows
 
 
@@ -180,6 +181,7 @@ FLAT, NOT_FLAT = {"flat": True}, {"flat": False}
     [
         (people(kept=(1.0, 0.8), no_edges=0.5, random=(0.6, 0.7)), NOT_FLAT, True, "edges_decide", "rests on these edges: balanced accuracy is 0.90"),
         (people(kept=(0.95, 0.85), no_edges=0.5, random=0.9), NOT_FLAT, True, "any_edges_do", "The decision does not depend on which edges"),
+        (people(kept=0.9, no_edges=0.5, random=0.9, without_likeliest=0.6, without_any=0.9), NOT_FLAT, True, "edges_decide", "on the likeliest of"),
         (people(kept=(1.0, 0.5), no_edges=0.5, random=(0.5, 1.0)), NOT_FLAT, True, "any_edges_do", "It is not shown that the decision depends on w"),
         (people(kept=(1.0, 0.8), no_edges=0.5, random=(0.8, 1.0)), FLAT, True, "no_edge_stands_out", "every edge is about as likely to be kept"),
         (people(kept=(0.95, 0.85), no_edges=0.9, random=0.5), NOT_FLAT, True, "graph_does_not_matter", "The decision does not depend on the graph"),
@@ -199,7 +201,8 @@ def test_verdicts(rows, information, learned, code, words):
 
 def test_people_are_drawn_with_all_of_their_classes():
     """Two people with walks of three classes are two people, not six."""
-    rows = [{"subject": s, "class": c, "walks": 1, "kept": 1.0, "no_edges": 0.3, "random": 0.3, "all_edges": 1.0} for s in "ab" for c in "xyz"]
+    poor = dict.fromkeys(("no_edges", "random", "all_edges", "without_likeliest", "without_any"), 0.3)
+    rows = [{"subject": s, "class": c, "walks": 1, "kept": 1.0, **poor} for s in "ab" for c in "xyz"]
     assert verdict(rows, NOT_FLAT, True)["code"] == "too_few_people"
     many = [{**row, "subject": f"{row['subject']}{i}", "kept": float(i % 3 > 0)} for row in rows for i in range(9)]
     found = verdict(many, NOT_FLAT, True)

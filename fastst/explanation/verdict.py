@@ -10,7 +10,15 @@ from torch import Tensor
 
 from fastst.data.load import Task
 
-ARMS = ("kept", "all_edges", "no_edges", "random")
+# The name of a graph here, and in an audit; a quarter of the kept edges is taken away, the likeliest or any.
+ARMS = {
+    "kept": "kept",
+    "all_edges": "all_edges",
+    "no_edges": "no_edges",
+    "random": "random",
+    "without_likeliest": "deletion by_probability 0.25",
+    "without_any": "deletion random 0.25",
+}
 _FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
 _RESAMPLES, _INSIDE = 2000, 95  # percent
 _AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
@@ -19,7 +27,7 @@ _AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
 def people_scores(task: Task, walks: list[int], probabilities: dict[str, Tensor]) -> list[dict[str, Any]]:
     """For every person tested on, and every class that one walks in, the share of right answers with each graph. Probabilities `[walks, classes]`."""
     classes = torch.from_numpy(task.classes[walks])
-    right = {arm: (probabilities[arm].argmax(1) == classes).double().numpy() for arm in ARMS}
+    right = {arm: (probabilities[name].argmax(1) == classes).double().numpy() for arm, name in ARMS.items()}
     of_person: dict[tuple[str, int], list[int]] = {}
     for row, walk in enumerate(walks):
         of_person.setdefault((task.walks.subjects[walk], int(task.classes[walk])), []).append(row)
@@ -49,6 +57,7 @@ def verdict(people: list[dict[str, Any]], information: dict[str, Any], learned: 
         "kept": _interval(drawn["kept"]),
         "kept_minus_random": _interval(drawn["kept"] - drawn["random"]),
         "kept_minus_no_edges": _interval(drawn["kept"] - drawn["no_edges"]),
+        "any_removed_minus_likeliest_removed": _interval(drawn["without_any"] - drawn["without_likeliest"]),
     }
     return _judge(score, evidence, 1 / len(classes), information["flat"])
 
@@ -75,6 +84,14 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
             "no_edge_stands_out",
             f"No edge stands out: every edge is about as likely to be kept. The decision uses edges (balanced accuracy {kept}, without any {none}), "
             "but none more than others.",
+            evidence,
+        )
+    if evidence["kept_minus_random"][0] <= 0 < evidence["any_removed_minus_likeliest_removed"][0]:
+        likeliest, anything = (f"{score[arm]:.2f}" for arm in ("without_likeliest", "without_any"))
+        return _say(
+            "edges_decide",
+            f"The decision rests on the likeliest of these edges: balanced accuracy is {kept} with the kept edges, {likeliest} without the likeliest "
+            f"quarter of them, and {anything} without a random quarter. As many random edges in place of the kept ones give {random}.",
             evidence,
         )
     if evidence["kept_minus_random"][0] <= 0:
