@@ -6,12 +6,13 @@ operation: an `EdgeList` is a graph of one frame whose slots are its edges and w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
 from fastst.layouts import Layout, get_layout
 
@@ -77,11 +78,11 @@ class GraphIndex(NamedTuple):
         return self.bounds[1]  # [J + 1]
 
 
-def _table(width: int, *rows: np.ndarray) -> Tensor:
+def _table(width: int, *rows: np.ndarray) -> np.ndarray:
     """int32, with rows that begin on 16 bytes, as GPU kernels like them: `width` rounded up, with zeros behind what is given."""
-    table = torch.zeros(len(rows), -(-width // 4) * 4, dtype=torch.int32)
+    table = np.zeros((len(rows), -(-width // 4) * 4), np.int32)
     for row, numbers in zip(table, rows, strict=True):
-        row[: len(numbers)] = torch.from_numpy(numbers.astype(np.int32))
+        row[: len(numbers)] = numbers
     return table
 
 
@@ -114,6 +115,7 @@ class Graph:
         senders = (_row_by_row(numbers[dst_order], dst[dst_order], dst_ptr) for numbers in (offset, offset * num_joints + src))
         receivers = (_row_by_row(numbers[src_order], src[src_order], src_ptr) for numbers in (-offset, dst - offset * num_joints))
         slots = _table(len(src) + 3 * num_joints, src, dst, offset, dst_order, src_order, *senders, *receivers)
+        # Arrays, for a tensor would be what the modes at hand make of it: on the meta device, fake, or unfit for a backward.
         self._tables = slots, _table(num_joints + 1, dst_ptr, src_ptr)
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
@@ -121,10 +123,17 @@ class Graph:
     def index(self, device: torch.device | str = "cpu") -> GraphIndex:
         """The index tensors on `device`, copied there the first time they are asked for."""
         device = torch.device(device)
+        # The compiler makes its own fake tensors of real ones; anybody else's fake mode is given fake ones, which nobody may find later.
+        if not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() and (mode := detect_fake_mode()) is not None:
+            return self._copied_to(device, mode.from_tensor)
         if device not in self._index:
-            slots, bounds = (table.to(device) for table in self._tables)
-            self._index[device] = GraphIndex(slots[:, : self.num_slots + 3 * self.num_joints], bounds[:, : self.num_joints + 1])
+            self._index[device] = self._copied_to(device)
         return self._index[device]
+
+    def _copied_to(self, device: torch.device, made: Callable[[Tensor], Tensor] = lambda table: table) -> GraphIndex:
+        with torch.inference_mode(False):  # a tensor that is made in it can't be saved for a backward after it
+            slots, bounds = (made(torch.from_numpy(table)).to(device) for table in self._tables)
+            return GraphIndex(slots[:, : self.num_slots + 3 * self.num_joints], bounds[:, : self.num_joints + 1])
 
     @property
     def src(self) -> Tensor:

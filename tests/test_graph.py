@@ -3,9 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph
 from fastst.layouts import get_layout
+from fastst.ops import propagate
 
 
 def brute_force(layout: Layout, T: int, hops: int) -> np.ndarray:
@@ -128,3 +130,28 @@ def test_bad_hops(hops):
 def test_unknown_layout_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown layout 'coco19'; the built-in ones are coco17, coco18"):
         get_layout("coco19")
+
+
+@pytest.mark.parametrize("mode", ["inference", "meta", "fake"])
+def test_a_graph_is_not_what_the_modes_around_it_make_of_tensors(mode: str):
+    """Neither where it is made nor where it is first used: a validation pass comes before a training, say."""
+    around = {"inference": torch.inference_mode, "meta": lambda: torch.device("meta"), "fake": FakeTensorMode}[mode]
+    used = SkeletonGraph("coco18", 1)
+    used._index.clear()  # as on a device where it was not used yet
+    with around():
+        made = SkeletonGraph("coco18", 1)
+        used.index("cpu")
+    x, weight = torch.randn(1, 3, 18, 4, requires_grad=True), torch.rand(1, made.num_slots, 3, requires_grad=True)
+    wanted = propagate(x, weight, SkeletonGraph("coco18", 1))
+    for graph in (made, used):
+        y = propagate(x, weight, graph)
+        y.sum().backward()
+        assert torch.equal(y, wanted)
+
+
+def test_a_graph_in_fake_mode_gives_shapes():
+    graph = SkeletonGraph("coco18", 1)
+    with FakeTensorMode():
+        y = propagate(torch.randn(2, 3, 18, 4), torch.rand(2, graph.num_slots, 3), graph)
+    assert isinstance(y, FakeTensor)
+    assert y.shape == (2, 3, 18, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from fastst.graph import Graph
-from fastst.ops import attend, propagate
+from fastst.ops import attend, propagate, use_backend
+from fastst.ops.backends import asked_for
 
 ATTENTIONS = ("factorized", "full")
 
@@ -89,5 +91,10 @@ class EncoderLayer(nn.Module):
 
 
 def checkpointed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
-    """function(*inputs), of which only the inputs are kept for the backward."""
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # no layer draws random numbers
+    """function(*inputs), of which only the inputs are kept for the backward; what is computed again there runs on the same backend.
+
+    (A backward may come after `use_backend`'s block, and on a GPU comes from a thread of autograd's own, which doesn't see it.)
+    """
+    backend = asked_for()
+    contexts: dict[str, Any] = {} if backend is None else {"context_fn": lambda: (nullcontext(), use_backend(backend))}
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, **contexts)  # no layer draws random numbers

@@ -76,7 +76,7 @@ def current_backend(device: str = "cpu") -> str:
     Raises:
         RuntimeError, ValueError: the one asked for can't run here, on that device or inside a function transform, or does not exist.
     """
-    name = _asked_for() or _fastest(device)
+    name = asked_for() or _fastest(device)
     if name == "cpu" and device != "cpu":
         raise RuntimeError(f"the backend 'cpu' was asked for, but the tensors are on {device}")
     if name == "triton" and device != "cuda" and not _interpreted():
@@ -89,7 +89,8 @@ def current_backend(device: str = "cpu") -> str:
     return name
 
 
-def _asked_for() -> str | None:
+def asked_for() -> str | None:
+    """The backend of `use_backend`, else of `FASTST_BACKEND`; None if the fastest is wanted."""
     if _chosen.name is None and FROM_ENVIRONMENT is not None:
         _require(FROM_ENVIRONMENT, "FASTST_BACKEND")
     return _chosen.name or FROM_ENVIRONMENT
