@@ -33,7 +33,7 @@ WALKERS = {
     "timing ankles": ["--planted", *ANKLES, "--planted-kind", "timing"],
     "unplanted": [],
 }
-CLINICAL = ["--label-map", "Healthy=healthy,*=patient", "--folds", "5", "--epochs", "100"]  # few walks: few steps a pass
+CLINICAL = ["--label-map", "Healthy=healthy,*=patient", "--folds", "5"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Options:
     """Folder for the runs."""
     only: tuple[str, ...] = ()
     """Data sets to run; left out, all."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the runs."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Seeds of the runs. The recipe was found with seed 0."""
     clinical: Path | None = None
     """walks.npz of the clinical walks, which are not part of the repository."""
     permuted: int = 0

@@ -78,6 +78,9 @@ class TrainConfig:
     settle: float = 0.4
     """Share of the training after which the graph is settled: its model is not trained further, and the classifier learns to decide on what it
     keeps. Trained together to the end they agree on edges that tell least to others. 1: never."""
+    exchange: float = 0.25
+    """Share of the windows that are classified on the edges chosen for another window, while the graph is learned: edges that spell this walk's
+    class, in place of showing what tells it, are then of no use."""
     likeliest: float = 0.5
     """Share of the windows that are classified on their likeliest edges alone, 5 to 50 % of all, and not on a sample, once the graph is settled:
     so the classifier learns to decide on few edges."""
@@ -95,8 +98,8 @@ class TrainConfig:
     """Sampled graphs of every window at evaluation, whose predictions are averaged."""
 
     epochs: int = 24
-    """Passes over the training walks; each pass shows one window of every walk, at a random place."""
-    batch_size: int = 32
+    """Passes over the training walks; each shows as many windows of a walk as fit into it side by side, at random places."""
+    batch_size: int = 16
     """Windows in a batch, over all processes."""
     learning_rate: float = 0.01
     """AdamW's learning rate at the start; it falls to 0 along a cosine."""
@@ -142,7 +145,7 @@ class TrainConfig:
             raise UserError(f"--seed must be at least 0 and below 2**32, got {self.seed}")
         if self.encoder_layers < 0 or not self.weight_decay >= 0:
             raise UserError("--encoder-layers and --weight-decay must be at least 0")
-        for name in ("drop", "residual", "validation", "keep_start", "likeliest"):
+        for name in ("drop", "residual", "validation", "keep_start", "exchange", "likeliest"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{option(name)} is a share, at least 0 and below 1, got {getattr(self, name)}")
         for name in ("information", "clip", "patience"):
@@ -207,11 +210,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         "hidden": 64,
         "epochs": 50,
+        "batch_size": 32,
         "joint_embedding": False,
         "residual": 0.0,
         "readout": "nodes",
         "information": 0.0,
         "settle": 1.0,
+        "exchange": 0.0,
         "likeliest": 0.0,
         "keep_start": 0.0,
         "noise": "gumbel",

@@ -74,9 +74,9 @@ def test_random_scores_are_worth_nothing():
 
 def test_frames_are_scored_where_only_some_are_planted():
     scores = TruthScores(GRAPH, Planted("episode", ("left_knee",), episodes={"w": (2, 4)}))
-    scores.add_frames(torch.tensor([0.0, 0.1, 0.9, 0.8]), np.array([False, False, True, True]))
-    scores.add_frames(torch.tensor([0.3, 0.1]), np.array([False, False]))
-    assert scores.summary()["frames"] == {"roc_auc": 1.0}
+    scores.add_frames(torch.tensor([-0.2, 0.1, 0.9, 0.8]), torch.tensor([0.9, 0.5, 0.1, 0.2]), np.array([False, False, True, True]))
+    scores.add_frames(torch.tensor([0.3, 0.1]), torch.tensor([0.3, 0.1]), np.array([False, False]))
+    assert scores.summary()["frames"] == {"roc_auc": 1.0, "roc_auc_of_probability": 0.0}
 
 
 def test_information_is_the_divergence_in_bits():

@@ -1,3 +1,5 @@
+from threading import Thread
+
 import pytest
 import torch
 from graphs import generator
@@ -174,6 +176,30 @@ def test_the_likeliest_edges_alone():
     assert probability[kept[0] > 0].min() >= probability[(existing > 0) & (kept[0] == 0)].max()
 
 
+def test_walks_on_one_anothers_edges():
+    model, lengths = small(), torch.tensor([6, 4])
+    own = model(poses(), lengths, seed=1).kept
+    kept = model(poses(), lengths, seed=1, edges_of=torch.tensor([1, 0])).kept
+    assert torch.equal(kept, own.flip(0) * model.graph.edge_mask(6, lengths))
+    assert torch.equal(model(poses(), lengths, seed=1, edges_of=torch.tensor([0, 1])).kept, own)
+
+
+@pytest.mark.parametrize("readout", ["edges", "nodes"])
+def test_the_evidence_of_all_frames_is_the_decision(readout: str):
+    model, lengths = small(readout=readout), torch.tensor([6, 4])
+    output = model(poses(), lengths, seed=1)
+    evidence = model.downstream.evidence(output.embedding, output.kept, lengths)
+    bias = model.downstream.classifier.bias if readout == "nodes" else model.downstream.class_log_share
+    torch.testing.assert_close(evidence.sum(1) + bias, output.logits)
+    assert (evidence[1, 4:] == 0).all()
+    if readout == "edges":  # a frame that no kept edge ends in says nothing
+        kept = output.kept.clone()
+        kept[:, :, 2] = 0
+        output = model(poses(), lengths, kept=kept)
+        assert (model.downstream.evidence(output.embedding, kept, lengths)[:, 2] == 0).all()
+        assert output.kept[:, :, 1].sum() > 0
+
+
 def test_the_source_can_be_passed_by():
     model = small()
     kept = torch.zeros(2, 72, 6)
@@ -252,6 +278,27 @@ def test_activation_checkpointing_keeps_less_for_the_backward():
             model(poses())
         kept.append(sum(sizes))
     assert kept[1] < 0.6 * kept[0]
+
+
+def test_what_is_computed_again_runs_on_the_backend_of_its_forward(monkeypatch: pytest.MonkeyPatch):
+    """Also where the backward doesn't see `use_backend`: after its block, and in another thread."""
+    model = small(checkpoint_activations=True)
+    with use_backend("torch"):
+        loss = model(poses(), torch.tensor([6, 4]), seed=1).logits.square().sum()
+    monkeypatch.setattr("fastst.ops.backends._fastest", lambda device: pytest.fail("the backend was chosen anew"))
+    failed: list[BaseException] = []
+
+    def backward() -> None:
+        try:
+            loss.backward()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = Thread(target=backward)
+    thread.start()
+    thread.join()
+    assert not failed
+    assert all(p.grad is not None for p in model.downstream.parameters())
 
 
 def test_compiles_as_one_graph():

@@ -19,7 +19,7 @@ from fastst.data.load import load_task
 from fastst.data.splits import balanced_split, class_of_people
 from fastst.evaluate import main as evaluate
 from fastst.predict import main as predict
-from fastst.runs.trainer import Fold, Processes, Trainer
+from fastst.runs.trainer import Fold, Processes, Trainer, _pairs
 from fastst.train import _control, read_config, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,7 +139,7 @@ def test_resuming_a_finished_run_changes_nothing(run: Path):
 
 @pytest.mark.slow
 def test_two_processes_train_to_the_losses_of_one(tmp_path: Path):
-    # 9 people are trained on: 27 windows make batches of 8, 8, 8 and 3, which two processes can't share evenly.
+    # 9 people are trained on: the last batch has fewer windows than the others, and pairs of windows exchange edges.
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run(command("--epochs", "3", "--out", str(one)), cwd=ROOT, check=True, capture_output=True, timeout=300)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastst.train"]
@@ -159,15 +159,22 @@ def test_more_processes_than_windows_in_the_last_batch_is_no_problem(tmp_path: P
     people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
     trainer = Trainer(config, task, Fold(tmp_path, "t", balanced_split(people, 0), 0), Processes(0, 1))
     windows = random_windows(task.lengths, trainer.train_walks, 12, np.random.default_rng(0))
-    chosen, mirrored = np.arange(2), np.zeros(len(windows), bool)
-    whole = trainer._train_step(windows, chosen, mirrored, None, 0.5)
+    chosen, mirrored = np.arange(4), np.zeros(len(windows), bool)
+    exchanged = np.ones(len(windows), bool)
+    whole = trainer._train_step(windows, chosen, mirrored, None, exchanged, 0.5)
     parts = []
     for rank in range(4):
         share = Trainer(config, task, trainer.fold, Processes(0, 1))
         share.processes = Processes(rank, 4)
-        parts.append(share._train_step(windows, chosen, mirrored, None, 0.5))
+        parts.append(share._train_step(windows, chosen, mirrored, None, exchanged, 0.5))
     assert [part[1].item() > 0 for part in parts] == [True, True, False, False]
     np.testing.assert_allclose(sum(parts).numpy(), whole.numpy(), rtol=1e-5)
+
+
+def test_pairs_of_windows_exchange_their_edges():
+    exchanged = np.array([True, False, False, False, True])
+    assert _pairs(exchanged).tolist() == [1, 1, 2, 3, 4]  # the last has no other
+    assert _pairs(np.zeros(0, bool)).tolist() == []
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

@@ -53,10 +53,14 @@ def even_windows(lengths: Sequence[int], walks: Sequence[int], frames: int) -> W
 
 
 def random_windows(lengths: Sequence[int], walks: Sequence[int], frames: int, rng: np.random.Generator) -> Windows:
-    """One window of every walk in `walks`, at a random place and in random order."""
-    walk = rng.permutation(np.asarray(walks, np.int64))
+    """As many windows of every walk in `walks` as fit into it side by side, at least one, at random places and in random order."""
+    each = np.maximum(np.asarray(lengths)[np.asarray(walks, np.int64)] // frames, 1)
+    walk = np.repeat(np.asarray(walks, np.int64), each)
+    number = np.arange(len(walk)) - np.repeat(each.cumsum() - each, each)
+    order = rng.permutation(len(walk))
+    walk, number = walk[order], number[order]
     room = np.maximum(np.asarray(lengths)[walk] - frames, 0)
-    return Windows(walk, rng.integers(0, room + 1), walk)
+    return Windows(walk, rng.integers(0, room + 1), walk * _WINDOWS_OF_A_WALK + number)
 
 
 def make_batch(

@@ -114,7 +114,7 @@ def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch,
     dice = _dice(mine, existing.shape, asked.seed)
     if seen.truth is not None:
         seen.truth.add(probability, existing, dice)
-        _add_frames(seen.truth, task, mine, probability, existing)
+        _add_frames(seen.truth, model, task, mine, poses, kept, probability)
     for arm, graph in _graphs(existing, probability, kept, dice):
         _say(seen, model, arm, poses, graph, mine.lengths)
     for arm, batch in (("other_same_class", of_same), ("other_class", of_other)):
@@ -171,13 +171,19 @@ def _partners(task: Task, windows: Windows, seed: int) -> list[Windows | None]:
     return [None if (i < 0).any() else Windows(windows.walk[i], windows.start[i], windows.sample_id[i]) for i in (same, other)]
 
 
-def _add_frames(truth: TruthScores, task: Task, batch: Batch, probability: Tensor, existing: Tensor) -> None:
-    """A frame's score is the mean keep probability of the edges that end in it."""
-    score = probability.sum(1) / existing.sum(1).clamp(min=1)  # [B, T]
+def _add_frames(truth: TruthScores, model: GraphClassifier, task: Task, batch: Batch, poses: Tensor, kept: Tensor, probability: Tensor) -> None:
+    """Frames are scored by what the kept edges that end in them say for the predicted class, and by the keep probabilities of all that do."""
+    if truth.truth.kind != "episode":
+        return
+    logits, h = model.downstream(poses, kept, batch.lengths)
+    evidence = model.downstream.evidence(h, kept, batch.lengths)  # [B, T, classes]
+    predicted = logits.argmax(1)[:, None, None].expand(-1, evidence.shape[1], 1)
+    speaks = (evidence.gather(2, predicted).squeeze(2) - evidence.mean(2)).cpu()
+    likely = probability.sum(1).cpu()
     for b, (walk, start) in enumerate(zip(batch.walk.tolist(), batch.start.tolist(), strict=True)):
-        length = min(task.lengths[walk] - start, score.shape[1])
+        length = min(task.lengths[walk] - start, poses.shape[1])
         planted = truth.truth.frames(task.walks.names[walk], task.lengths[walk])[start : start + length]
-        truth.add_frames(score[b, :length], planted)
+        truth.add_frames(speaks[b, :length], likely[b, :length], planted)
 
 
 def _score(probabilities: Tensor, task: Task, walks: list[int]) -> dict[str, float]:

@@ -29,7 +29,7 @@ class TruthScores:
         self.truth = truth
         self.edges = planted_edges(graph, truth.joints, truth.pairs)
         self.rows: dict[str, list[dict[str, float]]] = {name: [] for name in self.edges}
-        self.frames: list[float] = []
+        self.frames: dict[str, list[float]] = {"roc_auc": [], "roc_auc_of_probability": []}
 
     def add(self, scores: Tensor, existing: Tensor, dice: Tensor) -> None:
         """Scores, existing and dice (random numbers, for edges with equal scores), all `[B, P, T]`."""
@@ -43,10 +43,12 @@ class TruthScores:
                 if 0 < total[b] < count[b]:
                     self.rows[name].append(_measures(scores[b], planted[b], existing[b].bool(), top[b], as_many[b]))
 
-    def add_frames(self, scores: Tensor, planted: np.ndarray) -> None:
-        """One window's scores of frames `[T]` and which of them were planted `[T]`."""
+    def add_frames(self, evidence: Tensor, probability: Tensor, planted: np.ndarray) -> None:
+        """One window's frames: what they say for the predicted class, how likely their edges are kept, and whether they were planted, all `[T]`."""
         if 0 < planted.sum() < len(planted):
-            self.frames.append(binary_auroc(scores, torch.from_numpy(planted).to(scores.device).long()).item())
+            wanted = torch.from_numpy(planted).to(evidence.device).long()
+            for name, scores in zip(self.frames, (evidence, probability), strict=True):
+                self.frames[name].append(binary_auroc(scores, wanted).item())
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -54,7 +56,7 @@ class TruthScores:
             "joints": list(self.truth.joints),
             "pairs": [list(pair) for pair in self.truth.pairs],
             "edges": {name: _mean(rows) for name, rows in self.rows.items()},
-            "frames": {"roc_auc": float(np.mean(self.frames))} if self.frames else None,
+            "frames": {name: float(np.mean(values)) for name, values in self.frames.items()} if self.frames["roc_auc"] else None,
         }
 
 

@@ -74,10 +74,27 @@ class Downstream(nn.Module):
         for convolution in self.convolutions:
             inputs = (convolution, h, first, weight, self_weight, lengths)
             h = checkpointed(self._layer, *inputs) if self.checkpoint_activations else self._layer(*inputs)
+        logits = self.classifier(self._frames(h, kept, lengths).sum(1).to(h.dtype))
+        return logits if self.readout == "nodes" else logits + self.class_log_share.to(logits.dtype), h
+
+    def evidence(self, h: Tensor, kept: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What every frame adds to the class logits; with `readout="edges"` what the kept edges that end in it add.
+
+        The sum over the frames, with the bias (`readout="nodes"`) or `class_log_share`, is the logits: an exact account, not an estimate.
+
+        Args:
+            h: the last node embedding, which `forward` gives for these edges.  # [B, T, J, C]
+
+        Returns:
+            # [B, T, classes]
+        """
+        return self._frames(h, kept, lengths) @ self.classifier.weight.float().T
+
+    def _frames(self, h: Tensor, kept: Tensor, lengths: Tensor | None) -> Tensor:
+        """Every frame's share of the mean that is classified, float32.  # [B, T, C]"""
         if self.readout == "nodes":
-            return self.classifier(_mean_over_nodes(h, lengths)), h
-        logits = self.classifier(_mean_over_kept_edges(h, kept, self.graph, lengths))
-        return logits + self.class_log_share.to(logits.dtype), h
+            return _shares_of_nodes(h, lengths)
+        return _shares_of_kept_edges(h, kept, self.graph, lengths)
 
     def _input(self, poses: Tensor) -> Tensor:
         if self.input is None:
@@ -173,6 +190,7 @@ class GraphClassifier(nn.Module):
         evaluation: str = "sample",
         prior: float | Tensor | None = None,
         likeliest: Tensor | None = None,
+        edges_of: Tensor | None = None,
         kept: Tensor | None = None,
     ) -> Classification:
         """Poses `[B, T, J, D]`, lengths `[B]` frames (None: all T), seed and sample_ids as in `sample_edges`.
@@ -182,6 +200,7 @@ class GraphClassifier(nn.Module):
             prior: also give the information term against this keep probability (learned graphs), see `sample_from_embeddings`.
             likeliest: `[B]` shares; where one is not 0, the walk keeps that share of its edges, those with the highest logits, instead of a sample
                 (learned graphs).
+            edges_of: `[B]` numbers of walks of this batch: each is classified on what the source kept for that one, as far as it has these edges.
             kept: classify on these edges `[B, P, T]`, and don't ask the source.
 
         Raises:
@@ -193,6 +212,8 @@ class GraphClassifier(nn.Module):
         if kept is None:
             options = {"evaluation": evaluation, "prior": prior, "likeliest": likeliest}
             kept, information = self.source(poses, lengths, seed=seed, sample_ids=sample_ids, **options)
+            if edges_of is not None:
+                kept = kept[edges_of] * self.source.existing(poses, lengths)
         logits, embedding = self.downstream(poses, kept, lengths)
         return Classification(logits, kept, embedding, information)
 
@@ -225,18 +246,19 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _mean_over_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:
-    """Over the frames within the lengths; 0 for a walk without frames.  # [B, T, J, C] -> [B, C]"""
+def _shares_of_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:
+    """Σ over a frame's joints of h / nodes within the lengths; 0 beyond.  # [B, T, J, C] -> [B, T, C]"""
+    B, T, J = h.shape[:3]
+    frames = h.sum(2, dtype=torch.float32)
     if lengths is None:
-        return h.mean((1, 2))
-    inside = torch.arange(h.shape[1], device=h.device) < lengths[:, None]  # [B, T]
-    count = (lengths.clamp(1, h.shape[1]) * h.shape[2])[:, None]
-    return torch.where(inside[:, :, None, None], h, 0).sum((1, 2)) / count
+        return frames / (T * J)
+    inside = torch.arange(T, device=h.device) < lengths[:, None]  # [B, T]
+    return torch.where(inside[:, :, None], frames, 0) / (lengths.clamp(1, T) * J).view(B, 1, 1)
 
 
-def _mean_over_kept_edges(h: Tensor, kept: Tensor, graph: SkeletonGraph, lengths: Tensor | None) -> Tensor:
-    """Σ kept (h_to + h_from) / (2 Σ kept): every node as often as kept edges end or begin at it; 0 without any.  # [B, T, J, C] -> [B, C]"""
+def _shares_of_kept_edges(h: Tensor, kept: Tensor, graph: SkeletonGraph, lengths: Tensor | None) -> Tensor:
+    """Σ over the kept edges that end in a frame of (h_to + h_from) / (2 · all kept edges): every node counts as often as kept edges end or begin
+    at it; 0 without any.  # [B, T, J, C] -> [B, T, C]"""
     arriving = propagate(kept.new_ones(*h.shape[:3], 1), kept, graph, lengths=lengths).squeeze(-1)  # [B, T, J]
-    ends = propagate(h, kept, graph, arriving, lengths)
-    count = kept.sum((1, 2), dtype=torch.float32).clamp(min=1)
-    return (ends.sum((1, 2), dtype=torch.float32) / (2 * count[:, None])).to(h.dtype)
+    ends = propagate(h, kept, graph, arriving, lengths).sum(2, dtype=torch.float32)
+    return ends / (2 * kept.sum((1, 2), dtype=torch.float32).clamp(min=1).view(-1, 1, 1))

@@ -181,11 +181,12 @@ class Trainer:
         windows = random_windows(self.task.lengths, self.train_walks, config.frames, rng)
         mirrored = rng.random(len(windows)) < 0.5 * self.mirror
         likeliest = self._likeliest(rng, len(windows))
+        exchanged = None if self.settled or not self._learns_graph() else rng.random(len(windows)) < config.exchange
         total = torch.zeros(4, dtype=torch.float64, device=self.device)
         for chosen in in_order(windows, config.batch_size):
             done = (self.epoch + chosen[0] / len(windows)) / config.epochs
             self._set_learning_rate(done)
-            total += self._train_step(windows, chosen, mirrored, likeliest, config.prior(done))
+            total += self._train_step(windows, chosen, mirrored, likeliest, exchanged, config.prior(done))
         if self.processes.count > 1:
             dist.all_reduce(total)
         loss, information = (total[0] / total[1]).item(), (total[2] / total[3]).item()
@@ -250,10 +251,18 @@ class Trainer:
         shares = fewest * (most / fewest) ** rng.random(count)
         return np.where(rng.random(count) < self.config.likeliest, shares, 0).astype(np.float32)
 
-    def _train_step(self, windows: Windows, chosen: np.ndarray, mirrored: np.ndarray, likeliest: np.ndarray | None, prior: float) -> Tensor:
+    def _train_step(
+        self,
+        windows: Windows,
+        chosen: np.ndarray,
+        mirrored: np.ndarray,
+        likeliest: np.ndarray | None,
+        exchanged: np.ndarray | None,
+        prior: float,
+    ) -> Tensor:
         """Of this process's share of a batch: Σ weight · loss, Σ weight, Σ information, and windows."""
         count, rank = self.processes.count, self.processes.rank
-        mine = chosen[rank::count]
+        mine = chosen[np.arange(len(chosen)) // 2 % count == rank]  # in pairs, which exchange their edges
         everyone = self.class_weight[torch.from_numpy(self.task.classes[windows.walk[chosen]]).to(self.device)].sum()
         idle = len(mine) == 0  # the last batch may have fewer windows than there are processes; DDP still needs a backward of everybody
         mine = chosen[:1] if idle else mine
@@ -262,6 +271,8 @@ class Trainer:
         options: dict[str, Any] = {"seed": self._graph_seed(), "sample_ids": batch.sample_ids.to(self.device)}
         if likeliest is not None:
             options["likeliest"] = torch.from_numpy(likeliest[mine]).to(self.device)
+        if exchanged is not None:
+            options["edges_of"] = torch.from_numpy(_pairs(exchanged[mine])).to(self.device)
         if self.config.has_information_term:
             options["prior"] = prior
         with self._autocast():
@@ -328,12 +339,15 @@ class Trainer:
 
     def _settle(self) -> None:
         """From now on the graph's model is not trained."""
-        if self.settled or not list(self.model.source.parameters()):
+        if self.settled or not self._learns_graph():
             return
         self.settled = True
         self.model.source.requires_grad_(False)
         if self.processes.count > 1:
             self.parallel = DistributedDataParallel(self.model)  # which waits for the gradients of those that it was made with
+
+    def _learns_graph(self) -> bool:
+        return any(True for _ in self.model.source.parameters())
 
     def _last_of_prior(self) -> int:
         """The epoch in which the prior has come to its end; before it the graph is not what it will be."""
@@ -348,6 +362,13 @@ class Trainer:
         kept = f"the checkpoint of epoch {self.epoch - 1} is kept in {self.checkpoint}" if self.epoch > 1 else "there was no epoch before it"
         advice = "Train again, in another --out, with a lower --learning-rate or without --amp"
         return f"the loss became {loss} in epoch {self.epoch} of {self.fold.name}; {kept}. {advice}"
+
+
+def _pairs(exchanged: np.ndarray) -> np.ndarray:
+    """For every window the one whose edges it gets: where exchanged the other of its pair (0 and 1, 2 and 3, …), if there is one.  # [B]"""
+    own = np.arange(len(exchanged))
+    other = np.where(own ^ 1 < len(own), own ^ 1, own)
+    return np.where(exchanged, other, own)
 
 
 def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
