@@ -38,7 +38,7 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log2 Σ exp of these scores (-inf without edges).
 
-    `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64.
+    `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64. What is of lower precision is read as it is.
     """
     x_src, x_dst, att = x_src.contiguous(), x_dst.contiguous(), att.contiguous()
     B, T, J, _ = x_src.shape

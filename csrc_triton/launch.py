@@ -1,5 +1,6 @@
 """What the launchers of all kernels share."""
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +13,16 @@ _GPU = "hip" if torch.version.hip else "cuda"
 def on_device_of(tensor: Tensor) -> AbstractContextManager:
     """Triton launches on the current GPU, which need not be the tensors'."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def enough_programs(device: torch.device) -> int:
+    """Eight programs of two warps for every multiprocessor of the GPU; without one, for the 36 of a GPU with 8 GB."""
+    return 8 * (_multiprocessors(device) if device.type == "cuda" else 36)
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def number_or_pointer(value: Tensor) -> tuple[Any, Tensor | None]:

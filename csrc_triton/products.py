@@ -22,10 +22,9 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, on_device_of, parts_of_a_row, rows_of_features
+from csrc_triton.launch import enough_programs, launch_options, on_device_of, parts_of_a_row, rows_of_features
 from fastst.graph import GraphIndex, SkeletonGraph
 
-_PROGRAMS = 8 * 36  # enough for a GPU of 36 multiprocessors: eight programs of two warps each
 _INT32 = 1 << 31
 _MAX_REGISTERS = {torch.float64: 128, torch.float32: 96, torch.bfloat16: 72, torch.float16: 72}  # for six or more 16-byte loads in flight
 
@@ -85,7 +84,7 @@ def _weighted_sum_launch(
         x, y, values = x.transpose(0, 1), y.transpose(0, 1), values.transpose(0, 2)
         diagonal = None if diagonal is None else diagonal.transpose(0, 1)
     B, T, J, C = x.shape
-    BT, BC = _tile(B, T, J, C, 1024)
+    BT, BC = _tile(B, T, J, C, 1024, enough_programs(x.device))
     num_warps = 2 if BT * BC > 256 else 1
     tiles, chunks = triton.cdiv(T, BT), triton.cdiv(C, BC)
     ptr, order, neighbour = (index.src_ptr, index.src_order, index.dst) if transposed else (index.dst_ptr, index.dst_order, index.src)
@@ -114,7 +113,7 @@ def _edge_dot_launch(
         q, k, values = q.transpose(0, 1), k.transpose(0, 1), values.transpose(0, 2)
     B, T, J, C = q.shape
     BC = min(16, triton.next_power_of_2(C))  # at most four threads to a row: few steps of adding up across threads
-    BT, _ = _tile(B, T, J, BC, 32 * BC)
+    BT, _ = _tile(B, T, J, BC, 32 * BC, enough_programs(q.device))
     tiles = triton.cdiv(T, BT)
     farthest = max(T * q.stride(1) + J * C, T * k.stride(1) + J * C, len(index.src) * values.stride(1) + T * values.stride(2))
     arguments = {
@@ -141,11 +140,11 @@ def _node_dot_launch(a: Tensor, b: Tensor, dots: Tensor, lengths: Tensor | None)
     return triton.cdiv(dots.numel(), rows_a_program), arguments, {"num_warps": 4}
 
 
-def _tile(B: int, T: int, J: int, C: int, most: int) -> tuple[int, int]:
-    """Frames and channels of a tile of at most `most` numbers: up to 64 channels, and fewer frames where there would be too few programs."""
+def _tile(B: int, T: int, J: int, C: int, most: int, programs: int) -> tuple[int, int]:
+    """Frames and channels of a tile of at most `most` numbers: up to 64 channels, and fewer frames where there would be fewer than `programs`."""
     BC = min(64, triton.next_power_of_2(C))
     BT = min(most // BC, 64, triton.next_power_of_2(max(T, 1)))
-    while BT > 4 and B * triton.cdiv(T, BT) * triton.cdiv(C, BC) * J < _PROGRAMS:
+    while BT > 4 and B * triton.cdiv(T, BT) * triton.cdiv(C, BC) * J < programs:
         BT //= 2
     return BT, BC
 

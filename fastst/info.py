@@ -86,6 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(str(error)) from None
     by = " (FASTST_BACKEND)" if backends.FROM_ENVIRONMENT else ""
     console.print(f"operations run on: {chosen}{by}", highlight=False)
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        console.print(_gpu_in_words(number), highlight=False)
+
+
+def _gpu_in_words(number: int) -> str:
+    gpu = torch.cuda.get_device_properties(number)
+    try:
+        runs = f"operations run on: {current_backend('cuda')}"
+    except (ValueError, RuntimeError) as error:
+        runs = f"operations can't run: {error}"
+    chip = f"sm_{gpu.major}{gpu.minor}, {gpu.multi_processor_count} multiprocessors, {gpu.total_memory / 2**30:.1f} GiB"
+    return f"cuda:{number}, {gpu.name} ({chip}): {runs}"
 
 
 def _show_kernels(console: Console, file: Path | None) -> None:

@@ -25,12 +25,14 @@ _NODES = 32  # that a thread goes over at once, and that share one piece of att'
 def attend(
     x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, negative_slope: float
 ) -> tuple[Tensor, Tensor]:
-    """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads]; float32 or float64"""
+    """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads] in at least float32"""
     B, T, J, C = x_src.shape
-    y, log_sum = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, len(att), dtype=x_src.dtype)
+    dtype, kind = torch.promote_types(x_src.dtype, torch.float32), x_src.dtype
+    x_src, x_dst, att = (v.to(dtype) for v in (x_src, x_dst, att))
+    y, log_sum = empty(B, T, J, C, dtype=dtype), empty(B, T, J, len(att), dtype=dtype)
     graph = frame_counts(lengths, B, T), hops, index.dst_ptr, index.sender_frames, index.sender_nodes
     run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), negative_slope, *graph, *_blocks(att), WIDTH)
-    return y, log_sum
+    return y.to(kind), log_sum
 
 
 def attend_backward(
@@ -47,6 +49,8 @@ def attend_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x_src, x_dst and att."""
     B, T, J, C = x_src.shape
+    kinds = x_src.dtype, x_dst.dtype, att.dtype
+    dy, y, x_src, x_dst, att = (v.to(log_sum.dtype) for v in (dy, y, x_src, x_dst, att))
     dsrc, ddst = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, C, dtype=x_src.dtype)
     pieces, blocks = _pieces(B * T * J), _blocks(att)
     datt = x_src.new_zeros(pieces, *att.shape)
@@ -57,7 +61,7 @@ def attend_backward(
     run_ranges(_backward_receivers, pieces, *given, ddst, datt, negative_slope, *graph, *blocks, WIDTH)
     graph = frames, hops, index.src_ptr, index.receiver_frames, index.receiver_nodes
     run_ranges(_backward_senders, pieces, *given, dsrc, negative_slope, *graph, *blocks, WIDTH)
-    return dsrc, ddst, datt.sum(0)
+    return dsrc.to(kinds[0]), ddst.to(kinds[1]), datt.sum(0).to(kinds[2])
 
 
 def _pieces(nodes: int) -> int:

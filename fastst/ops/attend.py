@@ -79,8 +79,7 @@ def _forward(
     graph, dtype = GraphIndex(slots, bounds), _dtype(x_src)
     kernels = compiled("attend", backend)
     if kernels is not None:
-        y, log_sum = kernels.attend(x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, hops, lengths, negative_slope)
-        return y.to(x_src.dtype), log_sum
+        return kernels.attend(x_src, x_dst, att, graph, hops, lengths, negative_slope)
     senders, receivers, att = (x.to(dtype) for x in (sparse.mask_frames(x_src, lengths), sparse.mask_frames(x_dst, lengths), att))
     scores = _edge_scores(senders, receivers, att, lengths, graph, hops, negative_slope)
     log_sum = _log_sum_exp(scores, graph, x_src.shape[2])
@@ -112,10 +111,7 @@ def _backward(
     graph, dtype, heads = GraphIndex(slots, bounds), _dtype(x_src), len(att)
     kernels = compiled("attend", backend)
     if kernels is not None:
-        dsrc, ddst, datt = kernels.attend_backward(
-            dy.to(dtype), y.to(dtype), log_sum, x_src.to(dtype), x_dst.to(dtype), att.to(dtype), graph, hops, lengths, negative_slope
-        )
-        return dsrc.to(x_src.dtype), ddst.to(x_dst.dtype), datt.to(att.dtype)
+        return kernels.attend_backward(dy, y, log_sum, x_src, x_dst, att, graph, hops, lengths, negative_slope)
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype) for x in (x_src, x_dst))
     dy = sparse.mask_frames(dy, lengths).to(dtype)
     scores = _edge_scores(senders, receivers, att.to(dtype), lengths, graph, hops, negative_slope)
