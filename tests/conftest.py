@@ -1,9 +1,32 @@
 import os
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import torch
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 if not torch.cuda.is_available():  # before anything imports triton, which looks at it when a kernel is defined
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture
+def much_memory() -> Iterator[Callable[[int, torch.dtype], torch.Tensor]]:
+    """Makes a GPU tensor of so many numbers, for one worker at a time. A test that the GPU has no room for is skipped."""
+
+    def make(count: int, dtype: torch.dtype) -> torch.Tensor:
+        try:
+            return torch.empty(count, dtype=dtype, device="cuda")
+        except torch.OutOfMemoryError:
+            free, total = (number / 2**30 for number in torch.cuda.mem_get_info())
+            pytest.skip(f"takes {count * dtype.itemsize / 2**30:.0f} GiB of the GPU's memory at once, of {total:.0f} GiB {free:.0f} are free")
+
+    if not torch.cuda.is_available():
+        yield make
+        return
+    with FileLock(Path(tempfile.gettempdir()) / "fastst-tests-gpu-memory.lock"):
+        yield make
+        torch.cuda.empty_cache()

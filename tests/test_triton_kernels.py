@@ -159,13 +159,12 @@ def test_deterministic():
 
 
 @pytest.fixture
-def huge():
-    """12 GB of addresses, of which only the pages that are written to take memory."""
+def huge(much_memory):
+    """12 GB, of which on a CPU only the pages that are written to take memory."""
     if DEVICE == "cuda":
-        yield torch.empty(3 << 30, dtype=torch.float32, device=DEVICE)
-        return
+        return much_memory(3 << 30, torch.float32)
     memory = mmap.mmap(-1, 12 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
-    yield torch.from_numpy(np.frombuffer(memory, np.float32))
+    return torch.from_numpy(np.frombuffer(memory, np.float32))
 
 
 def spread(values: Tensor, huge: Tensor, far: tuple[int, ...]) -> Tensor:

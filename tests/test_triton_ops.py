@@ -419,12 +419,12 @@ def test_nothing_to_do(sizes: tuple[int, int]):
 
 
 @pytest.fixture
-def huge() -> Callable[[], Tensor]:
+def huge(much_memory: Callable[[int, torch.dtype], Tensor]) -> Callable[[], Tensor]:
     """Makes tensors of 9 GiB, of which on a CPU only what is touched takes memory."""
 
     def make() -> Tensor:
         if DEVICE == "cuda":
-            return torch.empty(9 << 29, dtype=torch.float16, device=DEVICE)
+            return much_memory(9 << 29, torch.float16)
         memory = mmap.mmap(-1, 9 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
         return torch.from_numpy(np.frombuffer(memory, np.float16))
 
