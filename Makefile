@@ -7,7 +7,7 @@ BIN := $(ENV)/bin
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
-	$(BIN)/python -m fastst.train --planted left_knee right_knee --out runs/demo
+	$(BIN)/python -m fastst.train --planted left_knee right_knee --epochs 20 --out runs/demo
 
 test: $(ENV)/.ready
 	$(BIN)/ruff check .

@@ -72,16 +72,16 @@ class TrainConfig:
     """Price of what the graph says: weight of the information term, the mean divergence of an edge's keep probability from the prior; 0: none."""
     keep: float = 0.2
     """The prior: the share of edges that is kept where nothing speaks for or against an edge. It begins at --keep-start and gets there in the
-    first half of the time in which the graph is learned."""
+    first quarter of the time in which the graph is learned."""
     keep_start: float = 0.9
     """The prior, and every edge's keep probability, at the start; 0: as random initial weights have it."""
-    settle: float = 0.4
+    settle: float = 0.5
     """Share of the training after which the graph is settled: its model is not trained further, and the classifier learns to decide on what it
     keeps. Trained together to the end they agree on edges that tell least to others. 1: never."""
     exchange: float = 0.25
     """Share of the windows that are classified on the edges chosen for another window, while the graph is learned: edges that spell this walk's
     class, in place of showing what tells it, are then of no use."""
-    likeliest: float = 0.5
+    likeliest: float = 0.25
     """Share of the windows that are classified on their likeliest edges alone, 5 to 50 % of all, and not on a sample, once the graph is settled:
     so the classifier learns to decide on few edges."""
     noise: Literal["gumbel", "logistic"] = "logistic"
@@ -182,7 +182,7 @@ class TrainConfig:
     def prior(self, done: float) -> float:
         """The prior keep probability when a share `done` of the training is over: it falls in a straight line, and stays."""
         start = self.keep_start or self.keep
-        return max(self.keep, start - (start - self.keep) * done / (PRIOR_FALLS_FOR * self.settle))
+        return max(self.keep, start - (start - self.keep) * done / (_PRIOR_FALLS_FOR * self.settle))
 
     @staticmethod
     def with_recipe(recipe: str, **options: Any) -> TrainConfig:
@@ -203,7 +203,7 @@ class TrainConfig:
 
 
 _NOT_OF_THE_RUN = ("out", "resume")
-PRIOR_FALLS_FOR = 0.5  # of the time in which the graph is learned
+_PRIOR_FALLS_FOR = 0.25  # of the time in which the graph is learned
 # What a recipe says otherwise than the defaults.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},

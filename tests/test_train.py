@@ -234,8 +234,8 @@ def test_a_recipe_is_where_the_other_options_start_from():
 
 def test_the_prior_falls_in_the_first_half_and_stays():
     config = TrainConfig(keep=0.2, keep_start=0.8, settle=1.0)
-    assert [round(config.prior(done), 9) for done in (0, 0.25, 0.5, 0.75, 1)] == [0.8, 0.5, 0.2, 0.2, 0.2]
-    assert TrainConfig(keep=0.2, keep_start=0.8, settle=0.5).prior(0.125) == pytest.approx(0.5)
+    assert [round(config.prior(done), 9) for done in (0, 0.125, 0.25, 0.5, 1)] == [0.8, 0.5, 0.2, 0.2, 0.2]
+    assert TrainConfig(keep=0.2, keep_start=0.8, settle=0.5).prior(0.0625) == pytest.approx(0.5)
 
 
 def test_the_graph_is_settled_and_the_classifier_is_not(tmp_path: Path):

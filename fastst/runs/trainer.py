@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, nll_loss
 from torch.nn.parallel import DistributedDataParallel
 
 import fastst
-from fastst.config import PRIOR_FALLS_FOR, TrainConfig
+from fastst.config import TrainConfig
 from fastst.data.batches import Windows, in_order, make_batch, random_windows
 from fastst.data.load import Task
 from fastst.data.splits import Split
@@ -33,6 +33,9 @@ from fastst.nn import GraphClassifier
 from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
 from fastst.runs.predictions import Asked, measure, predict_walks
 
+# Gradients are tiny until the first difference between the classes is found. With Adam's usual 0.999 a step then is up to thirty times as long as
+# the learning rate says, and often all edges are lost in it, for good.
+BETAS = (0.9, 0.95)
 LIKELIEST = (0.05, 0.5)  # fewest and most edges that a window is classified on alone, as shares of all
 MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
 
@@ -131,7 +134,8 @@ class Trainer:
         self.model.expect(torch.full((len(counts),), 1 / len(counts)))  # what the weighted loss makes of any shares
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
-        self.optimizer = torch.optim.AdamW([{"params": group} for group in groups if group], config.learning_rate, weight_decay=config.weight_decay)
+        parameters = [{"params": group} for group in groups if group]
+        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, BETAS, weight_decay=config.weight_decay)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
         self.mirror = config.mirror and (task.truth is None or task.truth.symmetric(task.walks.layout))
@@ -169,7 +173,7 @@ class Trainer:
 
     def is_over(self) -> bool:
         """After the last epoch, or when the patience has run out."""
-        waited = self.epoch - max(self.best_epoch, self._last_of_prior())
+        waited = self.epoch - max(self.best_epoch, self._half())
         return self.epoch >= self.config.epochs or 0 < self.config.patience <= waited
 
     def train_epoch(self) -> dict[str, Any]:
@@ -305,7 +309,7 @@ class Trainer:
             scores = measure(self.task, predictions)
             loss = nll_loss(predictions.probabilities.clamp(min=1e-12).log(), classes, self.class_weight.double().cpu()).item()
             row |= {"validation_loss": loss, "validation_macro_f1": scores["macro_f1"]}
-            if loss < self.best_loss and self.epoch >= self._last_of_prior():
+            if loss < self.best_loss and self.epoch >= self._half():
                 self.best_epoch, self.best_loss = self.epoch, loss
                 save_model(self.best, self.model, self.arguments, self.task.class_names)
         if self.epoch % math.ceil(self.config.epochs / 10) == 0 or self.epoch == self.config.epochs:
@@ -349,9 +353,9 @@ class Trainer:
     def _learns_graph(self) -> bool:
         return any(True for _ in self.model.source.parameters())
 
-    def _last_of_prior(self) -> int:
-        """The epoch in which the prior has come to its end; before it the graph is not what it will be."""
-        return math.ceil(self.config.epochs * PRIOR_FALLS_FOR)
+    def _half(self) -> int:
+        """The first epoch whose model can be the best: before it the graph is not what it will be."""
+        return math.ceil(self.config.epochs / 2)
 
     def _set_learning_rate(self, done: float) -> None:
         """A cosine down to 0 at the end, for the graph's model at the time when it is settled."""
