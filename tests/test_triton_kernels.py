@@ -90,7 +90,7 @@ def test_channels_that_do_not_fill_a_tile(C: int):
 def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
     case = Case("", SkeletonGraph(Layout.custom(["a"], [], "a"), 2), 2, 70, 40, [70, 37])
     with use_backend("triton"):
-        tile = products._tile(case.B, case.T, 1, case.C, 1024)[0]
+        tile = products._tile(case.B, case.T, 1, case.C, 1024, enough_programs(torch.device(DEVICE)))[0]
     assert case.lengths[0] - 2 * tile > 2 * case.graph.hops  # some tile is away from both ends
     assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), [case.nodes(), case.edges(), case.per_node()])
 
