@@ -10,6 +10,7 @@ import torch
 from graphs import CASES, Case, generator, lifted, names
 from torch import Tensor
 
+from csrc_triton.launch import enough_programs
 from fastst import EdgeList, Layout, SkeletonGraph
 from fastst.ops import edge_logits, propagate, sparse, use_backend
 
