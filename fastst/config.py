@@ -103,6 +103,9 @@ class TrainConfig:
     """Windows in a batch, over all processes."""
     learning_rate: float = 0.01
     """AdamW's learning rate at the start; it falls to 0 along a cosine."""
+    adam_beta2: float = 0.95
+    """How long AdamW remembers how large gradients were. They are tiny until the first difference between the classes is found; with the usual 0.999
+    a step then is up to thirty times as long as --learning-rate says, and often all edges are lost in it, for good."""
     clip: float = 5.0
     """Longest gradient, which longer ones are shortened to; 0: any."""
     weight_decay: float = 0.01
@@ -145,7 +148,7 @@ class TrainConfig:
             raise UserError(f"--seed must be at least 0 and below 2**32, got {self.seed}")
         if self.encoder_layers < 0 or not self.weight_decay >= 0:
             raise UserError("--encoder-layers and --weight-decay must be at least 0")
-        for name in ("drop", "residual", "validation", "keep_start", "exchange", "likeliest"):
+        for name in ("drop", "residual", "validation", "keep_start", "exchange", "likeliest", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{option(name)} is a share, at least 0 and below 1, got {getattr(self, name)}")
         for name in ("information", "clip", "patience"):
@@ -223,6 +226,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "estimator": "identity",
         "tau": 2.0,
         "learning_rate": 1e-3,
+        "adam_beta2": 0.999,
         "clip": 0.0,
     },
 }

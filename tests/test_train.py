@@ -171,6 +171,16 @@ def test_more_processes_than_windows_in_the_last_batch_is_no_problem(tmp_path: P
     np.testing.assert_allclose(sum(parts).numpy(), whole.numpy(), rtol=1e-5)
 
 
+def test_the_papers_recipe_trains_as_usual(tmp_path: Path):
+    """Adam's usual numbers, batches of 32, and everybody on edges of their own."""
+    paper = TrainConfig.with_recipe("paper", people=12, walks_per_person=1, hidden=8, heads=2, out=tmp_path)
+    task = load_task(paper)
+    people = class_of_people(task.walks.subjects, [task.class_names[c] for c in task.classes])
+    trainer = Trainer(paper, task, Fold(tmp_path, "t", balanced_split(people, 0), 0), Processes(0, 1))
+    assert trainer.optimizer.defaults["betas"] == (0.9, 0.999)
+    assert (paper.batch_size, paper.exchange, paper.likeliest, paper.settle) == (32, 0, 0, 1)
+
+
 def test_pairs_of_windows_exchange_their_edges():
     exchanged = np.array([True, False, False, False, True])
     assert _pairs(exchanged).tolist() == [1, 1, 2, 3, 4]  # the last has no other

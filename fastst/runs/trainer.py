@@ -33,9 +33,6 @@ from fastst.nn import GraphClassifier
 from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
 from fastst.runs.predictions import Asked, measure, predict_walks
 
-# Gradients are tiny until the first difference between the classes is found. With Adam's usual 0.999 a step then is up to thirty times as long as
-# the learning rate says, and often all edges are lost in it, for good.
-BETAS = (0.9, 0.95)
 LIKELIEST = (0.05, 0.5)  # fewest and most edges that a window is classified on alone, as shares of all
 MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
 
@@ -135,7 +132,7 @@ class Trainer:
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
         parameters = [{"params": group} for group in groups if group]
-        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, BETAS, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, (0.9, config.adam_beta2), weight_decay=config.weight_decay)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
         self.mirror = config.mirror and (task.truth is None or task.truth.symmetric(task.walks.layout))
@@ -185,7 +182,7 @@ class Trainer:
         windows = random_windows(self.task.lengths, self.train_walks, config.frames, rng)
         mirrored = rng.random(len(windows)) < 0.5 * self.mirror
         likeliest = self._likeliest(rng, len(windows))
-        exchanged = None if self.settled or not self._learns_graph() else rng.random(len(windows)) < config.exchange
+        exchanged = rng.random(len(windows)) < config.exchange if config.exchange and self._learns_graph() and not self.settled else None
         total = torch.zeros(4, dtype=torch.float64, device=self.device)
         for chosen in in_order(windows, config.batch_size):
             done = (self.epoch + chosen[0] / len(windows)) / config.epochs
