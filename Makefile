@@ -3,7 +3,7 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 
-.PHONY: train test bench bench-compare bench-report lint
+.PHONY: train test bench bench-compare bench-report gpu lint
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
@@ -24,6 +24,10 @@ bench-compare: $(ENV)/.ready
 
 bench-report: $(ENV)/.ready
 	$(BIN)/python -m bench.report docs/benchmarks.json --readme README.md
+
+# What the GPU at hand says of the kernels, in at most eight minutes; the report lands in .benchmarks/gpu.
+gpu: $(ENV)/.ready
+	$(BIN)/python -m bench.gpu
 
 lint: $(ENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -314,6 +314,68 @@ class Dense(IndexAdd):
         return (frame * J + index.dst[slot]) * self.nodes_of_walk + (frame + index.offset[slot]) * J + index.src[slot]
 
 
+class _BandMatmul(torch.autograd.Function):
+    """Every frame's rows of a band matrix times the frames around it, as one batched product. The windows of frames overlap: a view, not a copy."""
+
+    @staticmethod
+    def forward(ctx, band, frames):
+        ctx.save_for_backward(band, frames)
+        return torch.bmm(band, _windows(frames, len(band)))
+
+    @staticmethod
+    def backward(ctx, dy):
+        band, frames = ctx.saved_tensors
+        parts = torch.bmm(band.transpose(1, 2), dy).view(len(band), -1, *frames.shape[1:])  # what every frame sends to each of those around it
+        dframes = torch.zeros_like(frames)
+        for offset in range(parts.shape[1]):
+            dframes[offset : offset + len(band)] += parts[:, offset]
+        return torch.bmm(dy, _windows(frames, len(band)).transpose(1, 2)), dframes
+
+
+def _windows(frames: Tensor, count: int) -> Tensor:
+    """So many windows of the frames `[F, J, C]`, each a frame further.  # [count, (F - count + 1) J, C]"""
+    F, J, C = frames.shape
+    return frames.as_strided((count, (F - count + 1) * J, C), (J * C, C, 1))
+
+
+class Banded(IndexAdd):
+    """The adjacency's band as ready blocks: block t of `[_, J, (2k + 1) J]` holds the weights of frame t's joints to those of the frames around.
+
+    The walks stand in one row with 2k empty frames between them.
+    """
+
+    label = "banded matrix product, blocks ready"
+    _others = ("attend", "sample_edges", "edge_logits", "sample_from_embeddings", "sample_with_information", "upstream")
+    unable: ClassVar = dict.fromkeys(_others, "blocks are for message passing")
+
+    def __init__(self, graph, B, T, device="cpu"):
+        super().__init__(graph, B, T, device)
+        index, J, self.reach = graph.index(device), graph.num_joints, graph.hops
+        width = (2 * self.reach + 1) * J
+        self._blocks = (B * (T + 2 * self.reach) - 2 * self.reach, J, width)
+        frame = torch.arange(B, device=device)[:, None] * (T + 2 * self.reach) + torch.arange(T, device=device)
+        start = frame[..., None] * (J * width)
+        column = (index.offset + self.reach) * J + index.src
+        self._entry = (start + index.dst * width + column).transpose(1, 2)  # [B, P, T]
+        self._own = start + torch.arange(J, device=device) * (width + 1) + self.reach * J  # [B, T, J]
+
+    def weights_in(self, weight, self_weight):
+        band = weight.new_zeros(self._blocks)
+        band.view(-1)[self._entry] = weight  # 0 where there is no edge
+        band.view(-1)[self._own] = self_weight
+        return (band,)
+
+    def weights_out(self, *weights):
+        values = weights[0].reshape(-1)
+        return values[self._entry] * self._exists, values[self._own]
+
+    def propagate(self, x, weight, graph=None, self_weight=None, lengths=None):
+        _, T, J, C = x.shape
+        frames = torch.nn.functional.pad(x, (0, 0, 0, 0, self.reach, self.reach)).view(-1, J, C)
+        y = _BandMatmul.apply(weight, frames)
+        return y.as_strided(x.shape, ((T + 2 * self.reach) * J * C, J * C, C, 1))
+
+
 class TorchScatter(IndexAdd):
     """torch-scatter: the sums by `segment_csr`, its fastest and deterministic one, over edges sorted by where they end."""
 
@@ -542,6 +604,33 @@ class PyG(_WithSelfLoops):
         return self._layers[key]
 
 
+class TurboGnn(IndexAdd):
+    """Turbo-GNN's fused GATv2, for CUDA alone."""
+
+    label = "Turbo-GNN"
+    _others = ("propagate", "gcn_layer", "sample_edges", "edge_logits", "sample_from_embeddings", "sample_with_information", "upstream")
+    unable: ClassVar = dict.fromkeys(_others, "compared in graph attention alone")
+
+    @classmethod
+    def missing(cls, device):
+        if importlib.util.find_spec("turbo_gnn") is None:
+            return "turbo_gnn is not installed"
+        return None if device == "cuda" else "its kernels are for CUDA"
+
+    def __init__(self, graph, B, T, device="cpu"):
+        super().__init__(graph, B, T, device)
+        from turbo_gnn.graph import AdjacencyForwardBackwardWithNodeBuckets
+
+        edges = torch.stack((self.source, self.target))
+        self.adjacency = AdjacencyForwardBackwardWithNodeBuckets.from_edge_list(edges, self.nodes, index_dtype=torch.int32)
+
+    def attend(self, x_src, x_dst, att, graph, heads, negative_slope=0.2, lengths=None):
+        from turbo_gnn.ops import gatv2_aggr
+
+        receivers, senders = (x.reshape(self.nodes, heads, -1) for x in (x_dst, x_src))
+        return gatv2_aggr(self.adjacency, receivers, senders, att, negative_slope).view(x_src.shape)
+
+
 class Compiled(IndexAdd):
     """gather + index_add under torch.compile, for exactly these shapes."""
 
@@ -580,4 +669,6 @@ CONTENDERS: dict[str, type[Contender]] = {
     "fastst_cpu": FaststCpu,
     "fastst_triton": FaststTriton,
     "gemm": OwnGemm,
+    "banded": Banded,
+    "turbo_gnn": TurboGnn,
 }

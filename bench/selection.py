@@ -14,7 +14,8 @@ from bench.works import PAPER, WORKS, Size
 FRAMES = (60, 300, 1_000, 3_000, 10_000)
 HOPS = (1, 2, 3)
 CHANNELS = (64, 256)
-ALL = tuple(name for name in CONTENDERS if name != "gemm")
+ON_GPUS = ("banded", "turbo_gnn")  # compared by `bench.gpu` alone
+ALL = tuple(name for name in CONTENDERS if name not in ("gemm", *ON_GPUS))
 EAGER = tuple(name for name in ALL if name != "compiled")
 SPARSE = tuple(name for name in EAGER if name not in ("index_add", "torch_scatter", "pyg"))  # these hold a message for every edge, and take minutes
 FASTST = tuple(name for name in ALL if name.startswith("fastst"))

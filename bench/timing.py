@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bench.clocks import DEVICE, NotCaptured, captured, seconds_of
 from bench.contenders import CONTENDERS, Contender, FaststReference, FaststTorch
-from bench.works import DEVICE, WORKS, GcnLayer, Size, Work
+from bench.works import WORKS, GcnLayer, Size, Work
 from fastst.cpu.memory import give_back_freed_memory
 
 Name = TypeVar("Name", bound=Hashable)
@@ -72,6 +72,7 @@ class Outcome:
     largest_difference: float = 0.0
     checked: str = ""
     parameters: int | None = None
+    clock: str = "wall"
 
 
 def run_groups(groups: Sequence[Group], budget: float, timed: bool = True) -> list[dict[str, Outcome]]:
@@ -87,11 +88,12 @@ def run_groups(groups: Sequence[Group], budget: float, timed: bool = True) -> li
                 outcome.skipped = why_skipped(name, group)
                 if outcome.skipped is None:
                     try:
-                        work = _checked(name, group, outcome)
+                        work = checked(name, group, outcome)
                     except Disagreement as error:
                         outcome.disagreement = str(error)
                         continue
-                    steps[number, name] = _with_threads(work.forward_and_backward if group.backward else work.forward, torch.get_num_threads())
+                    step = work.forward_and_backward if group.backward else work.forward
+                    steps[number, name] = _with_threads(_as_the_device_runs_it(step, outcome), torch.get_num_threads())
         if timed:
             for threads in sorted({group.threads or before for group in groups}):
                 try_limits(threads)
@@ -103,9 +105,19 @@ def run_groups(groups: Sequence[Group], budget: float, timed: bool = True) -> li
         return outcomes
     finally:
         torch.set_num_threads(before)
-        _expected.cache_clear()
+        forget()
         gc.collect()
         give_back_freed_memory()  # the next tensors have other sizes, and may not fit into what these left
+
+
+def _as_the_device_runs_it(step: Callable[[], Any], outcome: Outcome) -> Callable[[], Any]:
+    """On a GPU the replay of the step's CUDA graph, where a graph can hold it: else a short step takes as long as its kernels' hand-over."""
+    if DEVICE == "cuda":
+        try:
+            step, outcome.clock = captured(step), "CUDA graph"
+        except NotCaptured as error:
+            outcome.clock = f"events, with the hand-over of kernels: {error}"
+    return step
 
 
 def _with_threads(step: Callable[[], Any], threads: int) -> Callable[[], Any]:
@@ -127,7 +139,7 @@ def why_skipped(name: str, group: Group) -> str | None:
     return reason
 
 
-def _checked(name: str, group: Group, outcome: Outcome) -> Work:
+def checked(name: str, group: Group, outcome: Outcome) -> Work:
     """The contender's work, once its results were found to be the reference's."""
     small = reference_size(group)
     if name == "gemm":
@@ -186,6 +198,11 @@ def relative_difference(found: Tensor, wanted: Tensor) -> float:
     return (found.float() - wanted.float()).abs().max().item() / (largest or 1.0)
 
 
+def forget() -> None:
+    """What the last comparisons were with."""
+    _expected.cache_clear()
+
+
 @cache
 def _expected(work: str, backward: bool, size: Size, like: str) -> list[Tensor]:
     """What the comparison is with; made once for all contenders."""
@@ -201,8 +218,8 @@ def _work(group: Group, contender: type[Contender], size: Size) -> Work:
 def interleaved(steps: dict[Name, Callable[[], Any]], budget: float) -> dict[Name, list[float]]:
     """Seconds of every round. As many rounds as fit the budget; slow steps take part in fewer of them, spread over the whole time, and those of more
     than MOST_SECONDS only in the first."""
-    first = {name: _seconds(step) for name, step in steps.items()}
-    again = {name: min(first[name], _seconds(step)) for name, step in steps.items() if first[name] <= WARMED_SECONDS}
+    first = {name: seconds_of(step) for name, step in steps.items()}
+    again = {name: min(first[name], seconds_of(step)) for name, step in steps.items() if first[name] <= WARMED_SECONDS}
     warm_ups = {name: max(WARM_UPS, math.ceil(WARMING_SECONDS / again[name])) if name in again else 0 for name in steps}
     seconds = {name: [] if name in again else [first[name]] for name in steps}
     first |= again
@@ -216,27 +233,8 @@ def interleaved(steps: dict[Name, Callable[[], Any]], budget: float) -> dict[Nam
             if r * more[name] // total != (r + 1) * more[name] // total:
                 for _ in range(warm_ups[name]):
                     step()
-                seconds[name].append(_seconds(step))
+                seconds[name].append(seconds_of(step))
     return seconds
-
-
-def _seconds(step: Callable[[], Any]) -> float:
-    enabled = gc.isenabled()
-    gc.disable()
-    _synchronize()
-    try:
-        start = time.perf_counter()
-        step()
-        _synchronize()
-        return time.perf_counter() - start
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _synchronize() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
 
 
 def machine_limits(threads: int) -> dict[str, float]:
@@ -253,10 +251,10 @@ def try_limits(threads: int) -> None:
     try:
         source = torch.ones(1 << 26, device=DEVICE)  # 256 MiB: beyond any cache
         target = torch.empty_like(source)
-        copy = min(_seconds(lambda: target.copy_(source)) for _ in range(LIMIT_TRIES))
+        copy = min(seconds_of(lambda: target.copy_(source)) for _ in range(LIMIT_TRIES))
         n = 1536 if DEVICE == "cpu" else 8192
         a, b = torch.randn(n, n, device=DEVICE), torch.randn(n, n, device=DEVICE)
-        product = min(_seconds(lambda: a @ b) for _ in range(LIMIT_TRIES))
+        product = min(seconds_of(lambda: a @ b) for _ in range(LIMIT_TRIES))
     finally:
         torch.set_num_threads(before)
     found = {"copy_bytes_per_second": 2 * source.numel() * 4 / copy, "gemm_flops_per_second": 2 * n**3 / product}
@@ -292,6 +290,7 @@ def row_info(group: Group, name: str, outcome: Outcome) -> dict[str, Any]:
         "checked": outcome.checked,
         "largest_difference": outcome.largest_difference,
         "parameters": outcome.parameters,
+        "clock": outcome.clock,
         "flops": flops,
         "bytes": moved,
         **nearest_limit(flops, moved, threads),

@@ -23,7 +23,6 @@ from fastst.nn.sources import LearnedGraph
 from fastst.ops import Sampling
 from fastst.ops.random import edge_uniform
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PAPER = TrainConfig.with_recipe("paper")
 JOINTS = 18
 
@@ -323,7 +322,7 @@ class Inference(Work):
         self.upstream = self.model.source.upstream
         self.poses = torch.randn(size.B, size.T, JOINTS, 2, generator=torch.Generator().manual_seed(1)).to(contender.device)
         self.classes = torch.arange(size.B, device=contender.device) % 2
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, capturable=contender.device == "cuda")
         super().__init__(size, contender)
 
     def inputs(self):

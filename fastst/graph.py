@@ -101,14 +101,17 @@ class Graph:
         hops: the largest frame offset; 0 for an `EdgeList`.
         num_joints: nodes in a frame (J, or N).
         num_slots: edges that end in a frame (P, or E).
+        slots_of_offset: how many slots have the frame offset -hops, …, hops.
     """
 
     hops: int
     num_joints: int
     num_slots: int
+    slots_of_offset: tuple[int, ...]
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
+        self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist())
         dst_order, src_order = np.lexsort((offset, src, dst)), np.lexsort((offset, dst, src))
         joints = np.arange(num_joints + 1)
         dst_ptr, src_ptr = np.searchsorted(dst[dst_order], joints), np.searchsorted(src[src_order], joints)

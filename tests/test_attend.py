@@ -41,7 +41,7 @@ def test_one_neighbour_is_copied_and_no_neighbour_gives_zero():
 def test_opcheck_and_gradcheck(case: Case, backend: str):
     x_src, x_dst = lifted(case, [case.nodes(), case.nodes().flip(-1)], [])
     att = attention(case, 1).requires_grad_()
-    rest = (case.length_tensor(), *case.graph.index(), case.graph.hops, 0.2, backend)
+    rest = (case.length_tensor(), *case.graph.index(), case.graph.slots_of_offset, 0.2, backend)
     torch.library.opcheck(torch.ops.fastst.attend.default, (x_src, x_dst, att, *rest))
     assert torch.autograd.gradcheck(lambda *x: torch.ops.fastst.attend(*x, *rest)[0], (x_src, x_dst, att), fast_mode=True)
 

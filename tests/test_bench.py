@@ -13,7 +13,7 @@ import torch
 
 from bench import contenders, memory, timing, works
 from bench.memory import allocated_peak, fake_mode, longest_walk, peak_of, training_step_peak
-from bench.selection import ALL, MODEL, default_groups, full_groups
+from bench.selection import ALL, MODEL, ON_GPUS, default_groups, full_groups
 from bench.timing import Group, interleaved, machine_limits, reference_size, row_info, run_groups
 from bench.works import WORKS, Size, paper_model
 from fastst import SkeletonGraph
@@ -26,7 +26,7 @@ WHOLE_MODELS = ("upstream", "training_step", "inference")
 
 @pytest.mark.parametrize("work", WORKS)
 def test_every_contender_agrees_with_the_reference_or_says_why_it_is_not_there(work: str):
-    names = MODEL if work in WHOLE_MODELS else tuple(name for name in ALL if name != "compiled")
+    names = MODEL if work in WHOLE_MODELS else (*(name for name in ALL if name != "compiled"), *ON_GPUS)
     (outcomes,) = run_groups([Group(work, work != "inference", TINY, names)], 0.0, timed=False)
     assert {name: outcome.disagreement for name, outcome in outcomes.items() if outcome.disagreement} == {}
     for name, outcome in outcomes.items():
@@ -122,7 +122,7 @@ def test_groups_that_are_set_against_one_another_take_turns_with_their_own_threa
             runs.append((self.size.T, torch.get_num_threads()))
 
     monkeypatch.setitem(works.WORKS, "propagate", Noted)
-    monkeypatch.setattr(timing, "_checked", lambda name, group, outcome: timing._work(group, contenders.CONTENDERS[name], group.size))
+    monkeypatch.setattr(timing, "checked", lambda name, group, outcome: timing._work(group, contenders.CONTENDERS[name], group.size))
     monkeypatch.setattr(timing, "try_limits", lambda threads: None)
     monkeypatch.setattr(timing, "WARMING_SECONDS", 0.0)
     before = torch.get_num_threads()

@@ -395,7 +395,7 @@ def test_opcheck(case: Case):
     for r in (None, prior):
         torch.library.opcheck(ops.sample_from_embeddings.default, (x, x, None, ids, lengths, *index, seed, r, *rest))
     torch.library.opcheck(ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, *index, graph.num_joints, graph.hops, "triton"))
-    torch.library.opcheck(ops.attend.default, (x, x, att, lengths, *index, graph.hops, 0.2, "triton"))
+    torch.library.opcheck(ops.attend.default, (x, x, att, lengths, *index, graph.slots_of_offset, 0.2, "triton"))
 
 
 def test_the_same_result_every_time():

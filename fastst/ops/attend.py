@@ -1,5 +1,7 @@
 """GATv2 attention along the edges."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
@@ -54,7 +56,7 @@ def attend(
     if backend == "reference":
         return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
     index = graph.index(x_src.device)
-    y, _ = _forward(senders, receivers, att, lengths, *index, graph.hops, float(negative_slope), backend)
+    y, _ = _forward(senders, receivers, att, lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
     return lower(graph, y, 1)
 
 
@@ -73,15 +75,23 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
 
 @operation("attend")
 def _forward(
-    x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, negative_slope: float, backend: str
+    x_src: Tensor,
+    x_dst: Tensor,
+    att: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    slots_of_offset: Sequence[int],
+    negative_slope: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
-    graph, dtype = GraphIndex(slots, bounds), _dtype(x_src)
+    graph, dtype, hops = GraphIndex(slots, bounds), _dtype(x_src), len(slots_of_offset) // 2
     kernels = compiled("attend", backend)
     if kernels is not None:
         return kernels.attend(x_src, x_dst, att, graph, hops, lengths, negative_slope)
     senders, receivers, att = (x.to(dtype) for x in (sparse.mask_frames(x_src, lengths), sparse.mask_frames(x_dst, lengths), att))
-    scores = _edge_scores(senders, receivers, att, lengths, graph, hops, negative_slope)
+    scores = _edge_scores(senders, receivers, att, lengths, graph, slots_of_offset, negative_slope)
     log_sum = _log_sum_exp(scores, graph, x_src.shape[2])
     alpha = _softmax(scores, log_sum, graph)
     y = sparse.gather_sum(_fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, _fold_lengths(lengths, len(att)))
@@ -89,7 +99,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x_src, x_dst, att, lengths, slots, bounds, hops, negative_slope, backend):
+def _(x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=_dtype(x_src))
 
 
@@ -104,17 +114,17 @@ def _backward(
     lengths: Tensor | None,
     slots: Tensor,
     bounds: Tensor,
-    hops: int,
+    slots_of_offset: Sequence[int],
     negative_slope: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, dtype, heads = GraphIndex(slots, bounds), _dtype(x_src), len(att)
+    graph, dtype, heads, hops = GraphIndex(slots, bounds), _dtype(x_src), len(att), len(slots_of_offset) // 2
     kernels = compiled("attend", backend)
     if kernels is not None:
         return kernels.attend_backward(dy, y, log_sum, x_src, x_dst, att, graph, hops, lengths, negative_slope)
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype) for x in (x_src, x_dst))
     dy = sparse.mask_frames(dy, lengths).to(dtype)
-    scores = _edge_scores(senders, receivers, att.to(dtype), lengths, graph, hops, negative_slope)
+    scores = _edge_scores(senders, receivers, att.to(dtype), lengths, graph, slots_of_offset, negative_slope)
     alpha = _softmax(scores, log_sum.permute(2, 0, 1, 3), graph)  # [P, B, T, heads]
     folded_dy, folded_lengths = _fold_heads(dy, heads), _fold_lengths(lengths, heads)
     dsenders = _unfold_heads(sparse.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
@@ -122,12 +132,12 @@ def _backward(
     # dα of the softmax: α (dα - Σ α dα), and the sum over a node's edges is y · dy.
     mean = sparse.node_dot(y, dy, heads, lengths).permute(2, 0, 1, 3)  # [J, B, T, heads]
     dscores = alpha * (dalpha - mean[graph.dst.long()])
-    through_src, dreceivers, datt = _edge_scores_backward(dscores, senders, receivers, att.to(dtype), graph, hops, negative_slope)
+    through_src, dreceivers, datt = _edge_scores_backward(dscores, senders, receivers, att.to(dtype), graph, slots_of_offset, negative_slope)
     return (dsenders + through_src).to(x_src.dtype), dreceivers.to(x_dst.dtype), datt.to(att.dtype)
 
 
 @_backward.register_fake
-def _(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, hops, negative_slope, backend):
+def _(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape)
 
 
@@ -135,10 +145,12 @@ def _dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _slot_groups(index: GraphIndex, hops: int, num_joints: int) -> list[tuple[int, Tensor]]:
-    """Frame offset and slot numbers of pieces small enough to hold their messages at once."""
-    groups = [(offset, (index.offset == offset).nonzero().squeeze(1)) for offset in range(-hops, hops + 1)]
-    return [(offset, piece) for offset, slots in groups for piece in slots.split(_SLOTS_AT_ONCE * num_joints)]
+def _slot_groups(index: GraphIndex, slots_of_offset: Sequence[int], num_joints: int) -> list[tuple[int, Tensor]]:
+    """Frame offset and slot numbers of pieces small enough to hold their messages at once. How many slots have an offset is known on the host:
+    to count them here would be to wait for a GPU."""
+    groups = index.offset.argsort(stable=True).split(list(slots_of_offset))
+    hops = len(slots_of_offset) // 2
+    return [(place - hops, piece) for place, slots in enumerate(groups) for piece in slots.split(_SLOTS_AT_ONCE * num_joints)]
 
 
 def _joints_first(x: Tensor, hops: int) -> Tensor:
@@ -150,13 +162,19 @@ def _joints_first(x: Tensor, hops: int) -> Tensor:
 
 
 def _edge_scores(
-    senders: Tensor, receivers: Tensor, att: Tensor, lengths: Tensor | None, index: GraphIndex, hops: int, negative_slope: float
+    senders: Tensor,
+    receivers: Tensor,
+    att: Tensor,
+    lengths: Tensor | None,
+    index: GraphIndex,
+    slots_of_offset: Sequence[int],
+    negative_slope: float,
 ) -> Tensor:
     """att · LeakyReLU(from + to) for every edge and head, -inf where no edge exists.  # [P, B, T, heads]"""
-    B, T, J, _ = senders.shape
+    (B, T, J, _), hops = senders.shape, len(slots_of_offset) // 2
     source, target = _joints_first(senders, hops), _joints_first(receivers, 0)
     scores = senders.new_empty(len(index.src), B, T, len(att))
-    for offset, slots in _slot_groups(index, hops, J):
+    for offset, slots in _slot_groups(index, slots_of_offset, J):
         start = hops + offset
         hidden = source[:, :, start : start + T][index.src[slots].long()].add_(target[index.dst[slots].long()])
         scores[slots] = torch.einsum("pbthc,hc->pbth", leaky_relu(hidden, negative_slope).unflatten(-1, att.shape), att)
@@ -165,13 +183,13 @@ def _edge_scores(
 
 
 def _edge_scores_backward(
-    dscores: Tensor, senders: Tensor, receivers: Tensor, att: Tensor, index: GraphIndex, hops: int, negative_slope: float
+    dscores: Tensor, senders: Tensor, receivers: Tensor, att: Tensor, index: GraphIndex, slots_of_offset: Sequence[int], negative_slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of senders, receivers and att through the scores."""
-    B, T, J, C = senders.shape
+    (B, T, J, C), hops = senders.shape, len(slots_of_offset) // 2
     source, target = _joints_first(senders, hops), _joints_first(receivers, 0)
     dsource, dtarget, datt = torch.zeros_like(source), torch.zeros_like(target), torch.zeros_like(att)
-    for offset, slots in _slot_groups(index, hops, J):
+    for offset, slots in _slot_groups(index, slots_of_offset, J):
         start, src, dst = hops + offset, index.src[slots].long(), index.dst[slots].long()
         hidden = source[:, :, start : start + T][src].add_(target[dst])
         dscore = dscores[slots]
@@ -231,7 +249,7 @@ def _unfold_edges(values: Tensor, heads: int) -> Tensor:
 
 
 def _setup_context(ctx, inputs, output):
-    x_src, x_dst, att, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend = inputs
+    x_src, x_dst, att, lengths, slots, bounds, ctx.slots_of_offset, ctx.negative_slope, ctx.backend = inputs
     y, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(y, log_sum, x_src, x_dst, att, lengths, slots, bounds)
@@ -239,7 +257,8 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dy, _):
     y, log_sum, x_src, x_dst, att, lengths, slots, bounds = ctx.saved_tensors
-    dsrc, ddst, datt = _backward(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend)
+    rest = ctx.slots_of_offset, ctx.negative_slope, ctx.backend
+    dsrc, ddst, datt = _backward(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, *rest)
     return dsrc, ddst, datt, None, None, None, None, None, None
 
 

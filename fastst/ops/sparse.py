@@ -146,5 +146,5 @@ def _csr_matrix(values: Tensor, ptr: Tensor, column: Tensor, N: int) -> Tensor:
     """The block-diagonal matrix of a batch: values `[B, E]` in row order, row pointers `[N + 1]`, columns `[E]`.  # [B * N, B * N] CSR"""
     B, E = values.shape
     walk = torch.arange(B, device=values.device)[:, None]
-    rows = torch.cat(((ptr[:-1].long() + walk * E).view(-1), torch.tensor([B * E], device=values.device)))
+    rows = torch.cat(((ptr[:-1].long() + walk * E).view(-1), walk.new_full((1,), B * E)))  # made on the device: a copy there would be waited for
     return torch.sparse_csr_tensor(rows, (column.long() + walk * N).view(-1), values.reshape(-1), (B * N, B * N), check_invariants=False)

@@ -1,0 +1,1 @@
+"""What a GPU says of fastst: `python -m bench.gpu`."""
