@@ -30,7 +30,6 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._library.custom_ops import OPDEFS
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,6 +38,7 @@ import fastst.cpu
 from bench.contenders import CONTENDERS, Contender, Dense, Fastst, TorchScatter
 from bench.works import JOINTS, Size, paper_model
 from fastst.nn import GraphClassifier
+from fastst.ops.registration import KERNELS
 
 EIGHT_GB = 8 * 10**9
 _QUADRATIC = ("_scaled_dot_product_attention_math", "_scaled_dot_product_attention_math_for_mps")
@@ -70,7 +70,7 @@ class PeakMemory(TorchDispatchMode):
         self.operations.add(func.name())
         if func.namespace == "fastst":
             with self:  # its inside, in place of the fake kernel that only makes its outputs
-                return OPDEFS[func.name()]._init_fn(*args, **(kwargs or {}))
+                return KERNELS[func.name()](*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.lift_fresh.default:  # numpy's memory: what is planned for a graph and kept with it
             return result

@@ -26,7 +26,7 @@ ATTENTIONS = ("full", "factorized")
 GROUPS: dict[str, tuple[str, ...]] = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "fused attention": ("aten::_scaled_dot_product",),
-    "fastst": ("fastst::", "GeneratedBackwardFor_fastst"),
+    "fastst": ("fastst::", "fastst_"),
 }
 OTHERS = "elementwise, norms, sums, optimizer"
 _STEPS = 3

@@ -181,7 +181,7 @@ def test_a_slow_minute_is_not_the_machines_limit(monkeypatch):
     monkeypatch.setattr(timing, "_limits", {})
     found = []
     for seconds in (2.0, 1.0, 4.0):
-        monkeypatch.setattr(timing, "_seconds", lambda step, seconds=seconds: seconds)
+        monkeypatch.setattr(timing, "seconds_of", lambda step, seconds=seconds: seconds)
         timing.try_limits(1)
         found.append(machine_limits(1)["gemm_flops_per_second"])
     assert found == [found[0], 2 * found[0], 2 * found[0]]

@@ -1,4 +1,4 @@
-"""The report about a GPU, without one: it says that there is none, goes through a rehearsal, finds what is wrong, and a part that fails costs no other."""
+"""The report about a GPU, without one: it says that there is none, can be rehearsed, finds what is wrong, and a part that fails costs no other."""
 
 import io
 import json

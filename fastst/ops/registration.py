@@ -7,41 +7,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-_Key, _Keys = torch._C.DispatchKey, torch._C.DispatchKeySet
-_DENSE = tuple(_Keys(key).raw_repr() for key in (_Key.CPU, _Key.CUDA))
-_BESIDE = _Keys(_Key.ADInplaceOrView).raw_repr() | _Keys(_Key.AutogradFunctionality).raw_repr()  # of these, a dense tensor may have any
-_BESIDE |= _Keys(_Key.AutocastCPU).raw_repr() | _Keys(_Key.AutocastCUDA).raw_repr()
+_LIBRARY = torch.library.Library("fastst", "FRAGMENT")
+KERNELS: dict[str, Callable] = {}  # by the names of the dispatcher, for whoever wants to look inside
 
 
 class Operation:
-    """A function as the operation `fastst::name` of torch's dispatcher, and a short way to it: by calling this object.
+    """A function as the operation `fastst::name` of torch's dispatcher, to be called like a function.
+
+    Two operations, in truth: `fastst::name` records what its gradients need and calls `fastst::name_kernel`, which computes. So whoever stands
+    between a call and its kernel (the compiler, a fake or any other mode, the profiler, autocast) sees both, and no kernel runs past them. Where
+    no gradients are wanted the kernel is called at once.
 
     Its inside runs with autocast off: it takes features in the dtype in which they come. Its outputs are contiguous, as the fake kernels say.
     (The function's annotations must be types, not strings: torch reads the schema from them.)
-
-    The dispatcher calls Python and is called from it several times on the way to a kernel and back. After a kernel has filled the caches with
-    features that takes long: nearly a tenth of a message passing and its gradients. So calls go there only where somebody between has work to do or
-    has to see them: the compiler, a mode, the profiler; or for tensors that are not plain numbers in memory: subclasses, meta tensors, negative
-    views, batches of gradients.
     """
 
     def __init__(self, name: str, function: Callable) -> None:
-        self.name, self._run = name, _inside(function)
-        self._registered = torch.library.custom_op(f"fastst::{name}", self._run, mutates_args=())
-        self._dispatched: Any = getattr(torch.ops.fastst, name).default
-        self.register_fake = self._registered.register_fake
+        self.name = name
+        schema, kernel = torch.library.infer_schema(function, mutates_args=()), _inside(function)
+        for part in (name, f"{name}_kernel"):
+            _LIBRARY.define(part + schema, tags=torch.Tag.pt2_compliant_tag)
+            _LIBRARY.impl(part, kernel, "CompositeExplicitAutograd")
+            KERNELS[f"fastst::{part}"] = kernel
+        self._operation, self._kernel = (getattr(torch.ops.fastst, part).default for part in (name, f"{name}_kernel"))
         if name.endswith("_backward"):
             self.register_autograd(_no_second_derivative, lambda ctx, inputs, output: None)
 
+    def register_fake(self, fake: Callable) -> Callable:
+        """What the outputs are like, without numbers."""
+        for part in (self.name, f"{self.name}_kernel"):
+            torch.library.register_fake(f"fastst::{part}", fake, lib=_LIBRARY)
+        return fake
+
     def register_autograd(self, backward: Callable, setup_context: Callable) -> None:
-        self._registered.register_autograd(backward, setup_context=setup_context)
-        self._differentiable = _differentiable(self.name, self._run, setup_context, backward)
+        kernel = self._kernel
+
+        def forward(ctx, *inputs):  # and the context at once: with a `setup_context` of its own torch looks at the signature in every call
+            output = kernel(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+        members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        function: Any = type(f"fastst_{self.name}", (torch.autograd.Function,), members)
+        _LIBRARY.impl(self.name, function.apply, "Autograd")
 
     def __call__(self, *args: Any) -> Any:
-        if torch.compiler.is_compiling() or _is_seen(args):
-            return self._dispatched(*args)
-        return self._differentiable.apply(*args) if torch.is_grad_enabled() else self._run(*args)
+        return self._operation(*args) if torch.is_grad_enabled() else self._kernel(*args)
 
 
 def operation(name: str) -> Callable[[Callable], Operation]:
@@ -67,31 +78,6 @@ def _own(result: Tensor) -> Tensor:
     """Contiguous, and not a view: torch lets nobody change a view in place that an operation returned."""
     result = result.contiguous()
     return result.new_empty(0).set_(result.untyped_storage(), result.storage_offset(), result.shape, result.stride()) if result._is_view() else result
-
-
-def _differentiable(name: str, run: Callable, setup_context: Callable, backward: Callable) -> Any:
-    def forward(ctx, *inputs):  # and the context at once: with a `setup_context` of its own torch looks at the signature in every call
-        output = run(*inputs)
-        setup_context(ctx, inputs, output)
-        return output
-
-    return type(f"fastst_{name}", (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)})
-
-
-def _is_seen(args: tuple) -> bool:
-    """Whether something stands between a call and its kernel."""
-    return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch._C._get_tracing_state() is not None
-        or torch._C._autograd._profiler_enabled()
-        or not all(_is_plain(argument) for argument in args if isinstance(argument, Tensor))
-    )
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    return type(tensor) in _PLAIN and torch._C._dispatch_keys(tensor).raw_repr() & ~_BESIDE in _DENSE
 
 
 def _no_second_derivative(ctx, *_):
