@@ -17,8 +17,11 @@ from csrc_triton.launch import launch_options, on_device_of
 from fastst.graph import GraphIndex
 
 
-def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
-    """weight[p, t] = kept[p, t] / √(D[to] D[from]) and 1 / D of every node, D = 1 + Σ of kept over the edges into it.  # [B, P, T], [B, T, J]"""
+def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
+    """weight[p, t] = kept[p, t] / √(D[to] D[from]) and loop / D of every node that brings no loop, D = loop + Σ of kept over the edges into it.
+
+    # [B, P, T], [B, T, J]
+    """
     kept = kept.contiguous()
     B, P, T = kept.shape
     weight, self_weight = torch.empty_like(kept), kept.new_empty(B, T, num_joints)
@@ -26,13 +29,15 @@ def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints
     nodes, edges = _node_tile(T, hops), _edge_tile(P, T)
     with on_device_of(kept):
         _degrees[_node_grid(B, T, num_joints, nodes)](
-            kept, root, self_weight, lengths, index.dst_ptr, index.dst_order, index.offset, T, num_joints, P, **nodes
+            kept, root, self_weight, lengths, index.dst_ptr, index.dst_order, index.offset, index.no_loop, T, num_joints, P, LOOP=loop, **nodes
         )
         _weights[_edge_grid(B, P, T, edges)](kept, root, weight, lengths, index.src, index.dst, index.offset, T, num_joints, P, **edges)
     return weight, self_weight
 
 
-def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> Tensor:
+def gcn_norm_backward(
+    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int
+) -> Tensor:
     """dkept[p, t] = dweight[p, t] r[to] r[from] + dD[to], with r = D^-½ and dD = -½ r³ dr.  # [B, P, T]"""
     dweight, dself, kept = dweight.contiguous(), dself.contiguous(), kept.contiguous()
     B, P, T = kept.shape
@@ -41,9 +46,10 @@ def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Ten
     nodes, edges = _node_tile(T, hops), _edge_tile(P, T)
     grid = _node_grid(B, T, num_joints, nodes)
     with on_device_of(kept):
-        _degrees[grid](kept, root, None, lengths, index.dst_ptr, index.dst_order, index.offset, T, num_joints, P, **nodes)
-        ends = (index.src, index.dst, index.offset, index.dst_ptr, index.dst_order, index.src_ptr, index.src_order)
-        _degrees_backward[grid](kept, dweight, dself, root, ddegree, lengths, *ends, T, num_joints, P, **nodes)
+        slots_in = (index.dst_ptr, index.dst_order, index.offset, index.no_loop)
+        _degrees[grid](kept, root, None, lengths, *slots_in, T, num_joints, P, LOOP=loop, **nodes)
+        ends = (index.src, index.dst, index.offset, index.dst_ptr, index.dst_order, index.src_ptr, index.src_order, index.no_loop)
+        _degrees_backward[grid](kept, dweight, dself, root, ddegree, lengths, *ends, T, num_joints, P, LOOP=loop, **nodes)
         _weights_backward[_edge_grid(B, P, T, edges)](
             dweight, root, ddegree, dkept, lengths, index.src, index.dst, index.offset, T, num_joints, P, **edges
         )
@@ -98,10 +104,10 @@ def _nodes(lengths_ptr, T, J, BT: tl.constexpr):
 
 @triton.jit
 def _degrees(
-    kept_ptr, root_ptr, self_ptr, lengths_ptr, ptr_ptr, order_ptr, offset_ptr, T, J, P,
-    BS: tl.constexpr, BT: tl.constexpr,
+    kept_ptr, root_ptr, self_ptr, lengths_ptr, ptr_ptr, order_ptr, offset_ptr, no_loop_ptr, T, J, P,
+    LOOP: tl.constexpr, BS: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """root = D^-½, and 1 / D where there is a self_ptr."""
+    """root = D^-½, 0 for a node without edges, and the added loop's weight where there is a self_ptr."""
     b, j, t, length = _nodes(lengths_ptr, T, J, BT)
     total = tl.zeros((BS, BT), root_ptr.dtype.element_ty)
     last = tl.load(ptr_ptr + j + 1)
@@ -111,19 +117,22 @@ def _degrees(
         source = t + tl.load(offset_ptr + p)
         exists = (slot < last) & (source >= 0) & (source < length) & (t < length)
         total += tl.load(kept_ptr + (b * P + p) * T + t, exists, 0.0).to(total.dtype)
-    degree = 1 + tl.sum(total, 0, keep_dims=True)
-    tl.store(root_ptr + (b * J + j) * T + t, 1 / tl.sqrt(degree), t < T)
+    added = tl.load(no_loop_ptr + j).to(total.dtype) * LOOP
+    degree = added + tl.sum(total, 0, keep_dims=True)
+    nothing = degree == 0
+    degree = tl.where(nothing, 1.0, degree)
+    tl.store(root_ptr + (b * J + j) * T + t, tl.where(nothing, 0.0, 1 / tl.sqrt(degree)), t < T)
     if self_ptr is not None:
-        tl.store(self_ptr + (b * T + t) * J + j, tl.where(t < length, 1 / degree, 0.0), t < T)
+        tl.store(self_ptr + (b * T + t) * J + j, tl.where(t < length, added / degree, 0.0), t < T)
 
 
 @triton.jit
 def _degrees_backward(
     kept_ptr, dweight_ptr, dself_ptr, root_ptr, ddegree_ptr, lengths_ptr,
-    src_ptr, dst_ptr, offset_ptr, dst_ptr_ptr, dst_order_ptr, src_ptr_ptr, src_order_ptr, T, J, P,
-    BS: tl.constexpr, BT: tl.constexpr,
+    src_ptr, dst_ptr, offset_ptr, dst_ptr_ptr, dst_order_ptr, src_ptr_ptr, src_order_ptr, no_loop_ptr, T, J, P,
+    LOOP: tl.constexpr, BS: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """dD = -½ r³ dr, dr = Σ dweight kept r[other end] over the edges into the node and out of it, and 2 r dself."""
+    """dD = -½ r³ dr, dr = Σ dweight kept r[other end] over the edges into the node and out of it, and 2 r dself of the loop that was added."""
     b, j, t, length = _nodes(lengths_ptr, T, J, BT)
     compute: tl.constexpr = root_ptr.dtype.element_ty
     total = tl.zeros((BS, BT), compute)
@@ -147,7 +156,7 @@ def _degrees_backward(
         total += through * tl.load(root_ptr + (b * J + tl.load(dst_ptr + p)) * T + target, exists, 0.0)
     node = (b * J + j) * T + t
     root = tl.load(root_ptr + node, t < length, 0.0)
-    dself = tl.load(dself_ptr + (b * T + t) * J + j, t < length, 0.0).to(compute)
+    dself = tl.load(dself_ptr + (b * T + t) * J + j, t < length, 0.0).to(compute) * (tl.load(no_loop_ptr + j).to(compute) * LOOP)
     droot = tl.sum(total, 0, keep_dims=True) + 2 * root * dself
     tl.store(ddegree_ptr + node, -0.5 * root * root * root * droot, t < T)
 
@@ -196,7 +205,7 @@ def compilations(dtype: str) -> list[Compilation]:
     kind = DTYPES[dtype]
     nodes, edges = _node_tile(T, hops=3), _edge_tile(P, T)
     (node_programs,), (edge_programs,) = _node_grid(B, T, J, nodes), _edge_grid(B, P, T, edges)
-    known: dict[str, Any] = {"T": T, "J": J, "P": P, "root_ptr": torch.float32, "ddegree_ptr": torch.float32, "lengths_ptr": torch.int64}
+    known: dict[str, Any] = {"T": T, "J": J, "P": P, "LOOP": 1.0, "root_ptr": torch.float32, "ddegree_ptr": torch.float32, "lengths_ptr": torch.int64}
     known |= dict.fromkeys(("kept_ptr", "weight_ptr", "self_ptr", "dweight_ptr", "dself_ptr", "dkept_ptr"), kind)
 
     def one(name: str, kernel: Any, programs: int, tile: dict[str, Any], edge_values: int, node_values: int, roots: int) -> Compilation:

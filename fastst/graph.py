@@ -1,16 +1,18 @@
-"""Graphs as lists of edges: the slots of a skeleton that repeat every frame (`SkeletonGraph`), or any COO graph (`EdgeList`).
+"""Graphs as lists of edges: slots that repeat every frame (`SlotGraph`; `SkeletonGraph` makes them of bones), or any COO graph (`EdgeList`).
 
-Edge values (logits, kept edges, weights) are `[B, P, T]` on a `SkeletonGraph` and `[B, E]` on an `EdgeList`. The two are one thing to every
-operation: an `EdgeList` is a graph of one frame whose slots are its edges and whose joints are its nodes.
+Edge values (logits, kept edges, weights) are `[B, P, T]` on slots and `[B, E]` on an `EdgeList`. The two are one thing to every operation: an
+`EdgeList` is a graph of one frame whose slots are its edges and whose joints are its nodes.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
@@ -25,7 +27,7 @@ class GraphIndex(NamedTuple):
     """
 
     slots: Tensor  # [9, P + 3 * J]
-    bounds: Tensor  # [2, J + 1]
+    bounds: Tensor  # [3, J + 1]
 
     @property
     def num_slots(self) -> int:
@@ -77,8 +79,13 @@ class GraphIndex(NamedTuple):
     def src_ptr(self) -> Tensor:
         return self.bounds[1]  # [J + 1]
 
+    @property
+    def no_loop(self) -> Tensor:
+        """1 for joints that no slot joins to themselves in the same frame, else 0."""
+        return self.bounds[2, :-1]  # [J]
 
-def _table(width: int, *rows: np.ndarray) -> np.ndarray:
+
+def _rows(width: int, *rows: np.ndarray) -> np.ndarray:
     """int32, with rows that begin on 16 bytes, as GPU kernels like them: `width` rounded up, with zeros behind what is given."""
     table = np.zeros((len(rows), -(-width // 4) * 4), np.int32)
     for row, numbers in zip(table, rows, strict=True):
@@ -86,42 +93,61 @@ def _table(width: int, *rows: np.ndarray) -> np.ndarray:
     return table
 
 
-def _row_by_row(numbers: np.ndarray, joint: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """The numbers of the slots of every joint at the places where `GraphIndex` says that they are."""
-    begin = (ptr + 3 * np.arange(len(ptr))) // 4 * 4
-    apart = np.zeros(len(numbers) + 3 * (len(ptr) - 1), numbers.dtype)
-    apart[np.arange(len(numbers)) + (begin - ptr)[joint]] = numbers
-    return apart
+def _slot_table(
+    src: np.ndarray, dst: np.ndarray, offset: np.ndarray, into: tuple[np.ndarray, np.ndarray], out_of: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """The rows of `GraphIndex.slots`. into, out_of: order and pointers of the slots into every joint, and out of it."""
+    J, nothing = len(into[1]) - 1, np.zeros(0)
+    table = _rows(len(src) + 3 * J, src, dst, offset, into[0], out_of[0], *[nothing] * 4)
+    for row, joint, other, step, (order, ptr) in ((5, dst, src, offset, into), (7, src, dst, -offset, out_of)):
+        begin = (ptr + 3 * np.arange(J + 1)) // 4 * 4
+        place = np.arange(len(order)) + (begin - ptr)[joint[order]]
+        table[row, place], table[row + 1, place] = step[order], (step * J + other)[order]
+    return table
 
 
 class Graph:
-    """What `SkeletonGraph` and `EdgeList` share: index tensors on the device where they are wanted.
+    """What all graphs share: index tensors on the device where they are wanted.
+
+    A slot from a joint to itself in the same frame is a loop. It is the node's self-loop, with its own weight, wherever an operation would else
+    add one; and it is never sampled away.
 
     Attributes:
-        hops: the largest frame offset; 0 for an `EdgeList`.
+        hops: how many frames an edge reaches, at least 1; 0 for an `EdgeList`, which has no frames.
         num_joints: nodes in a frame (J, or N).
         num_slots: edges that end in a frame (P, or E).
         slots_of_offset: how many slots have the frame offset -hops, …, hops.
+        loops: numbers of the slots that are loops.
     """
 
     hops: int
     num_joints: int
     num_slots: int
     slots_of_offset: tuple[int, ...]
+    loops: np.ndarray
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
         self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist())
-        dst_order, src_order = np.lexsort((offset, src, dst)), np.lexsort((offset, dst, src))
-        joints = np.arange(num_joints + 1)
-        dst_ptr, src_ptr = np.searchsorted(dst[dst_order], joints), np.searchsorted(src[src_order], joints)
-        senders = (_row_by_row(numbers[dst_order], dst[dst_order], dst_ptr) for numbers in (offset, offset * num_joints + src))
-        receivers = (_row_by_row(numbers[src_order], src[src_order], src_ptr) for numbers in (-offset, dst - offset * num_joints))
-        slots = _table(len(src) + 3 * num_joints, src, dst, offset, dst_order, src_order, *senders, *receivers)
+        dst_order = _sorted_by(dst, _sorted_by(src, _sorted_by(offset + hops) if hops else None))
+        src_order = _sorted_by(src, _sorted_by(dst, _sorted_by(offset + hops)) if hops else dst_order)
+        self._refuse_repeats(src, dst, offset, dst_order)
+        dst_ptr, src_ptr = (np.concatenate(([0], np.bincount(ends, minlength=num_joints).cumsum())) for ends in (dst, src))
+        self.loops = np.flatnonzero((src == dst) & (offset == 0))
+        no_loop = np.ones(num_joints, np.int32)
+        no_loop[src[self.loops]] = 0
         # Arrays, for a tensor would be what the modes at hand make of it: on the meta device, fake, or unfit for a backward.
-        self._tables = slots, _table(num_joints + 1, dst_ptr, src_ptr)
+        self._tables = _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), _rows(num_joints + 1, dst_ptr, src_ptr, no_loop)
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
+
+    def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, order: np.ndarray) -> None:
+        same = np.ones(max(0, len(order) - 1), bool)
+        for numbers in (src, dst, offset):
+            same &= np.diff(numbers[order]) == 0
+        if same.any():
+            e = order[same.argmax()]
+            raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; merge repeated ones first")
 
     def index(self, device: torch.device | str = "cpu") -> GraphIndex:
         """The index tensors on `device`, copied there the first time they are asked for."""
@@ -150,31 +176,82 @@ class Graph:
     def offset(self) -> Tensor:
         return self.index().offset
 
+    @functools.cached_property
+    def with_loops(self) -> Graph:
+        """The same graph with a loop at every node: the slots as they are, and behind them the loops that were missing."""
+        src, dst, offset = self._slots()
+        missing = np.setdiff1d(np.arange(self.num_joints), src[self.loops])
+        if not len(missing):
+            return self
+        slots = (np.concatenate(pair) for pair in ((src, missing), (dst, missing), (offset, np.zeros_like(missing))))
+        return self._with_slots(*slots)
 
-class SkeletonGraph(Graph):
-    """The slots of a skeleton: all pairs of nodes whose joint distance plus frame distance is at most `hops`, themselves excluded.
+    @functools.cached_property
+    def without_loops(self) -> Graph:
+        """The same graph without its loops, the other slots in their order."""
+        return self._with_slots(*(np.delete(numbers, self.loops) for numbers in self._slots())) if len(self.loops) else self
 
-    That is the non-zero pattern of (A + I)^hops - I, with A the bones within a frame and every joint joined to itself in the frames beside it
-    (the paper's k-adjacency, Fig. 2). Slots are sorted by dst, then offset, then src.
+    def _slots(self) -> np.ndarray:
+        return self._tables[0][:3, : self.num_slots].astype(np.int64)  # src, dst, offset
+
+    def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> Graph:
+        raise NotImplementedError
+
+    @staticmethod
+    def _named(src: int, dst: int, offset: int) -> str:
+        return f"the slot from joint {src} to joint {dst} at offset {offset}"
+
+
+class SlotGraph(Graph):
+    """Any slots: pairs of joints that are joined in every frame, at some distance in time. Edge values are in the order of the slots given here.
+
+    Edge (p, t) goes from joint src[p] in frame t + offset[p] to joint dst[p] in frame t; it exists where both frames are the walk's.
+    A slot may be a loop, all may lie within a frame.
 
     Args:
-        layout: a `Layout`, the name of a built-in one, or a mapping with `joints` and `bones`.
-        hops: k, at least 1.
+        src, dst: joints, `[P]` whole numbers each: a tensor, an array or a list.
+        offset: frames, likewise.
+        num_src: J, the joints of a frame.
 
     Raises:
-        ValueError: an unknown layout, or hops below 1.
+        ValueError: a wrong shape or dtype, a joint outside 0 … J - 1, a slot twice.
     """
 
-    def __init__(self, layout: Layout | str | Mapping[str, Any], hops: int) -> None:
-        if not isinstance(hops, int) or hops < 1:
-            raise ValueError(f"hops must be a whole number of at least 1, got {hops!r}")
-        self.layout = get_layout(layout)
-        away = self.layout.joint_distance()[:, None, :] + np.abs(np.arange(-hops, hops + 1))[None, :, None]  # [dst, offset, src]
-        dst, offset, src = np.nonzero((away > 0) & (away <= hops))
-        super().__init__(src, dst, offset - hops, self.layout.num_joints, hops)
+    def __init__(self, src: ArrayLike | Tensor, dst: ArrayLike | Tensor, offset: ArrayLike | Tensor, num_src: int) -> None:
+        from_, to, away = (_whole_numbers(name, given) for name, given in (("src", src), ("dst", dst), ("offset", offset)))
+        if not len(from_) == len(to) == len(away):
+            raise ValueError(f"src, dst and offset must have one length, got {len(from_)}, {len(to)}, {len(away)}")
+        if num_src < 1:
+            raise ValueError(f"num_src must be at least 1, got {num_src}")
+        _refuse_outsiders("slot", "joint", "num_src", from_, to, num_src)
+        super().__init__(from_, to, away, num_src, max(1, int(np.abs(away).max(initial=0))))
+
+    @classmethod
+    def from_adjacency(cls, adjacency: ArrayLike | Tensor) -> tuple[SlotGraph, Tensor]:
+        """The graph of a matrix's non-zero entries within a frame, and these as its weights.
+
+        Args:
+            adjacency: `[V, V]`, rows to, columns from, as in `dense`; or `[K, V, V]`, K matrices on one graph (the partitions of ST-GCN, which
+                has rows from and columns to: give `A.transpose(-1, -2)`). The nodes of a window of W frames are V = W · joints.
+
+        Returns:
+            The graph of all entries that are not 0 in one of the matrices at least, sorted by dst, then src; and weights `[P]`, or `[K, P]`.
+
+        Raises:
+            ValueError: a wrong shape.
+        """
+        matrix = torch.as_tensor(adjacency)
+        if matrix.ndim not in (2, 3) or matrix.shape[-1] != matrix.shape[-2] or not matrix.shape[-1]:
+            raise ValueError(f"adjacency must be [V, V] or [K, V, V], got {list(matrix.shape)}")
+        joined = matrix.detach().cpu() != 0
+        dst, src = (joined if matrix.ndim == 2 else joined.any(0)).nonzero(as_tuple=True)
+        return cls(src, dst, torch.zeros_like(src), matrix.shape[-1]), matrix[..., dst, src]
 
     def __repr__(self) -> str:
-        return f"SkeletonGraph({self.layout.name!r}, hops={self.hops}: {self.num_slots} slots)"
+        return f"SlotGraph({self.num_slots} slots, {self.num_joints} joints, {self.hops} hops)"
+
+    def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> SlotGraph:
+        return SlotGraph(src, dst, offset, self.num_joints)
 
     def edge_mask(self, T: int, lengths: Tensor | None = None) -> Tensor:
         """Which edges (p, t) exist: `[P, T]`, or `[B, P, T]` with `lengths [B]`; bool."""
@@ -210,6 +287,32 @@ class SkeletonGraph(Graph):
         return dense if values is not None or lengths is not None else dense[0]
 
 
+class SkeletonGraph(SlotGraph):
+    """The slots of a skeleton: all pairs of nodes whose joint distance plus frame distance is at most `hops`, themselves excluded.
+
+    That is the non-zero pattern of (A + I)^hops - I, with A the bones within a frame and every joint joined to itself in the frames beside it
+    (the paper's k-adjacency, Fig. 2). Slots are sorted by dst, then offset, then src.
+
+    Args:
+        layout: a `Layout`, the name of a built-in one, or a mapping with `joints` and `bones`.
+        hops: k, at least 1.
+
+    Raises:
+        ValueError: an unknown layout, or hops below 1.
+    """
+
+    def __init__(self, layout: Layout | str | Mapping[str, Any], hops: int) -> None:
+        if not isinstance(hops, int) or hops < 1:
+            raise ValueError(f"hops must be a whole number of at least 1, got {hops!r}")
+        self.layout = get_layout(layout)
+        away = self.layout.joint_distance()[:, None, :] + np.abs(np.arange(-hops, hops + 1))[None, :, None]  # [dst, offset, src]
+        dst, offset, src = np.nonzero((away > 0) & (away <= hops))
+        Graph.__init__(self, src, dst, offset - hops, self.layout.num_joints, hops)
+
+    def __repr__(self) -> str:
+        return f"SkeletonGraph({self.layout.name!r}, hops={self.hops}: {self.num_slots} slots)"
+
+
 class EdgeList(Graph):
     """Any directed graph as an edge list; features are `[B, N, C]`, edge values `[B, E]` in the order of the edges given here.
 
@@ -228,15 +331,15 @@ class EdgeList(Graph):
         if num_nodes < 1:
             raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
         src, dst = edge_index.cpu().numpy().astype(np.int64)
-        outside = np.flatnonzero((src < 0) | (src >= num_nodes) | (dst < 0) | (dst >= num_nodes))
-        if len(outside):
-            e = outside[0]
-            raise ValueError(f"edge {e} goes from node {src[e]} to node {dst[e]}, but the nodes are 0 to {num_nodes - 1} (num_nodes)")
-        pairs, first, count = np.unique(dst * num_nodes + src, return_index=True, return_counts=True)
-        if len(pairs) != len(src):
-            e = first[count > 1][0]
-            raise ValueError(f"the edge from node {src[e]} to node {dst[e]} appears more than once; merge repeated edges first")
+        _refuse_outsiders("edge", "node", "num_nodes", src, dst, num_nodes)
         super().__init__(src, dst, np.zeros(len(src), np.int64), num_nodes, hops=0)
+
+    def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> EdgeList:
+        return EdgeList(torch.from_numpy(np.stack((src, dst))), self.num_joints)
+
+    @staticmethod
+    def _named(src: int, dst: int, offset: int) -> str:
+        return f"the edge from node {src} to node {dst}"
 
     def __repr__(self) -> str:
         return f"EdgeList({self.num_slots} edges, {self.num_joints} nodes)"
@@ -263,6 +366,28 @@ def edge_exists(offset: Tensor, T: int, lengths: Tensor | None) -> Tensor:
         return ((source >= 0) & (source < T))[None]
     length = lengths.clamp(max=T)[:, None, None]
     return (source >= 0) & (source < length) & (frame < length)
+
+
+def _sorted_by(numbers: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """The order of numbers from 0 on, after that of `order` where they are equal: 16 bits at a time, which numpy sorts in linear time."""
+    for shift in range(0, max(1, int(numbers.max(initial=0)).bit_length()), 16):
+        digits = (numbers >> shift).astype(np.uint16)
+        order = digits.argsort(kind="stable") if order is None else order[digits[order].argsort(kind="stable")]
+    return order if order is not None else np.arange(len(numbers))
+
+
+def _whole_numbers(name: str, given: ArrayLike | Tensor) -> np.ndarray:
+    numbers = given.cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be [P] whole numbers, got {list(numbers.shape)} {numbers.dtype}")
+    return numbers.astype(np.int64)
+
+
+def _refuse_outsiders(edge: str, node: str, count_name: str, src: np.ndarray, dst: np.ndarray, count: int) -> None:
+    outside = np.flatnonzero((src < 0) | (src >= count) | (dst < 0) | (dst >= count))
+    if len(outside):
+        e = outside[0]
+        raise ValueError(f"{edge} {e} goes from {node} {src[e]} to {node} {dst[e]}, but the {node}s are 0 to {count - 1} ({count_name})")
 
 
 def _device(*tensors: Tensor | None) -> torch.device:

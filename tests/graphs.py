@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastst import EdgeList, Layout, SkeletonGraph
+from fastst import EdgeList, Layout, SkeletonGraph, SlotGraph
 from fastst.ops import use_backend
 
 BACKENDS = ["torch", "cpu"]
@@ -14,10 +14,15 @@ ALONE = Layout.custom(["left_hip", "right_hip", "alone"], [(0, 1)], "alone")  # 
 SINGLE = Layout.custom(["hip"], [], "single")
 
 
+# Slots in any order, with loops, some far apart; and a graph whose slots all lie within a frame.
+ANY_SLOTS = SlotGraph([2, 0, 1, 1, 2, 0, 1], [0, 0, 2, 1, 2, 1, 0], [-4, 0, 1, 0, 2, 0, -1], 4)
+IN_FRAME = SlotGraph([0, 1, 2, 2, 1], [1, 0, 1, 2, 2], [0] * 5, 3)
+
+
 @dataclass
 class Case:
     name: str
-    graph: SkeletonGraph | EdgeList
+    graph: SlotGraph | EdgeList
     B: int
     T: int
     C: int
@@ -63,6 +68,8 @@ CASES = [
     Case("all empty", SkeletonGraph("coco17", 1), 2, 3, 2, [0, 0]),
     Case("node without edges", SkeletonGraph(ALONE, 1), 2, 1, 3),
     Case("lone joint", SkeletonGraph(SINGLE, 2), 2, 6, 2, [6, 1]),
+    Case("any slots", ANY_SLOTS, 2, 6, 3, [6, 4]),
+    Case("in frame", IN_FRAME, 2, 3, 5, [2, 3]),
     Case("edge list", EdgeList(torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 0]]), 6), 2, 1, 4),
     Case("edge list C=1", EdgeList(torch.tensor([[2, 1, 0], [0, 0, 2]]), 3), 1, 1, 1),
     Case("edge list without edges", EdgeList(torch.zeros(2, 0, dtype=torch.int64), 3), 2, 1, 3),

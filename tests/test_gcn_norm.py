@@ -33,7 +33,7 @@ def test_removed_edges_have_gradients():
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck_and_gradcheck(case: Case, backend: str):
     (kept,) = lifted(case, [], [case.edges().abs()])
-    rest = (case.length_tensor(), *case.graph.index(), case.graph.num_joints, case.graph.hops, backend)
+    rest = (case.length_tensor(), *case.graph.index(), 1.0, case.graph.num_joints, case.graph.hops, backend)
     torch.library.opcheck(torch.ops.fastst.gcn_norm.default, (kept, *rest))
     assert torch.autograd.gradcheck(lambda kept: torch.ops.fastst.gcn_norm(kept, *rest), (kept,), fast_mode=True)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph
+from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph, SlotGraph
 from fastst.layouts import get_layout
 from fastst.ops import propagate
 
@@ -155,3 +155,60 @@ def test_a_graph_in_fake_mode_gives_shapes():
         y = propagate(torch.randn(2, 3, 18, 4), torch.rand(2, graph.num_slots, 3), graph)
     assert isinstance(y, FakeTensor)
     assert y.shape == (2, 3, 18, 4)
+
+
+def test_slots_are_kept_in_the_order_given():
+    graph = SlotGraph(torch.tensor([1, 0, 0]), [0, 1, 0], np.array([2, 0, 0]), 2)
+    assert (graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist()) == ([1, 0, 0], [0, 1, 0], [2, 0, 0])
+    assert (graph.hops, graph.num_joints, graph.loops.tolist()) == (2, 2, [2])
+    values = torch.arange(1.0, 10).view(1, 3, 3)
+    dense = graph.dense(3, values)[0]
+    assert dense[0, 2 * 2 + 1] == 1  # slot 0 at frame 0, from joint 1 of frame 2
+    assert dense.diagonal().tolist() == [7, 0, 8, 0, 9, 0]
+    assert torch.equal(graph.edge_index(1), torch.tensor([[0, 0], [1, 0]]))
+
+
+def test_a_graph_of_a_skeletons_slots_is_the_skeleton():
+    skeleton = SkeletonGraph("coco17", 2)
+    graph = SlotGraph(skeleton.src, skeleton.dst, skeleton.offset, 17)
+    assert all(torch.equal(*pair) for pair in zip(graph.index(), skeleton.index(), strict=True))
+
+
+def test_a_graph_within_frames_is_no_edge_list():
+    graph = SlotGraph([0, 1], [1, 0], [0, 0], 2)
+    assert graph.hops == 1
+    x = torch.randn(2, 3, 2, 4)
+    y = propagate(x, torch.ones(2, 2, 3), graph)
+    assert torch.equal(y, x.flip(2))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (([0], [1, 0], [0], 2), "src, dst and offset must have one length, got 1, 2, 1"),
+        (([0.5], [1], [0], 2), r"src must be \[P\] whole numbers, got \[1\] float64"),
+        (([[0]], [1], [0], 2), r"src must be \[P\] whole numbers, got \[1, 1\]"),
+        (([0, 2], [1, 0], [0, 1], 2), "slot 1 goes from joint 2 to joint 0, but the joints are 0 to 1"),
+        (([0, 1, 0], [1, 0, 1], [3, 0, 3], 2), "the slot from joint 0 to joint 1 at offset 3 appears more than once"),
+        (([], [], [], 0), "num_src must be at least 1, got 0"),
+    ],
+)
+def test_bad_slots(words, message: str):
+    with pytest.raises(ValueError, match=message):
+        SlotGraph(*words)
+
+
+def test_a_graph_of_a_matrix():
+    partitions = torch.zeros(2, 3, 3)
+    partitions[0, 0, 1], partitions[0, 2, 2], partitions[1, 1, 0], partitions[1, 2, 2] = 2.0, 3.0, 4.0, 5.0
+    graph, weight = SlotGraph.from_adjacency(partitions)
+    assert (graph.dst.tolist(), graph.src.tolist()) == ([0, 1, 2], [1, 0, 2])
+    assert weight.tolist() == [[2, 0, 3], [0, 4, 5]]
+    x = torch.randn(1, 4, 3, 2)
+    for matrix, values in zip(partitions, weight, strict=True):
+        y = propagate(x, values[None, :, None].expand(1, 3, 4), graph)
+        torch.testing.assert_close(y, torch.einsum("vu,ntuc->ntvc", matrix, x))
+    single, weight = SlotGraph.from_adjacency(partitions[0])
+    assert (single.num_slots, weight.tolist()) == (2, [2, 3])
+    with pytest.raises(ValueError, match=r"adjacency must be \[V, V\] or \[K, V, V\], got \[2, 3\]"):
+        SlotGraph.from_adjacency(torch.zeros(2, 3))

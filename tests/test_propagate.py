@@ -120,7 +120,7 @@ def test_compiles_with_a_changing_number_of_frames():
         ({"self_weight": torch.zeros(2, 5)}, ValueError, r"self_weight must be \[2, 5, 18\]"),
         ({"lengths": torch.zeros(3, dtype=torch.int64)}, ValueError, r"lengths must be \[B\] with B = 2, got \[3\]"),
         ({"lengths": [5, 5]}, TypeError, "lengths must be a tensor of int32 or int64, got list"),
-        ({"graph": "coco18"}, TypeError, "graph must be a SkeletonGraph or an EdgeList, got str"),
+        ({"graph": "coco18"}, TypeError, "graph must be a SkeletonGraph, a SlotGraph or an EdgeList, got str"),
     ],
 )
 def test_errors_name_the_argument(change, error, message):

@@ -394,7 +394,9 @@ def test_opcheck(case: Case):
     torch.library.opcheck(ops.sample_edges.default, (logits, ids, lengths, index.offset, seed, *rest))
     for r in (None, prior):
         torch.library.opcheck(ops.sample_from_embeddings.default, (x, x, None, ids, lengths, *index, seed, r, *rest))
-    torch.library.opcheck(ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, *index, graph.num_joints, graph.hops, "triton"))
+    torch.library.opcheck(
+        ops.gcn_norm.default, (logits.detach().abs().requires_grad_(), lengths, *index, 1.0, graph.num_joints, graph.hops, "triton")
+    )
     torch.library.opcheck(ops.attend.default, (x, x, att, lengths, *index, graph.slots_of_offset, 0.2, "triton"))
 
 

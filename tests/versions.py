@@ -1,4 +1,4 @@
-"""`python tests/versions.py 2.9.1 2.15.0`: the tests under other releases of torch, each with the Triton that comes with it, in an environment of its own.
+"""`python tests/versions.py 2.9.1 2.15.0`: the tests under other releases of torch, each with its own Triton, in an environment of its own.
 
 Not part of the suite: an environment takes some 6 GB and ten minutes. It is kept under --folder and made only once.
 """

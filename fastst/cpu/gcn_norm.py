@@ -18,30 +18,39 @@ from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
 
-def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
-    """kept / √(D[to] D[from]) on the edges and 1 / D on the nodes."""
+def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
+    """kept / √(D[to] D[from]) on the edges and loop / D on the nodes that bring none."""
     edges = kept.to(torch.promote_types(kept.dtype, torch.float32))
     B, P, T = kept.shape
     weight, root = empty(B, P, T, dtype=edges.dtype), torch.empty(B, num_joints, T, dtype=edges.dtype)
     given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * num_joints * min(T, 1)
-    run_ranges(_roots, nodes, *given)
+    added = _added(loop, index, edges)
+    run_ranges(_roots, nodes, added, *given)
     run_ranges(_weights, nodes, weight, *given)
-    return weight.to(kept.dtype), root.square().transpose(1, 2).to(kept.dtype)
+    return weight.to(kept.dtype), root.square().mul_(added[:, None]).transpose(1, 2).to(kept.dtype)
 
 
-def gcn_norm_backward(dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, num_joints: int, hops: int) -> Tensor:
-    """The gradient of kept, through the degrees too: with r = D^-½, weight = kept r[to] r[from] and self = r², so dD = -½ r³ dr."""
+def gcn_norm_backward(
+    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int
+) -> Tensor:
+    """The gradient of kept, through the degrees too: with r = D^-½, weight = kept r[to] r[from] and self = loop r², so dD = -½ r³ dr."""
     dtype = torch.promote_types(kept.dtype, torch.float32)
     edges, dweight = kept.to(dtype), dweight.to(dtype)
     B, P, T = kept.shape
     dkept, root = empty(B, P, T, dtype=dtype), torch.empty(B, num_joints, T, dtype=dtype)
+    added = _added(loop, index, edges)
     # a copy: it becomes the gradient of the degree in place  # [B, J, T]
-    ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+    ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format).mul_(added[:, None])
     given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * num_joints * min(T, 1)
-    run_ranges(_roots, nodes, *given)
+    run_ranges(_roots, nodes, added, *given)
     run_ranges(_degree_gradients, nodes, dweight, ddegree, index.src_ptr, index.src_order, *given)
     run_ranges(_kept_gradients, nodes, dweight, ddegree, dkept, *given)
     return dkept.to(kept.dtype)
+
+
+def _added(loop: float, index: GraphIndex, like: Tensor) -> Tensor:
+    """The weight of the self-loop that every joint is given.  # [J]"""
+    return (loop * index.no_loop).to(like.dtype)
 
 
 def _slots(index: GraphIndex) -> tuple[Tensor, ...]:
@@ -56,13 +65,13 @@ def _span(offset, length):
 
 
 @compile_loops
-def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, offset):
+def _roots(first_node, last_node, added, kept, root, lengths, ptr, order, src, dst, offset):
     J, T = root.shape[1:]
     for node in range(first_node, last_node):
         b, j = node // J, node % J
         mine, length = root[b, j], lengths[b]
         for t in range(length):
-            mine[t] = 1
+            mine[t] = added[j]
         clear(root, node * T + length, (node + 1) * T)
         for i in range(ptr[j], ptr[j + 1]):
             s = order[i]
@@ -71,7 +80,7 @@ def _roots(first_node, last_node, kept, root, lengths, ptr, order, src, dst, off
             for t in range(len(degree)):
                 degree[t] += edges[t]
         for t in range(length):
-            mine[t] = 1 / np.sqrt(mine[t])
+            mine[t] = 1 / np.sqrt(mine[t]) if mine[t] != 0 else mine[t]
 
 
 @compile_loops

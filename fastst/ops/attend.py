@@ -24,17 +24,20 @@ def attend(
     heads: int,
     negative_slope: float = 0.2,
     lengths: Tensor | None = None,
+    *,
+    add_self_loops: bool = False,
 ) -> Tensor:
     """y[t, dst] = Σ α[p, t] x_src[t + offset, src], α the softmax over the edges into (t, dst) of att · LeakyReLU(x_src[from] + x_dst[to]).
 
-    GATv2 of Brody et al. (2022) without its linear layers, head by head; `torch_geometric.nn.GATv2Conv(add_self_loops=False)` on the
-    projected features. A node without edges gets 0.
+    GATv2 of Brody et al. (2022) without its linear layers, head by head. On the projected features it equals `torch_geometric.nn.GATv2Conv`
+    with the same `add_self_loops`, which is True there by default. A node without edges gets 0.
 
     Args:
         x_src: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`; the projected features of senders. Channels are `heads` groups of C / heads.
         x_dst: the same shape; the projected features of receivers.
         att: `[heads, C // heads]`.
         lengths: `[B]` frames of every walk.
+        add_self_loops: every node is among its own neighbours, whether the graph brings a loop for it or not.
 
     Returns:
         The shape and dtype of x_src.
@@ -43,6 +46,7 @@ def attend(
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
     """
     senders = check_nodes("x_src", x_src, graph)
+    graph = graph.with_loops if add_self_loops else graph
     receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src))
     C = x_src.shape[-1]
     if heads < 1 or C % heads:

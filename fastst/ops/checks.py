@@ -11,12 +11,12 @@ import operator
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, SkeletonGraph
+from fastst.graph import EdgeList, Graph, SlotGraph
 
 
 def check_graph(graph: Graph) -> None:
-    if not isinstance(graph, (SkeletonGraph, EdgeList)):
-        raise TypeError(f"graph must be a SkeletonGraph or an EdgeList, got {type(graph).__name__}")
+    if not isinstance(graph, (SlotGraph, EdgeList)):
+        raise TypeError(f"graph must be a SkeletonGraph, a SlotGraph or an EdgeList, got {type(graph).__name__}")
 
 
 def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | None = None) -> Tensor:

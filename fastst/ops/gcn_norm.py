@@ -12,15 +12,20 @@ from fastst.ops.checks import check_edges, check_lengths, lower
 from fastst.ops.registration import operation
 
 
-def gcn_norm(kept: Tensor, graph: Graph, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def gcn_norm(
+    kept: Tensor, graph: Graph, lengths: Tensor | None = None, *, add_self_loops: bool = True, improved: bool = False
+) -> tuple[Tensor, Tensor]:
     """The entries of D^-½ (A + I) D^-½ (Kipf & Welling 2017): kept[p, t] / √(D[to] D[from]) on the edges, 1 / D on the nodes themselves.
 
     D is the in-degree of a node after sampling, its self-loop included: D[t, j] = 1 + Σ of kept over the edges into (t, j). Together with
-    `propagate` it equals `torch_geometric.nn.GCNConv`.
+    `propagate` it equals `torch_geometric.nn.GCNConv`. A loop that the graph brings is the node's self-loop, with the weight that kept gives it;
+    nothing is added there, and its self weight is 0.
 
     Args:
         kept: `[B, P, T]`, or `[B, E]` for an `EdgeList`; 0 or 1, or any weight of at least 0.
         lengths: `[B]` frames of every walk.
+        add_self_loops: False for D^-½ A D^-½; a node without edges then has no weight at all.
+        improved: with 2 I in place of I.
 
     Returns:
         Edge weights in the shape of kept and self weights `[B, T, J]`, or `[B, N]`; 0 where no edge or frame exists. Gradients flow to every
@@ -32,34 +37,40 @@ def gcn_norm(kept: Tensor, graph: Graph, lengths: Tensor | None = None) -> tuple
     edges = check_edges("kept", kept, graph)
     lengths = check_lengths(lengths, graph, len(edges), ("kept", kept))
     backend = current_backend(kept.device.type)
+    loop = (2.0 if improved else 1.0) if add_self_loops else 0.0
     if backend == "reference":
-        weight, self_weight = reference(edges, graph, lengths)
+        weight, self_weight = reference(edges, graph, lengths, loop)
     else:
         index = graph.index(kept.device)
-        weight, self_weight = _forward(edges, lengths, *index, graph.num_joints, graph.hops, backend)
+        weight, self_weight = _forward(edges, lengths, *index, loop, graph.num_joints, graph.hops, backend)
     return lower(graph, weight, -1), lower(graph, self_weight, 1)
 
 
-def reference(kept: Tensor, graph: Graph, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """D^-½ A D^-½ and D^-1 with the dense A, read off at the edges."""
+def reference(kept: Tensor, graph: Graph, lengths: Tensor | None, loop: float) -> tuple[Tensor, Tensor]:
+    """D^-½ A D^-½ and loop · D^-1 with the dense A, read off at the edges."""
     from fastst.ops.propagate import dense_adjacency
 
     B, _, T = kept.shape
     J, index = graph.num_joints, graph.index(kept.device)
     A = dense_adjacency(kept, graph, lengths)
-    degree = 1 + A.sum(2)  # [B, T*J]
-    normalised = (degree.rsqrt()[:, :, None] * A * degree.rsqrt()[:, None, :]).view(B, T, J, T, J)
+    added = loop * index.no_loop.to(kept.dtype).repeat(T)  # [T*J]
+    degree = added + A.sum(2)  # [B, T*J]
+    root = torch.where(degree == 0, 0, degree.masked_fill(degree == 0, 1).rsqrt())
+    normalised = (root[:, :, None] * A * root[:, None, :]).view(B, T, J, T, J)
     frame = torch.arange(T, device=kept.device)
     source = (frame + index.offset[:, None].long()).clamp(0, T - 1)  # [P, T]
     weight = normalised[:, frame, index.dst.long()[:, None], source, index.src.long()[:, None]]
-    return sparse.mask_edges(weight, index.offset, lengths), sparse.mask_frames((1 / degree).view(B, T, J), lengths)
+    return sparse.mask_edges(weight, index.offset, lengths), sparse.mask_frames((added * root.square()).view(B, T, J), lengths)
 
 
-def _inverse_roots(kept: Tensor, index: GraphIndex, num_joints: int, hops: int, lengths: Tensor | None, product: ModuleType) -> tuple[Tensor, Tensor]:
-    """A column of ones and D^-½, 0 beyond the lengths.  # [B, T, J, 1] twice"""
+def _inverse_roots(
+    kept: Tensor, index: GraphIndex, loop: float, num_joints: int, hops: int, lengths: Tensor | None, product: ModuleType
+) -> tuple[Tensor, Tensor]:
+    """A column of ones, and D^-½, 0 for a node without edges and beyond the lengths.  # [B, T, J, 1] twice"""
     B, _, T = kept.shape
     ones = sparse.mask_frames(kept.new_ones(B, T, num_joints, 1), lengths)
-    return ones, sparse.mask_frames((1 + product.gather_sum(ones, kept, index, hops, lengths)).rsqrt(), lengths)
+    degree = (loop * index.no_loop)[:, None] + product.gather_sum(ones, kept, index, hops, lengths)
+    return ones, sparse.mask_frames(torch.where(degree == 0, 0, degree.rsqrt()), lengths)
 
 
 def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor:
@@ -68,56 +79,67 @@ def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor
 
 
 @operation("gcn_norm")
-def _forward(kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, num_joints: int, hops: int, backend: str) -> tuple[Tensor, Tensor]:
+def _forward(
+    kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, loop: float, num_joints: int, hops: int, backend: str
+) -> tuple[Tensor, Tensor]:
     kernels = compiled("gcn_norm", backend)
     if kernels is not None:
-        return kernels.gcn_norm(kept, lengths, GraphIndex(slots, bounds), num_joints, hops)
+        return kernels.gcn_norm(kept, lengths, GraphIndex(slots, bounds), loop, num_joints, hops)
     graph, product = GraphIndex(slots, bounds), products(backend)
     edges = _masked(kept, graph, lengths)
-    _, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
+    _, root = _inverse_roots(edges, graph, loop, num_joints, hops, lengths, product)
     weight = edges * product.edge_dot(root, root, graph, hops, lengths)
-    return weight.to(kept.dtype), root.square().squeeze(-1).to(kept.dtype)
+    return weight.to(kept.dtype), (loop * graph.no_loop * root.square().squeeze(-1)).to(kept.dtype)
 
 
 @_forward.register_fake
-def _(kept, lengths, slots, bounds, num_joints, hops, backend):
+def _(kept, lengths, slots, bounds, loop, num_joints, hops, backend):
     B, _, T = kept.shape
     return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints)
 
 
 @operation("gcn_norm_backward")
 def _backward(
-    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, num_joints: int, hops: int, backend: str
+    dweight: Tensor,
+    dself: Tensor,
+    kept: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    loop: float,
+    num_joints: int,
+    hops: int,
+    backend: str,
 ) -> Tensor:
     kernels = compiled("gcn_norm", backend)
     if kernels is not None:
-        return kernels.gcn_norm_backward(dweight, dself, kept, lengths, GraphIndex(slots, bounds), num_joints, hops)
+        return kernels.gcn_norm_backward(dweight, dself, kept, lengths, GraphIndex(slots, bounds), loop, num_joints, hops)
     graph, product = GraphIndex(slots, bounds), products(backend)
     edges, dweight = _masked(kept, graph, lengths), _masked(dweight, graph, lengths)
-    ones, root = _inverse_roots(edges, graph, num_joints, hops, lengths, product)
-    # weight = kept r[to] r[from] and self = r² with r = D^-½, so dD = -½ r³ dr
+    ones, root = _inverse_roots(edges, graph, loop, num_joints, hops, lengths, product)
+    # weight = kept r[to] r[from] and self = loop r² with r = D^-½, so dD = -½ r³ dr
     through = dweight * edges
     droot = product.gather_sum(root, through, graph, hops, lengths) + product.scatter_sum(root, through, graph, hops, lengths)
-    droot = droot + 2 * root * dself.unsqueeze(-1)
+    droot = droot + 2 * root * (loop * graph.no_loop * dself).unsqueeze(-1)
     ddegree = -0.5 * root**3 * droot
     dkept = dweight * product.edge_dot(root, root, graph, hops, lengths) + product.edge_dot(ddegree, ones, graph, hops, lengths)
     return sparse.mask_edges(dkept, graph.offset, lengths).to(kept.dtype)
 
 
 @_backward.register_fake
-def _(dweight, dself, kept, lengths, slots, bounds, num_joints, hops, backend):
+def _(dweight, dself, kept, lengths, slots, bounds, loop, num_joints, hops, backend):
     return kept.new_empty(kept.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    kept, lengths, slots, bounds, ctx.num_joints, ctx.hops, ctx.backend = inputs
+    kept, lengths, slots, bounds, ctx.loop, ctx.num_joints, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(kept, lengths, slots, bounds)
 
 
 def _autograd(ctx, dweight, dself):
     kept, lengths, slots, bounds = ctx.saved_tensors
-    dkept = _backward(dweight, dself, kept, lengths, slots, bounds, ctx.num_joints, ctx.hops, ctx.backend)
-    return dkept, None, None, None, None, None, None
+    dkept = _backward(dweight, dself, kept, lengths, slots, bounds, ctx.loop, ctx.num_joints, ctx.hops, ctx.backend)
+    return dkept, *[None] * 7
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

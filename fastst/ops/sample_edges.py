@@ -10,6 +10,7 @@ from fastst.graph import EdgeList, Graph
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
+from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniform
 from fastst.ops.registration import operation
 from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
@@ -43,7 +44,8 @@ def sample_edges(
         options: fields of `Sampling` one by one, instead of `sampling`.
 
     Returns:
-        0 or 1 for every edge in the shape and dtype of the logits; 0 where no edge exists.
+        0 or 1 for every edge in the shape and dtype of the logits; 0 where no edge exists. Loops
+        always stay: their logits don't matter.
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
@@ -54,10 +56,11 @@ def sample_edges(
     seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, len(edges), like)
     backend = current_backend(logits.device.type)
     if backend == "reference":
-        return lower(graph, reference(edges, graph, seed, sample_ids, lengths, sampling), -1)
-    offset, numbers = graph.index(logits.device).offset, sampling.numbers()
-    kept = _forward(edges, sample_ids, lengths, offset, seed, graph.hops, numbers, backend)
-    return lower(graph, kept, -1)
+        kept = reference(edges, graph, seed, sample_ids, lengths, sampling)
+    else:
+        offset, numbers = graph.index(logits.device).offset, sampling.numbers()
+        kept = _forward(edges, sample_ids, lengths, offset, seed, graph.hops, numbers, backend)
+    return lower(graph, keep_loops(kept, graph, lengths), -1)
 
 
 def reference(

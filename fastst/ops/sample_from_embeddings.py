@@ -12,6 +12,7 @@ from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_prior, check_prior_value, check_sample_ids, check_seed, lower
 from fastst.ops.edge_logits import check_embeddings, logits_dtype, make_logits
 from fastst.ops.edge_logits import reference as reference_logits
+from fastst.ops.loops import information_without_loops, keep_loops
 from fastst.ops.registration import operation
 from fastst.ops.sample_edges import keep_edges, straight_through
 from fastst.ops.sample_edges import reference as reference_sample
@@ -80,7 +81,8 @@ def sample_from_embeddings(
     Returns:
         0 or 1 for every edge, `[B, P, T]`, or `[B, E]` for an `EdgeList`; in q's dtype, but float32
         for half precision. 0 where no edge exists. With a prior a pair of that and of the
-        information term, `[B]` in the same dtype; 0 for a walk without edges.
+        information term, `[B]` in the same dtype; 0 for a walk without edges. Loops always stay,
+        and are not among the edges of the term.
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
@@ -95,8 +97,10 @@ def sample_from_embeddings(
     else:
         index, rest = graph.index(q.device), (graph.hops, sampling.numbers(), backend)
         kept, term = _forward(receivers, senders, bias, sample_ids, lengths, *index, seed, r, *rest)
-    kept = lower(graph, kept, -1)
-    return kept if prior is None else (kept, term)
+    kept = lower(graph, keep_loops(kept, graph, lengths), -1)
+    if r is None:
+        return kept
+    return kept, information_without_loops(term, receivers, senders, bias, graph, lengths, r, sampling)
 
 
 def reference(

@@ -118,9 +118,9 @@ def _blocks(values: Tensor, column: Tensor, J: int, hops: int, diagonal: Tensor 
     width = (2 * hops + 1) * J
     blocks = values.new_zeros(B, T + hops, J * width)
     blocks[:, :T].index_copy_(2, column.long(), values.transpose(1, 2))
-    if diagonal is not None:  # no slot joins a node to itself, so these entries are free
-        joint = torch.arange(J, device=values.device)
-        blocks[:, :T].index_copy_(2, joint * width + hops * J + joint, diagonal.to(values.dtype))
+    if diagonal is not None:  # beside a loop of the graph, if it has one
+        own = blocks[:, :T, hops * J :: width + 1]
+        own += diagonal.to(values.dtype)
     return blocks.view(-1, J, width)
 
 
