@@ -118,6 +118,7 @@ class Graph:
         num_slots: edges that end in a frame (P, or E).
         slots_of_offset: how many slots have the frame offset -hops, …, hops.
         loops: numbers of the slots that are loops.
+        parallel: whether an edge may come several times; only in an `EdgeList`.
     """
 
     hops: int
@@ -125,13 +126,15 @@ class Graph:
     num_slots: int
     slots_of_offset: tuple[int, ...]
     loops: np.ndarray
+    parallel = False
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
         self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist())
         dst_order = _sorted_by(dst, _sorted_by(src, _sorted_by(offset + hops) if hops else None))
         src_order = _sorted_by(src, _sorted_by(dst, _sorted_by(offset + hops)) if hops else dst_order)
-        self._refuse_repeats(src, dst, offset, dst_order)
+        if not self.parallel:
+            self._refuse_repeats(src, dst, offset, dst_order)
         dst_ptr, src_ptr = (np.concatenate(([0], np.bincount(ends, minlength=num_joints).cumsum())) for ends in (dst, src))
         self.loops = np.flatnonzero((src == dst) & (offset == 0))
         no_loop = np.ones(num_joints, np.int32)
@@ -319,12 +322,14 @@ class EdgeList(Graph):
     Args:
         edge_index: `[2, E]` whole numbers, row 0 from, row 1 to (as in PyTorch Geometric).
         num_nodes: N.
+        parallel: an edge may come several times, and is then several edges, each with its own value. No matrix can say that: `dense` and the
+            `reference` backend refuse such a graph.
 
     Raises:
-        ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice.
+        ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not.
     """
 
-    def __init__(self, edge_index: Tensor, num_nodes: int) -> None:
+    def __init__(self, edge_index: Tensor, num_nodes: int, *, parallel: bool = False) -> None:
         edge_index = torch.as_tensor(edge_index)
         if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
             raise ValueError(f"edge_index must be [2, E] whole numbers, got {list(edge_index.shape)} {edge_index.dtype}")
@@ -332,10 +337,11 @@ class EdgeList(Graph):
             raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
         src, dst = edge_index.cpu().numpy().astype(np.int64)
         _refuse_outsiders("edge", "node", "num_nodes", src, dst, num_nodes)
+        self.parallel = parallel
         super().__init__(src, dst, np.zeros(len(src), np.int64), num_nodes, hops=0)
 
     def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> EdgeList:
-        return EdgeList(torch.from_numpy(np.stack((src, dst))), self.num_joints)
+        return EdgeList(torch.from_numpy(np.stack((src, dst))), self.num_joints, parallel=self.parallel)
 
     @staticmethod
     def _named(src: int, dst: int, offset: int) -> str:
@@ -350,6 +356,8 @@ class EdgeList(Graph):
 
     def dense(self, values: Tensor | None = None) -> Tensor:
         """The adjacency matrix, rows to, columns from: `[N, N]`, or `[B, N, N]` with `values [B, E]`."""
+        if self.parallel:
+            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
         index = self.index(_device(values))
         entries = torch.ones(1, self.num_slots) if values is None else values
         dense = entries.new_zeros(len(entries), self.num_joints, self.num_joints)

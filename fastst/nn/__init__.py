@@ -2,6 +2,8 @@
 
 from fastst.nn.layers import EncoderLayer, GraphAttention, GraphConvolution
 from fastst.nn.models import Classification, Downstream, GraphClassifier
+from fastst.nn.patching import Patch, patch
+from fastst.nn.pyg import GATv2Conv, GCNConv
 from fastst.nn.sources import Edges, FixedGraph, GivenGraph, GraphSource, LearnedGraph, RandomGraph
 from fastst.nn.upstream import Upstream
 
@@ -11,12 +13,16 @@ __all__ = [
     "Edges",
     "EncoderLayer",
     "FixedGraph",
+    "GATv2Conv",
+    "GCNConv",
     "GivenGraph",
     "GraphAttention",
     "GraphClassifier",
     "GraphConvolution",
     "GraphSource",
     "LearnedGraph",
+    "Patch",
     "RandomGraph",
     "Upstream",
+    "patch",
 ]

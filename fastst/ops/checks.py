@@ -53,6 +53,20 @@ def check_edges(name: str, values: Tensor, graph: Graph, B: int | None = None, T
     return values
 
 
+def check_weights(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
+    """Edge values of a batch, lifted to `[B, P, T]`; or those that all walks, all frames or both share: `[P]`, `[B, P, 1]`, `[1, P, T]`."""
+    check_graph(graph)
+    check_float(name, values)
+    shared = values.ndim == 1 or values.shape[:1] == (1,) or (values.ndim == 3 and values.shape[2] == 1)
+    if not shared or values.ndim > 3:
+        return check_edges(name, values, graph, B, T)
+    whole = values[None] if values.ndim == 1 else values
+    whole = whole[..., None] if whole.ndim == 2 and (values.ndim == 1 or isinstance(graph, EdgeList)) else whole
+    if whole.ndim != 3 or whole.shape[0] not in (1, B) or whole.shape[1] != graph.num_slots or whole.shape[2] not in (1, T):
+        return check_edges(name, values, graph, B, T)
+    return whole.expand(B, -1, T)
+
+
 def check_per_node(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
     """One value a node, lifted to `[B, T, J]`."""
     check_float(name, values)

@@ -6,7 +6,7 @@ from torch import Tensor
 from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import current_backend, products
-from fastst.ops.checks import check_device, check_edges, check_lengths, check_nodes, check_per_node, lower
+from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_weights, lower
 from fastst.ops.registration import operation
 
 
@@ -18,7 +18,8 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
 
     Args:
         x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`.
-        weight: `[B, P, T]`, or `[B, E]`. Values at edges that don't exist are ignored.
+        weight: `[B, P, T]`, or `[B, E]`. Values at edges that don't exist are ignored. Weights that all walks or all frames share may be given
+            once: `[P]`, `[B, P, 1]`, `[1, P, T]`, `[E]`.
         self_weight: `[B, T, J]`, or `[B, N]`; None for no self-loops.
         lengths: `[B]` frames of every walk. Frames beyond are neither read nor written (their result is 0).
 
@@ -30,7 +31,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     """
     nodes = check_nodes("x", x, graph)
     B, T = nodes.shape[:2]
-    edges = check_edges("weight", weight, graph, B, T)
+    edges = check_weights("weight", weight, graph, B, T)
     check_device("weight", weight, "x", x)
     if self_weight is not None:
         self_weight = check_per_node("self_weight", self_weight, graph, B, T)

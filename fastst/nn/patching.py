@@ -1,0 +1,154 @@
+"""fastst's layers in somebody else's model: one line swaps them in, one takes them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastst.nn.pyg import GATv2Conv, GCNConv
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_THEIR_HOOKS = tuple(f"_{step}_forward{when}_hooks" for step in ("propagate", "message", "aggregate", "edge_update") for when in ("", "_pre"))
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A layer of the model: its name, its kind, whether it was swapped, and why not."""
+
+    name: str
+    kind: str
+    swapped: bool
+    why: str = ""
+
+
+class Patch:
+    """What `patch` did; `undo()`, or the end of a `with` block, takes it back.
+
+    Attributes:
+        swaps: a row for every layer that is known.
+    """
+
+    def __init__(self, swaps: list[Swap], places: list[tuple[nn.Module, str, nn.Module]]) -> None:
+        self.swaps, self._places = swaps, places
+
+    def undo(self) -> None:
+        """Puts the original layers back, with the weights as they are now."""
+        for parent, name, original in self._places:
+            original.train(parent._modules[name].training)  # type: ignore[union-attr]
+            parent._modules[name] = original
+        self._places = []
+
+    def __enter__(self) -> Patch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
+
+    def __str__(self) -> str:
+        width = max((len(swap.name) for swap in self.swaps), default=0)
+        lines = [f"{swap.name:{width}}  {swap.kind}: {'swapped' if swap.swapped else f'left: {swap.why}'}" for swap in self.swaps]
+        return "\n".join(lines or ["there is no layer that fastst could take the place of"])
+
+
+def patch(model: nn.Module, dry_run: bool = False) -> Patch:
+    """Replaces PyTorch Geometric's `GCNConv` and `GATv2Conv` in the model by fastst's, in place.
+
+    Outputs and gradients stay what they were, up to rounding. The parameters stay the same objects, under the same names: an optimizer made
+    before goes on, and `state_dict` doesn't change. What fastst can't do (dropout of attention weights, edge features) is left alone, and a
+    call of a swapped layer with an argument that only the original knows goes to the original.
+
+    Args:
+        model: any module. Only its layers are looked at.
+        dry_run: only say what would be done.
+
+    Raises:
+        TypeError: something that is no module.
+        ValueError: a compiled model.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.nn.models import GCN
+        >>> from fastst.nn import patch
+        >>> model = GCN(16, 64, num_layers=2, out_channels=4)
+        >>> print(patch(model))
+        convs.0  GCNConv: swapped
+        convs.1  GCNConv: swapped
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch._dynamo.OptimizedModule):
+        raise ValueError("the model is compiled already; patch it first, then torch.compile it")
+    swaps, places = [], []
+    made: dict[nn.Module, nn.Module] = {}  # a layer that is used in two places stays one
+    for prefix, parent in [("", None), *model.named_modules()]:
+        for name, layer in [("", model)] if parent is None else list(parent._modules.items()):
+            kind = None if layer is None else _kind(layer)
+            if layer is None or kind is None:
+                continue
+            path = f"{prefix}.{name}".strip(".")
+            why = _why_not(layer) or ("it is the whole model, and can't be replaced in itself" if parent is None else "")
+            if not why and not dry_run and parent is not None:
+                if layer not in made:
+                    made[layer] = _MAKERS[kind](layer)
+                places.append((parent, name, layer))
+            swaps.append(Swap(path or "(model)", kind, not why, why))
+    for parent, name, layer in places:
+        parent._modules[name] = made[layer]
+    return Patch(swaps, places)
+
+
+def _kind(layer: nn.Module) -> str | None:
+    """The name of a layer of PyTorch Geometric for which there is one of fastst."""
+    kind = next((base for base in type(layer).__mro__ if base.__module__ in _MODULES and base.__name__ in _MAKERS), None)
+    return None if kind is None else kind.__name__
+
+
+def _why_not(layer: Any) -> str:
+    """Why a layer is left alone; nothing if it needn't be."""
+    if type(layer).__module__ not in _MODULES:
+        return f"its class {type(layer).__name__} is made from the layer, and may do something else"
+    if any(getattr(layer, name, None) for name in (*_HOOKS, *_THEIR_HOOKS)):
+        return "it has hooks"
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in layer.parameters()):
+        return "its sizes are not known before its first call"
+    if layer.aggr not in ("add", "sum") or layer.flow != "source_to_target" or getattr(layer, "explain", None):
+        return "it is asked to aggregate in another way (aggr, flow or explain)"
+    if getattr(layer, "dropout", 0.0):
+        return f"dropout={layer.dropout} of attention weights is not supported"
+    if getattr(layer, "edge_dim", None) is not None:
+        return f"edge_dim={layer.edge_dim} is not supported"
+    return "" if isinstance(layer.in_channels, int) else "it is for two sets of nodes"
+
+
+def _gcn(layer: Any) -> nn.Module:
+    with torch.device("meta"):  # no memory, no random numbers
+        ours = GCNConv(*_sizes(layer.lin.weight), layer.improved, layer.cached, layer.add_self_loops, layer.normalize, layer.bias is not None)
+    ours.lin, ours.bias = layer.lin, layer.bias
+    return _in_place_of(layer, ours)
+
+
+def _gatv2(layer: Any) -> nn.Module:
+    width, _ = _sizes(layer.lin_l.weight)
+    words = {"bias": layer.bias is not None, "share_weights": layer.share_weights, "residual": layer.res is not None}
+    with torch.device("meta"):
+        ours = GATv2Conv(width, layer.out_channels, layer.heads, layer.concat, layer.negative_slope, add_self_loops=layer.add_self_loops, **words)
+    for name in ("lin_l", "lin_r", "att", "res", "bias"):
+        setattr(ours, name, getattr(layer, name))
+    return _in_place_of(layer, ours)
+
+
+def _sizes(weight: torch.Tensor) -> tuple[int, int]:
+    return weight.shape[1], weight.shape[0]
+
+
+def _in_place_of(layer: nn.Module, ours: GCNConv | GATv2Conv) -> nn.Module:
+    ours.original = (layer,)  # in a tuple: it is no part of the model any more
+    return ours.train(layer.training)
+
+
+_MAKERS: dict[str, Callable[[Any], nn.Module]] = {"GCNConv": _gcn, "GATv2Conv": _gatv2}
+_MODULES = ("torch_geometric.nn.conv.gcn_conv", "torch_geometric.nn.conv.gatv2_conv")

@@ -1,0 +1,172 @@
+"""One line swaps fastst's layers into a model of somebody else, and the model is what it was: outputs, gradients, names, optimizer, and back."""
+
+import copy
+import doctest
+
+import pytest
+import torch
+from torch import nn
+
+import fastst
+from fastst.nn import GATv2Conv, GCNConv, patch, patching
+
+theirs = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is not installed")
+EDGES = torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 2]])
+
+
+class Model(nn.Module):
+    """Two kinds of layers, one of them twice, and some that are left alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = theirs.GCNConv(3, 8)
+        self.shared = self.again = theirs.GATv2Conv(8, 4, heads=2)
+        self.inside = nn.ModuleList([theirs.GCNConv(8, 8, bias=False), nn.Linear(8, 8)])
+        self.dropout = theirs.GATv2Conv(8, 8, dropout=0.5)
+        self.edges = theirs.GATv2Conv(8, 8, edge_dim=2)
+        self.mean = theirs.GCNConv(8, 8, aggr="mean")
+        self.lazy = theirs.GCNConv(-1, 8)
+        self.pair = theirs.GATv2Conv((8, 8), 8)
+        self.hooked = theirs.GCNConv(8, 8)
+        self.hooked.register_forward_hook(lambda *_: None)
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        h = self.again(self.shared(self.first(x, edges).relu(), edges), edges)
+        return self.hooked(self.inside[1](self.inside[0](h, edges)), edges)
+
+
+def outcome(model: nn.Module) -> list[torch.Tensor]:
+    model.zero_grad()
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    y = model(x, EDGES)
+    y.square().sum().backward()
+    return [y.detach(), *(p.grad.clone() for p in model.parameters() if not isinstance(p, nn.UninitializedParameter) and p.grad is not None)]
+
+
+def test_a_patched_model_is_the_same_model():
+    torch.manual_seed(0)
+    model = Model()
+    wanted, keys, parameters = outcome(model), list(model.state_dict()), list(model.parameters())
+    random = torch.get_rng_state()
+    patched = patch(model)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert isinstance(model.first, GCNConv)
+    assert isinstance(model.shared, GATv2Conv)
+    assert model.shared is model.again
+    assert list(model.state_dict()) == keys
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    for found, want in zip(outcome(model), wanted, strict=True):
+        torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
+    said = {swap.name: (swap.swapped, swap.why) for swap in patched.swaps}
+    assert {name for name, (swapped, _) in said.items() if swapped} == {"first", "shared", "again", "inside.0"}
+    for name, why in {
+        "dropout": "dropout=0.5 of attention weights is not supported",
+        "edges": "edge_dim=2 is not supported",
+        "mean": "it is asked to aggregate in another way (aggr, flow or explain)",
+        "lazy": "its sizes are not known before its first call",
+        "pair": "it is for two sets of nodes",
+        "hooked": "it has hooks",
+    }.items():
+        assert said[name] == (False, why)
+    assert "first     GCNConv: swapped\n" in str(patched)
+    assert "hooked    GCNConv: left: it has hooks" in str(patched)
+
+
+def test_an_optimizer_goes_on_and_undo_gives_the_layers_back():
+    torch.manual_seed(0)
+    one = Model()
+    other = copy.deepcopy(one)
+    first = one.first
+    results = []
+    for model, patched in ((one, True), (other, False)):
+        optimizer = torch.optim.Adam([p for p in model.parameters() if not isinstance(p, nn.UninitializedParameter)], lr=0.01)
+        outcome(model)
+        optimizer.step()
+        swapped = patch(model) if patched else None
+        for _ in range(3):
+            outcome(model)
+            optimizer.step()
+        model.eval()
+        if swapped is not None:
+            swapped.undo()
+        results.append(outcome(model))
+    assert one.first is first
+    assert not first.training
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_with_block_and_a_dry_run():
+    model = Model()
+    first = model.first
+    assert any(swap.swapped for swap in patch(model, dry_run=True).swaps)
+    assert model.first is first
+    with patch(model):
+        assert isinstance(model.first, GCNConv)
+    assert model.first is first
+
+
+def test_what_only_the_original_knows_goes_to_the_original():
+    model = nn.Sequential(theirs.GATv2Conv(3, 4))
+    x = torch.randn(5, 3)
+    wanted, (_, alpha) = model[0](x, EDGES, return_attention_weights=True)
+    pair = model[0]((x, x[:3]), EDGES[:, :3])
+    with patch(model):
+        y, (_, found) = model[0](x, EDGES, return_attention_weights=True)
+        torch.testing.assert_close((y, found), (wanted, alpha))
+        torch.testing.assert_close(model[0]((x, x[:3]), EDGES[:, :3]), pair)
+
+
+@pytest.mark.parametrize("name", ["GCN", "GAT"])
+def test_models_of_pytorch_geometric(name: str):
+    models = pytest.importorskip("torch_geometric.nn.models")
+    torch.manual_seed(0)
+    options = {"v2": True, "heads": 2} if name == "GAT" else {}
+    model = getattr(models, name)(3, 8, num_layers=3, out_channels=4, **options)
+    weight = torch.rand(6) if name == "GCN" else None
+    x = torch.randn(5, 3)
+    wanted = model(x, EDGES, weight)
+    patched = patch(model)
+    assert [swap.swapped for swap in patched.swaps] == [True] * 3
+    torch.testing.assert_close(model(x, EDGES, weight), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_subclass_is_left_alone_and_a_lone_layer_too():
+    class Mine(theirs.GCNConv):
+        pass
+
+    (row,) = patch(nn.Sequential(Mine(3, 4))).swaps
+    assert row.why == "its class Mine is made from the layer, and may do something else"
+    (row,) = patch(theirs.GCNConv(3, 4)).swaps
+    assert (row.name, row.why) == ("(model)", "it is the whole model, and can't be replaced in itself")
+    assert str(patch(nn.Linear(1, 1))) == "there is no layer that fastst could take the place of"
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match=r"compiled already; patch it first"):
+        patch(torch.compile(Model()))
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got int"):
+        patch(3)
+
+
+def test_a_patched_model_is_copied_saved_and_loaded(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(theirs.GCNConv(3, 4))
+    patch(model)
+    x = torch.randn(5, 3)
+    wanted = model[0](x, EDGES)
+    torch.testing.assert_close(copy.deepcopy(model)[0](x, EDGES), wanted)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    fresh = nn.Sequential(theirs.GCNConv(3, 4))
+    fresh.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    torch.testing.assert_close(fresh[0](x, EDGES), wanted)
+
+
+def test_it_is_there_at_first_hand():
+    assert fastst.patch is patch
+    with pytest.raises(AttributeError, match="no attribute 'patches'"):
+        fastst.patches  # noqa: B018
+
+
+def test_the_example():
+    assert doctest.testmod(patching).failed == 0

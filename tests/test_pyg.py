@@ -1,0 +1,166 @@
+"""The layers that take the place of PyTorch Geometric's, against these: outputs, all gradients, weights that go both ways, what is refused."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastst import EdgeList, SkeletonGraph
+from fastst.nn import GATv2Conv, GCNConv, pyg
+
+geometric = pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
+from torch_geometric import nn as theirs  # noqa: E402
+
+# Loops, an edge twice, a loop of weight 0, nodes without edges into them, and one (6) without any.
+EDGES = torch.tensor([[0, 1, 1, 2, 3, 4, 2, 1, 5], [1, 0, 1, 1, 0, 3, 1, 2, 5]])
+WEIGHT = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64)
+N = 7
+
+
+def features(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+
+def assert_same(ours: torch.nn.Module, other: torch.nn.Module, x: Tensor, *rest, leaves: tuple[Tensor, ...] = ()) -> None:
+    """Outputs and the gradients of x, of `leaves` and of every parameter."""
+    ours.load_state_dict(other.state_dict())
+    results = []
+    for layer in (ours, other):
+        layer.zero_grad()
+        y = layer(x, *rest)
+        inputs = [x, *leaves, *layer.parameters()]
+        results.append((y, *torch.autograd.grad((y * torch.arange(y.numel()).view(y.shape)).sum(), inputs)))
+    for found, wanted in zip(*results, strict=True):
+        wanted = wanted.nan_to_num()  # their gradient of a node whose degree is 0
+        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-8)
+
+
+GCN = [{}, {"improved": True}, {"add_self_loops": False}, {"normalize": False}, {"bias": False}, {"aggr": "sum", "flow": "source_to_target"}]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("options", GCN, ids=str)
+def test_gcn(options: dict, weighted: bool):
+    weight = WEIGHT.clone().requires_grad_() if weighted else None
+    layers = [kind(3, 4, **options).double() for kind in (GCNConv, theirs.GCNConv)]
+    assert_same(*layers, features(N, 3), EDGES, weight, leaves=(weight,) if weighted else ())
+    assert_same(*layers, features(2, N, 3), EDGES, weight)
+
+
+GAT = [
+    {},
+    {"heads": 2},
+    {"heads": 2, "concat": False},
+    {"heads": 2, "add_self_loops": False, "bias": False, "negative_slope": 0.1},
+    {"share_weights": True},
+    {"heads": 3, "residual": True},
+]
+
+
+@pytest.mark.parametrize("options", GAT, ids=str)
+def test_gatv2(options: dict):
+    layers = [kind(3, 4, **options).double() for kind in (GATv2Conv, theirs.GATv2Conv)]
+    assert_same(*layers, features(N, 3), EDGES)
+
+
+@pytest.mark.parametrize("edges", [torch.zeros(2, 0, dtype=torch.int64), torch.tensor([[0], [0]]), torch.tensor([[0, 0], [1, 1]], dtype=torch.int32)])
+def test_hardly_any_edges(edges: Tensor):
+    x = features(2, 3)
+    assert_same(GCNConv(3, 1).double(), theirs.GCNConv(3, 1).double(), x, edges.long())
+    assert_same(GATv2Conv(3, 1).double(), theirs.GATv2Conv(3, 1).double(), x, edges.long())
+    assert torch.equal(GCNConv(3, 1).double()(x, edges).isfinite(), torch.ones(2, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_a_sparse_matrix_brings_its_weights(layout: torch.layout):
+    index, weight = EDGES[:, [0, 1, 3, 4]], WEIGHT[[0, 1, 3, 4]]
+    matrix = torch.sparse_coo_tensor(index.flip(0), weight, (N, N), check_invariants=True)
+    matrix = matrix.to_sparse_csr() if layout == torch.sparse_csr else matrix
+    ours, other = GCNConv(3, 4).double(), theirs.GCNConv(3, 4).double()
+    ours.load_state_dict(other.state_dict())
+    x = features(N, 3)
+    torch.testing.assert_close(ours(x, matrix), other(x, index, weight))
+
+
+def test_a_sparse_tensor():
+    sparse = pytest.importorskip("torch_sparse", reason="torch-sparse is not installed (extra `peers`)")
+    adjacency = sparse.SparseTensor.from_edge_index(EDGES[:, :6], WEIGHT[:6], (N, N)).t()
+    for ours, other in ((GCNConv(3, 4), theirs.GCNConv(3, 4)), (GATv2Conv(3, 4), theirs.GATv2Conv(3, 4))):
+        assert_same(ours.double(), other.double(), features(N, 3), adjacency)
+
+
+def test_an_edge_index_of_theirs():
+    edges = geometric.EdgeIndex(EDGES, sparse_size=(N, N))
+    assert_same(GCNConv(3, 4).double(), theirs.GCNConv(3, 4).double(), features(N, 3), edges)
+
+
+@pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2)], ids=["gcn", "gatv2"])
+def test_a_graph_of_slots_is_its_edge_list(layer: torch.nn.Module):
+    graph, x = SkeletonGraph("coco18", 2), torch.randn(2, 5, 18, 3)
+    y = layer(x, graph)
+    torch.testing.assert_close(y, layer(x.flatten(1, 2), graph.edge_index(5)).view(y.shape))
+    torch.testing.assert_close(layer(x[0], graph), y[0])
+
+
+def test_a_graph_of_slots_with_weights():
+    graph, x, layer = SkeletonGraph("coco18", 1), torch.randn(2, 5, 18, 3), GCNConv(3, 4)
+    weight = torch.rand(72)
+    every = weight[None, :, None].expand(2, -1, 5).contiguous()
+    torch.testing.assert_close(layer(x, graph, weight), layer(x, graph, every))
+    edges = layer(x.flatten(1, 2), graph.edge_index(5), every[0][graph.edge_mask(5)])
+    torch.testing.assert_close(layer(x, graph, weight), edges.view(2, 5, 18, 4))
+
+
+def test_the_same_edges_are_made_a_graph_once():
+    edges = EDGES.clone()
+    graph, _ = pyg.graph_of(edges, N)
+    assert pyg.graph_of(edges, N)[0] is graph
+    assert pyg.graph_of(edges, N + 1)[0] is not graph
+    assert pyg.graph_of(edges.clone(), N)[0] is not graph
+    edges[0, 0] = 4
+    changed, _ = pyg.graph_of(edges, N)
+    assert changed.edge_index()[0, 0] == 4
+    del edges
+    gc.collect()
+    assert all(entry[3] is not changed for entry in (pyg.graph_of(EDGES, N), *pyg._known)[1:])
+
+
+def test_cached_keeps_the_first_graph():
+    layer, x = GCNConv(3, 4, cached=True), torch.randn(N, 3)
+    y = layer(x, EDGES)
+    assert torch.equal(layer(x, EDGES[:, :2]), y)
+    layer.reset_parameters()
+    assert layer._cache is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GCNConv(-1, 4), "GCNConv: in_channels=-1 is not supported, only a whole number of at least 1"),
+        (lambda: GCNConv(3, 4, aggr="mean"), "GCNConv: aggr='mean' is not supported, only 'add'"),
+        (lambda: GCNConv(3, 4, flow="target_to_source"), "flow='target_to_source' is not supported"),
+        (lambda: GCNConv(3, 4, explain=True), "explain=True is not supported"),
+        (lambda: GCNConv(3, 4, add_self_loops=True, normalize=False), "add_self_loops needs normalize"),
+        (lambda: GATv2Conv((3, 3), 4), r"in_channels=\(3, 3\) is not supported"),
+        (lambda: GATv2Conv(3, 4, dropout=0.5), "dropout=0.5 is not supported"),
+        (lambda: GATv2Conv(3, 4, edge_dim=2), "edge_dim=2 is not supported"),
+        (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, torch.randn(9, 2)), "edge_attr is not supported"),
+        (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, None, True), "return_attention_weights is not supported"),
+        (lambda: GCNConv(3, 4)(torch.randn(3, 3), EDGES), "edge 4 goes from node 3 to node 0, but the nodes are 0 to 2"),
+    ],
+)
+def test_what_is_refused(make, message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_what_is_no_graph_is_named():
+    with pytest.raises(TypeError, match="edge_index must be a tensor, a SparseTensor or a graph of fastst, got list"):
+        GCNConv(3, 4)(torch.randn(2, 3), [[0, 1], [1, 0]])
+
+
+def test_parallel_edges_have_no_matrix():
+    graph = EdgeList(torch.tensor([[0, 0], [1, 1]]), 2, parallel=True)
+    with pytest.raises(ValueError, match="may have parallel edges"):
+        graph.dense()
