@@ -18,6 +18,8 @@ ARMS = {
     "random": "random",
     "without_likeliest": "deletion by_probability 0.25",
     "without_any": "deletion random 0.25",
+    "mask_alone": "mask_alone",
+    "other_class": "other_class",
 }
 _FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
 _RESAMPLES, _INSIDE = 2000, 95  # percent
@@ -25,14 +27,15 @@ _AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
 
 
 def people_scores(task: Task, walks: list[int], probabilities: dict[str, Tensor]) -> list[dict[str, Any]]:
-    """For every person tested on, and every class that one walks in, the share of right answers with each graph. Probabilities `[walks, classes]`."""
+    """For every person tested on, and every class that one walks in, the share of right answers with each graph that there is.
+    Probabilities `[walks, classes]`."""
     classes = torch.from_numpy(task.classes[walks])
-    right = {arm: (probabilities[name].argmax(1) == classes).double().numpy() for arm, name in ARMS.items()}
+    right = {arm: (probabilities[name].argmax(1) == classes).double().numpy() for arm, name in ARMS.items() if name in probabilities}
     of_person: dict[tuple[str, int], list[int]] = {}
     for row, walk in enumerate(walks):
         of_person.setdefault((task.walks.subjects[walk], int(task.classes[walk])), []).append(row)
     return [
-        {"subject": subject, "class": task.class_names[c], "walks": len(rows), **{arm: float(right[arm][rows].mean()) for arm in ARMS}}
+        {"subject": subject, "class": task.class_names[c], "walks": len(rows), **{arm: float(of[rows].mean()) for arm, of in right.items()}}
         for (subject, c), rows in sorted(of_person.items())
     ]
 
@@ -51,13 +54,14 @@ def verdict(people: list[dict[str, Any]], information: dict[str, Any], learned: 
         tested = f"({tested_people}, {smallest} in the smallest class)"
         return _say("too_few_people", f"Too few people were tested on {tested} to say what the edges are worth.")
     drawn = _draws(people, classes)
-    score = {arm: float(np.mean([_mean(people, name, arm) for name in classes])) for arm in ARMS}
+    score = {arm: float(np.mean([_mean(people, name, arm) for name in classes])) for arm in drawn}
     evidence = {
         "balanced_accuracy": score,
         "kept": _interval(drawn["kept"]),
         "kept_minus_random": _interval(drawn["kept"] - drawn["random"]),
         "kept_minus_no_edges": _interval(drawn["kept"] - drawn["no_edges"]),
         "any_removed_minus_likeliest_removed": _interval(drawn["without_any"] - drawn["without_likeliest"]),
+        **{arm: _interval(drawn[arm]) for arm in ("mask_alone", "other_class") if arm in drawn},
     }
     return _judge(score, evidence, 1 / len(classes), information["flat"])
 
@@ -77,6 +81,14 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
             "graph_does_not_matter",
             f"{_no_difference('the graph', evidence['kept_minus_no_edges'])}: balanced accuracy is {kept} with the kept edges and {none} without any "
             "edge. The edges shown must not be taken for the reason.",
+            evidence,
+        )
+    if _spelled(score, evidence, chance):
+        foreign = f", and {score['other_class']:.2f} with the edges of somebody of another class" if "other_class" in score else ""
+        return _say(
+            "edges_spell_the_class",
+            f"The choice of edges gives the class away: balanced accuracy is {kept} with the kept edges, {score['mask_alone']:.2f} with them and no "
+            f"poses at all{foreign}. The class was told where the edges were chosen; they must not be read as the place where the walks differ.",
             evidence,
         )
     if flat:
@@ -108,6 +120,13 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
     )
 
 
+def _spelled(score: dict[str, float], evidence: dict[str, Any], chance: float) -> bool:
+    """The edges alone give more than half of what they give with the poses, or with another class's edges the decision goes with these."""
+    half = chance + (score["kept"] - chance) / 2
+    alone, other = evidence.get("mask_alone"), evidence.get("other_class")
+    return (alone is not None and alone[0] > half) or (other is not None and other[1] < chance)
+
+
 def _no_difference(of: str, interval: list[float]) -> str:
     """That there is none if the interval is narrow; else that none is shown."""
     low, high = interval
@@ -136,15 +155,16 @@ def _draws(people: list[dict[str, Any]], classes: list[str]) -> dict[str, np.nda
     alike: dict[tuple[str, ...], list[str]] = {}
     for subject, of_classes in rows.items():
         alike.setdefault(tuple(sorted(of_classes)), []).append(subject)
-    total = {arm: {name: np.zeros(_RESAMPLES) for name in classes} for arm in ARMS}
+    arms = [arm for arm in ARMS if arm in people[0]]
+    total = {arm: {name: np.zeros(_RESAMPLES) for name in classes} for arm in arms}
     count = dict.fromkeys(classes, 0)
     for names, subjects in sorted(alike.items()):
         drawn = rng.integers(len(subjects), size=(_RESAMPLES, len(subjects)))
         for name in names:
             count[name] += len(subjects)
-            for arm in ARMS:
+            for arm in arms:
                 total[arm][name] += np.array([rows[subject][name][arm] for subject in subjects])[drawn].sum(1)
-    return {arm: np.mean([total[arm][name] / count[name] for name in classes], axis=0) for arm in ARMS}
+    return {arm: np.mean([total[arm][name] / count[name] for name in classes], axis=0) for arm in arms}
 
 
 def _interval(values: np.ndarray) -> list[float]:
