@@ -254,17 +254,21 @@ def test_compiles_in_full_for_any_value_of_a_tensor(backend: str):
         kept, information = function(x, seed, prior)
         return kept, information, torch.autograd.grad(kept.sum() + information.sum(), x)[0]
 
+    def same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
+        assert torch.equal(found[0], wanted[0])
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)  # torch's own products may add up in another order
+
     nodes = torch.randn(2, 5, 18, 4, generator=generator())
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     with use_backend(backend):
         compiled = torch.compile(sample, fullgraph=True, backend=counter)
         for seed, prior in ((1, 0.5), (2, 0.25), (-7, 0.9)):
             found = run(compiled, torch.tensor(seed), torch.tensor(prior))
-            assert all(torch.equal(*pair) for pair in zip(found, run(sample, seed, torch.tensor(prior)), strict=True))
+            same(found, run(sample, seed, torch.tensor(prior)))
         assert counter.frame_count == 1
         for seed, prior in ((1, 0.5), (2, 0.25)):
             found = run(torch.compile(sample, fullgraph=True, backend="aot_eager"), seed, prior)
-            assert all(torch.equal(*pair) for pair in zip(found, run(sample, seed, prior), strict=True))
+            same(found, run(sample, seed, prior))
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -35,7 +35,7 @@ def passes(version: str, environment: Path, workers: str) -> bool:
     python = environment / "bin/python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        packages = [f"torch=={version}", "-e", f"{ROOT}[dev]"]
+        packages = [f"torch=={version}", "numpy<2.4", "-e", f"{ROOT}[dev]"]  # Triton's interpreter knew no later one before 3.7
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], env={**os.environ, "PIP_CONSTRAINT": os.devnull}, check=True)
     subprocess.run([python, "-c", CODE], check=True)
     subprocess.run([python, "-c", "from importlib.metadata import version; print('and Triton', version('triton'), flush=True)"], check=True)

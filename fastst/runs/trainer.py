@@ -132,7 +132,8 @@ class Trainer:
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
         parameters = [{"params": group} for group in groups if group]
-        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, (0.9, config.adam_beta2), weight_decay=config.weight_decay)
+        fused = self.device.type == "cuda"  # one kernel for all parameters, and not several for each
+        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, (0.9, config.adam_beta2), weight_decay=config.weight_decay, fused=fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
         self.mirror = config.mirror and (task.truth is None or task.truth.symmetric(task.walks.layout))
@@ -264,21 +265,21 @@ class Trainer:
         """Of this process's share of a batch: Σ weight · loss, Σ weight, Σ information, and windows."""
         count, rank = self.processes.count, self.processes.rank
         mine = chosen[np.arange(len(chosen)) // 2 % count == rank]  # in pairs, which exchange their edges
-        everyone = self.class_weight[torch.from_numpy(self.task.classes[windows.walk[chosen]]).to(self.device)].sum()
+        everyone = self.class_weight[self._there(torch.from_numpy(self.task.classes[windows.walk[chosen]]))].sum()
         idle = len(mine) == 0  # the last batch may have fewer windows than there are processes; DDP still needs a backward of everybody
         mine = chosen[:1] if idle else mine
         batch = make_batch(self.task.walks.poses, self.task.classes, windows, mine, self.config.frames, mirrored[mine], self.task.walks.layout)
-        lengths = None if batch.lengths is None else batch.lengths.to(self.device)
-        options: dict[str, Any] = {"seed": self._graph_seed(), "sample_ids": batch.sample_ids.to(self.device)}
+        lengths = None if batch.lengths is None else self._there(batch.lengths)
+        options: dict[str, Any] = {"seed": self._graph_seed(), "sample_ids": self._there(batch.sample_ids)}
         if likeliest is not None:
-            options["likeliest"] = torch.from_numpy(likeliest[mine]).to(self.device)
+            options["likeliest"] = self._there(torch.from_numpy(likeliest[mine]))
         if exchanged is not None:
-            options["edges_of"] = torch.from_numpy(_pairs(exchanged[mine])).to(self.device)
+            options["edges_of"] = self._there(torch.from_numpy(_pairs(exchanged[mine])))
         if self.config.has_information_term:
             options["prior"] = prior
         with self._autocast():
-            output = self.parallel(batch.poses.to(self.device), lengths, **options)
-        classes = batch.classes.to(self.device)
+            output = self.parallel(self._there(batch.poses), lengths, **options)
+        classes = self._there(batch.classes)
         weight = self.class_weight[classes] * (0.0 if idle else 1.0)
         loss = (weight * cross_entropy(output.logits.float(), classes, reduction="none")).sum()
         information = torch.zeros((), device=self.device) if output.information is None else output.information.sum() * (not idle)
@@ -329,6 +330,10 @@ class Trainer:
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
             "scaler": self.scaler.state_dict(),
         }
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        """On the model's device; to a GPU out of pinned memory, so that nobody waits for the copy."""
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
 
     def _graph_seed(self) -> int:
         return self.fold.seed * 1_000_003 + self.epoch
