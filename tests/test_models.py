@@ -332,7 +332,7 @@ def test_padding_changes_nothing_beyond_the_trained_length_too():
     walks, lengths, ids = torch.randn(2, 9, 18, 2), torch.tensor([9, 4]), torch.tensor([3, 5])
     padded = torch.full((2, 14, 18, 2), float("nan"))
     padded[0, :9], padded[1, :4] = walks[0], walks[1, :4]
-    alone, together = model(walks, lengths, sample_ids=ids), model(padded, lengths, sample_ids=ids)
+    alone, together = model(walks, lengths, seed=0, sample_ids=ids), model(padded, lengths, seed=0, sample_ids=ids)
     assert torch.equal(alone.kept, together.kept[..., :9])
     torch.testing.assert_close(alone.logits, together.logits)
     together.logits.sum().backward()
@@ -342,3 +342,19 @@ def test_padding_changes_nothing_beyond_the_trained_length_too():
 def test_a_misspelled_evaluation_is_an_error():
     with pytest.raises(ValueError, match="evaluation must be one of sample, threshold, got 'treshold'"):
         GraphClassifier("coco18", 3, hidden=8, heads=2)(torch.zeros(1, 4, 18, 2), evaluation="treshold")
+
+
+@pytest.mark.parametrize("graph", ["learned", "random"])
+def test_an_ordinary_training_loop_sees_new_graphs_and_an_evaluation_always_the_same(graph: str):
+    model = GraphClassifier("coco18", 2, graph=graph, frames=6, hidden=8, heads=2, layers=2, keep_start=0.5)
+    poses = torch.randn(3, 6, 18, 2)
+    torch.manual_seed(0)
+    first, second = model(poses).kept, model(poses).kept
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(model(poses).kept, first)
+    model.eval()
+    kept = model(poses).kept
+    assert torch.equal(model(poses).kept, kept)
+    torch.testing.assert_close(model(poses[[2, 0]]).kept, kept[[2, 0]])
+    torch.testing.assert_close(model(poses[1:2]).kept, kept[1:2])

@@ -55,7 +55,7 @@ def verdict(people: list[dict[str, Any]], information: dict[str, Any], learned: 
         return _say("too_few_people", f"Too few people were tested on {tested} to say what the edges are worth.")
     drawn = _draws(people, classes)
     score = {arm: float(np.mean([_mean(people, name, arm) for name in classes])) for arm in drawn}
-    evidence = {
+    evidence: dict[str, Any] = {
         "balanced_accuracy": score,
         "kept": _interval(drawn["kept"]),
         "kept_minus_random": _interval(drawn["kept"] - drawn["random"]),

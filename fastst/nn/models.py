@@ -185,7 +185,7 @@ class GraphClassifier(nn.Module):
         poses: Tensor,
         lengths: Tensor | None = None,
         *,
-        seed: int | Tensor = 0,
+        seed: int | Tensor | None = None,
         sample_ids: Tensor | None = None,
         evaluation: str = "sample",
         prior: float | Tensor | None = None,
@@ -194,6 +194,9 @@ class GraphClassifier(nn.Module):
         kept: Tensor | None = None,
     ) -> Classification:
         """Poses `[B, T, J, D]`, lengths `[B]` frames (None: all T), seed and sample_ids as in `sample_edges`.
+
+        Without a seed every call in training mode draws another graph, with torch's generator; in evaluation mode a walk's graph is always the same,
+        wherever in a batch it stands.
 
         Args:
             evaluation: `threshold` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).
@@ -210,6 +213,10 @@ class GraphClassifier(nn.Module):
         poses = self.prepared(poses, lengths)
         information = None
         if kept is None:
+            if seed is None:
+                seed = torch.randint(1 << 62, (), device="cpu") if self.training else 0
+                if sample_ids is None and not self.training:
+                    sample_ids = torch.zeros(len(poses), dtype=torch.int64, device=poses.device)
             options = {"evaluation": evaluation, "prior": prior, "likeliest": likeliest}
             kept, information = self.source(poses, lengths, seed=seed, sample_ids=sample_ids, **options)
             if edges_of is not None:
