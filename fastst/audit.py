@@ -20,7 +20,7 @@ from fastst.explanation.report import examine, in_words
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import read_json, read_lines, write_json
 from fastst.runs.predictions import for_model, open_run
-from fastst.runs.trainer import Finished, Fold, walks_of
+from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,6 @@ class AuditConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
-    if config.run.name == "permuted":
-        raise UserError(f"{config.run} is a control with classes dealt out anew; its audit stands in the summary of the run beside it")
     model, training, class_names = open_run(config.run)
     finished = _finished(config, model, training, class_names)
     print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
@@ -67,9 +65,9 @@ def _finished(config: AuditConfig, model: GraphClassifier, training: TrainConfig
     if split is None:
         raise UserError(f"{config.run} has no split.json, which says whom it was trained on: it is of an older version; train it again")
     people = Split(*(frozenset(split[side]) for side in ("train", "test", "validation")))
-    own = _task(training, model, class_names)
-    train_walks, _, test_walks = walks_of(own, people)
     summary = read_json(config.run / "summary.json") or {}
+    own = _task(training, model, class_names, summary.get("data"))
+    train_walks, _, test_walks = walks_of(own, people)
     fold = Fold(config.run, "audit", people, summary.get("seed", training.seed))
     parts = (read_lines(config.run / "metrics.jsonl"), summary)
     if config.data is None:
@@ -83,8 +81,13 @@ def _finished(config: AuditConfig, model: GraphClassifier, training: TrainConfig
     return Finished(training, task, fold, model, [], list(range(len(task.walks))), *parts)
 
 
-def _task(options: TrainConfig, model: GraphClassifier, class_names: list[str]) -> Task:
-    task = for_model(load_task(options, layout=model.graph.layout, min_classes=1), model, class_names)
+def _task(options: TrainConfig, model: GraphClassifier, class_names: list[str], known_as: int | None = None) -> Task:
+    """The walks, for the model; those that the run was trained on and knows by a fingerprint must not have changed since."""
+    loaded = load_task(options, layout=model.graph.layout, min_classes=1)
+    if known_as is not None and fingerprint(loaded) != known_as:
+        where = f" in {options.data}" if options.data is not None else ""
+        raise UserError(f"the walks{where} have changed since the model was trained on them: bring them back, or train again")
+    task = for_model(loaded, model, class_names)
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     return task

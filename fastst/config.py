@@ -150,7 +150,7 @@ class TrainConfig:
             raise UserError("--encoder-layers and --weight-decay must be at least 0")
         for name in ("drop", "residual", "validation", "keep_start", "exchange", "likeliest", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{option(name)} is a share, at least 0 and below 1, got {getattr(self, name)}")
+                raise UserError(f"{option(name)} must be at least 0 and below 1, got {getattr(self, name)}")
         for name in ("information", "clip", "patience"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{option(name)} must be at least 0, got {getattr(self, name)}")

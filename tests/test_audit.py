@@ -181,3 +181,19 @@ def test_every_edge_is_written_once(planted: Path, tmp_path: Path):
 def test_the_mean_of_audits_is_that_of_their_numbers():
     merged = report._mean([{"a": 1, "b": [1, 2], "c": None, "d": "x", "e": True}, {"a": 3, "b": [3, 4], "c": 5, "d": "y", "e": False}])
     assert merged == {"a": 2, "b": [2, 3], "c": 5, "d": "x", "e": True}
+
+
+def test_walks_that_have_changed_are_not_audited(tmp_path: Path):
+    write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 2, seed=3, frames=20))
+    train(tiny(tmp_path / "run", data=str(tmp_path / "walks.npz"), epochs=1))
+    audit_command(["--run", str(tmp_path / "run")])
+    write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 2, seed=4, frames=20))
+    with pytest.raises(UserError, match=r"the walks in .*walks\.npz have changed since the model was trained on them"):
+        audit_command(["--run", str(tmp_path / "run")])
+
+
+def test_a_control_is_no_model_to_test(planted: Path, tmp_path: Path):
+    write_walks_npz(tmp_path / "walks.npz", synthetic_walks(2, 1, seed=3, frames=37))
+    for command, words in ((audit_command, []), (predict, ["--data", str(tmp_path / "walks.npz"), "--out", str(tmp_path / "said.json")])):
+        with pytest.raises(UserError, match="is a control with classes dealt out anew"):
+            command(["--run", str(planted / "permuted"), *words])

@@ -160,7 +160,7 @@ class Trainer:
                 self.metrics.unlink(missing_ok=True)
             return
         progress = load_checkpoint(self.checkpoint, self.model, self.optimizer)
-        if progress["data"] != _fingerprint(self.task):
+        if progress["data"] != fingerprint(self.task):
             raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
         self.epoch, self.seconds = progress["epoch"], progress["seconds"]
         self.best_epoch, self.best_loss = progress["best_epoch"], math.inf if progress["best_loss"] is None else progress["best_loss"]
@@ -231,6 +231,7 @@ class Trainer:
             "validation_people": len(self.fold.split.validation),
             "left_out": len(self.task.walks.left_out),
             "filled_share": self.task.filled.share,
+            "data": fingerprint(self.task),
             "versions": {"fastst": fastst.__version__, "torch": torch.__version__, "python": platform.python_version()},
             "threads": torch.get_num_threads(),
             "device": self.device.type,
@@ -323,7 +324,7 @@ class Trainer:
 
     def _progress(self) -> dict[str, Any]:
         return {
-            "data": _fingerprint(self.task),
+            "data": fingerprint(self.task),
             "epoch": self.epoch,
             "seconds": self.seconds,
             "best_epoch": self.best_epoch,
@@ -409,7 +410,7 @@ def device_of(config: TrainConfig) -> torch.device:
     return device
 
 
-def _fingerprint(task: Task) -> int:
+def fingerprint(task: Task) -> int:
     """Changes with the walks, their people and their classes."""
     walks = task.walks
     crc = zlib.crc32(json.dumps([walks.names, walks.subjects, task.classes.tolist(), task.class_names]).encode())
