@@ -385,7 +385,7 @@ def test_any_text_can_be_a_class(tmp_path: Path, command: Command, with_figures:
         ("--frames 1", "--frames must be above --hops = 1, got 1"),
         ("--epochs 0", "--epochs must be at least 1, got 0"),
         ("--folds 1", "--folds must be 0 (none) or at least 2, got 1"),
-        ("--drop 1", "--drop is a share"),
+        ("--drop 1", "--drop must be at least 0 and below 1"),
         ("--learning-rate nan", "--learning-rate must be above 0, got nan"),
         ("--weight-decay nan", "--weight-decay must be at least 0"),
         ("--seed -1", "--seed"),
