@@ -25,7 +25,7 @@ from fastst.errors import UserError, run_command
 from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
-from fastst.runs.trainer import MEANS, Fold, OnFinished, Processes, device_of, train_fold, walks_of
+from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
 _ALONE = Processes(0, 1)
@@ -69,14 +69,21 @@ def read_config(arguments: list[str]) -> TrainConfig:
     return saved
 
 
-def train(config: TrainConfig, processes: Processes = _ALONE, on_finished: OnFinished = explain) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    processes: Processes = _ALONE,
+    on_finished: OnFinished = explain,
+    on_epoch: OnEpoch | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
     """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
-    console = Console(stderr=True, quiet=not processes.leads, soft_wrap=True, markup=False)
+    quiet = quiet or not processes.leads
+    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False)
     if processes.leads:
         _check_folder(config)
     device_of(config)
     _check_backend()
-    task = load_task(config, progress=processes.leads)
+    task = load_task(config, progress=not quiet)
     console.print(task.description(), highlight=False)
     every_fold = _folds(config, task)
     control, every_control = _control(config, task) if config.permuted else (None, [])
@@ -94,7 +101,7 @@ def train(config: TrainConfig, processes: Processes = _ALONE, on_finished: OnFin
         for seed in range(2, config.seeds + 1):
             other = _beside(fold, fold.folder / f"seed-{seed}", f"seed {seed}", seed)
             _train_once(config, task, other, processes, console, None)
-        results.append(_train_once(config, task, fold, processes, console, on_finished))
+        results.append(_train_once(config, task, fold, processes, console, on_finished, on_epoch))
     summary = results[0] if not config.folds or not processes.leads else _mean_of_folds(results)
     if processes.leads and config.folds:
         write_json(config.out / "summary.json", summary)
@@ -105,12 +112,18 @@ def train(config: TrainConfig, processes: Processes = _ALONE, on_finished: OnFin
 
 
 def _train_once(
-    config: TrainConfig, task: Task, fold: Fold, processes: Processes, console: Console, on_finished: OnFinished | None
+    config: TrainConfig,
+    task: Task,
+    fold: Fold,
+    processes: Processes,
+    console: Console,
+    on_finished: OnFinished | None,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """A fold's summary: that which is there, or of a training to its end."""
     result = read_json(fold.folder / "summary.json")
     if result is None:
-        result = train_fold(config, task, fold, processes, console, on_finished)
+        result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
         console.print(f"{fold.name}: {_in_words(result)}", highlight=False)
         for line in in_words(result) if "audit" in result else []:

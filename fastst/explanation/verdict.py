@@ -155,7 +155,7 @@ def _draws(people: list[dict[str, Any]], classes: list[str]) -> dict[str, np.nda
     alike: dict[tuple[str, ...], list[str]] = {}
     for subject, of_classes in rows.items():
         alike.setdefault(tuple(sorted(of_classes)), []).append(subject)
-    arms = [arm for arm in ARMS if arm in people[0]]
+    arms = [arm for arm in ARMS if all(arm in person for person in people)]
     total = {arm: {name: np.zeros(_RESAMPLES) for name in classes} for arm in arms}
     count = dict.fromkeys(classes, 0)
     for names, subjects in sorted(alike.items()):

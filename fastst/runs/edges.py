@@ -51,6 +51,11 @@ def write_edges(path: Path, model: GraphClassifier, task: Task, asked: Asked) ->
     write_atomically(path, write)
 
 
+def edge_table(model: GraphClassifier, task: Task, asked: Asked) -> pa.Table:
+    """The same rows in memory."""
+    return pa.concat_tables([_COLUMNS.empty_table(), *(table for walk in range(len(task.walks)) for table in _tables(model, task, walk, asked))])
+
+
 def check_edges_file(path: Path) -> None:
     if path.suffix.lower() not in _WRITERS:
         raise UserError(f"--edges {path} is of no kind that can be written; name a file that ends in .csv or .parquet")

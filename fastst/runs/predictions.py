@@ -16,8 +16,10 @@ from torch import Tensor
 from fastst.config import TrainConfig
 from fastst.data.batches import Batch, Windows, even_windows, in_order, make_batch
 from fastst.data.load import Task
-from fastst.data.walks import DataError
+from fastst.data.prepare import layout_for, prepare
+from fastst.data.walks import DataError, WalkSet
 from fastst.errors import UserError
+from fastst.graph import SkeletonGraph
 from fastst.nn import GraphClassifier
 from fastst.ops import mean_average_distance
 from fastst.runs.folder import load_model, read_run_config
@@ -80,6 +82,40 @@ def predict_walks(model: GraphClassifier, task: Task, walks: Sequence[int], aske
     if not torch.isfinite(mean).all():
         raise UserError("the model's predictions are not numbers: its training has diverged. Train again with a lower --learning-rate, or --amp none")
     return Predictions(list(walks), mean, torch.cat(distances).mean().item(), kept)
+
+
+def unlabelled_task(walks: WalkSet, model: GraphClassifier, training: TrainConfig, class_names: list[str]) -> Task:
+    """Walks prepared as in training. Their classes are not known: every one is given the number 0, which nothing looks at.
+
+    Raises:
+        DataError: another skeleton.
+    """
+    prepared, filled = prepare(walks, layout_for(model.graph.layout, walks.layout), training.hops + 1)
+    return for_model(Task(prepared, np.zeros(len(prepared), int), class_names, filled), model, class_names)
+
+
+def predicted_rows(model: GraphClassifier, task: Task, class_names: list[str], asked: Asked) -> Iterator[dict[str, Any]]:
+    """Of every walk: sequence, label, probability, probabilities, kept_share, and edges, the slots of which something was kept, most first."""
+    for walk, name in enumerate(task.walks.names):
+        predictions = predict_walks(model, task, [walk], asked)
+        probabilities = dict(zip(class_names, predictions.probabilities[0].tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        row = {"sequence": name, "label": label, "probability": probabilities[label], "probabilities": probabilities}
+        edges = _kept_edges(model.graph, predictions.kept.kept.sum(0), predictions.kept.existing.sum(0))
+        yield row | {"kept_share": predictions.kept.share(), "edges": edges}
+
+
+def _kept_edges(graph: SkeletonGraph, kept: Tensor, existing: Tensor) -> list[dict[str, Any]]:
+    """Joints, frame offset, and in which share of the frames. Counts `[P]` twice."""
+    joints = graph.layout.joints
+    rows = [
+        {"from": joints[src], "to": joints[dst], "offset": offset, "kept_share": n / max(of, 1)}
+        for src, dst, offset, n, of in zip(
+            graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), kept.tolist(), existing.tolist(), strict=True
+        )
+        if n > 0
+    ]
+    return sorted(rows, key=lambda row: -row["kept_share"])
 
 
 @contextmanager

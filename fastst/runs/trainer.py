@@ -78,6 +78,7 @@ class Finished:
 
 
 OnFinished = Callable[[Finished], dict[str, Any]]
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def asked(config: TrainConfig, seed: int) -> Asked:
@@ -92,10 +93,11 @@ def train_fold(
     processes: Processes,
     console: Console,
     on_finished: OnFinished | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Trains on one split, from its checkpoint if there is one, and tests the model. Returns the fold's summary (rank 0).
 
-    `on_finished` is called before the summary is written, which gets what it returns.
+    `on_finished` is called before the summary is written, which gets what it returns; `on_epoch` with the row of every epoch.
     """
     trainer = Trainer(config, task, fold, processes)
     for name in trainer.untested_classes():
@@ -108,6 +110,8 @@ def train_fold(
         bar = progress.add_task(fold.name, total=config.epochs, completed=trainer.epoch)
         while not trainer.is_over():
             row = trainer.train_epoch()
+            if on_epoch is not None and processes.leads:
+                on_epoch(row)
             progress.advance(bar)
             left = progress.tasks[0].time_remaining
             eta = f", {left:.0f} s left" if left is not None else ""

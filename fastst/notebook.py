@@ -1,0 +1,150 @@
+"""For scripts and notebooks: load walks, train, load a run, predict and explain, without a command line. Quiet, and with paths as strings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastst.config import RECIPES, TrainConfig
+from fastst.data.read import read_walks
+from fastst.data.walks import WalkSet
+from fastst.data.walks_npz import write_walks_npz
+from fastst.errors import UserError
+from fastst.nn import GraphClassifier
+from fastst.runs.edges import edge_table
+from fastst.runs.folder import read_json
+from fastst.runs.predictions import Asked, open_run, predicted_rows, unlabelled_task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
+
+
+def load_walks(path: str | Path) -> WalkSet:
+    """Walks of a file or folder in any form that `fastst.train` reads: poses `[T, J, D]`, names, people, and what is known of them.
+
+    Raises:
+        DataError: nothing is there, or it can't be used; the message says where and why.
+    """
+    return read_walks(path, progress=False)
+
+
+def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict[str, Any]], None] | None = None, **options: Any) -> Run:
+    """Trains, tests and explains, as `python -m fastst.train` does; everything lands in the folder `out`.
+
+    Args:
+        data: a file or folder of walks, walks, or "synthetic". Walks that are given as such are written beside `out`, where the run finds them again.
+        out: a new folder.
+        on_epoch: called after every epoch with its row of metrics: `epoch`, `loss`, `seconds`, and now and then `macro_f1`.
+        options: of `fastst.train`, with underscores: `labels="labels.csv"`, `target="sex"`, `recipe="paper"`, `epochs=10`.
+
+    Returns:
+        The run. With `folds` its summary is the mean of the folds, and each fold is a run of its own: `load_run(out / "fold-1")`.
+
+    Raises:
+        UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
+    """
+    from fastst.train import train
+
+    unknown = sorted(set(options) - set(_FIELDS) | set(options) & {"out", "data", "resume"})
+    if unknown:
+        raise UserError(f"there is no option {unknown[0]!r}; the options are {', '.join(sorted(set(_FIELDS) - {'out', 'data', 'resume'}))}")
+    recipe = options.get("recipe", TrainConfig.recipe)
+    if recipe not in RECIPES:
+        raise UserError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
+    out = Path(out)
+    file = out.with_name(f"{out.name}.walks.npz")  # of walks that are given as such: beside the folder, which has to be new
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    known |= {"out": out, "data": str(file if isinstance(data, WalkSet) else data)}
+    config = dataclasses.replace(TrainConfig.with_recipe(recipe), **known)
+    if isinstance(data, WalkSet):
+        if file.exists():
+            raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_walks_npz(file, data)
+    train(config, on_epoch=on_epoch, quiet=True)
+    return load_run(out)
+
+
+def load_run(folder: str | Path) -> Run:
+    """A run of `fit` or of `python -m fastst.train`, or one of its folds.
+
+    Raises:
+        UserError: it holds no run.
+    """
+    folder = Path(folder)
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json)")
+    return Run(folder, summary)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What decided, and whether that may be said.
+
+    Attributes:
+        verdict: the sentence that may be quoted.
+        audit: everything behind it, as under `audit` in `summary.json`.
+        edges: walk, frame, from, to, offset, probability, kept: a row for every edge of the walks that were given; None without walks.
+    """
+
+    verdict: str
+    audit: dict[str, Any]
+    edges: pa.Table | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained, tested and explained model in its folder.
+
+    Attributes:
+        folder: where everything is.
+        summary: scores, audit and, where joints were planted, the truth: what is in `summary.json`.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @cached_property
+    def _opened(self) -> tuple[GraphClassifier, TrainConfig, list[str]]:
+        return open_run(self.folder)
+
+    @property
+    def model(self) -> GraphClassifier:
+        return self._opened[0]
+
+    def predict(self, data: str | Path | WalkSet) -> list[dict[str, Any]]:
+        """Of every walk: sequence, label, probability, probabilities, kept_share, and edges: the slots of which something was kept, most first.
+
+        Raises:
+            UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
+        """
+        model, config, class_names = self._opened
+        task = unlabelled_task(_walks(data), model, config, class_names)
+        return list(predicted_rows(model, task, class_names, Asked.by(config, config.seed)))
+
+    def explain(self, data: str | Path | WalkSet | None = None) -> Explanation:
+        """The audit of the run and, of walks that are given, every edge.
+
+        Raises:
+            UserError: the run's audit failed; walks of another skeleton.
+        """
+        audit = self.summary["audit"]
+        if "error" in audit:
+            raise UserError(f"the audit of {self.folder} failed: {audit['error']}")
+        edges = None
+        if data is not None:
+            model, config, class_names = self._opened
+            task = unlabelled_task(_walks(data), model, config, class_names)
+            edges = edge_table(model, task, Asked.by(config, config.seed))
+        return Explanation(audit["verdict"]["sentence"], audit, edges)
+
+
+def _walks(data: str | Path | WalkSet) -> WalkSet:
+    return data if isinstance(data, WalkSet) else load_walks(data)
