@@ -180,6 +180,7 @@ class Graph:
         return self.index().offset
 
     @functools.cached_property
+    @torch.compiler.disable
     def with_loops(self) -> Graph:
         """The same graph with a loop at every node: the slots as they are, and behind them the loops that were missing."""
         src, dst, offset = self._slots()
@@ -190,6 +191,7 @@ class Graph:
         return self._with_slots(*slots)
 
     @functools.cached_property
+    @torch.compiler.disable
     def without_loops(self) -> Graph:
         """The same graph without its loops, the other slots in their order."""
         return self._with_slots(*(np.delete(numbers, self.loops) for numbers in self._slots())) if len(self.loops) else self

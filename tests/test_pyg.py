@@ -164,3 +164,13 @@ def test_parallel_edges_have_no_matrix():
     graph = EdgeList(torch.tensor([[0, 0], [1, 1]]), 2, parallel=True)
     with pytest.raises(ValueError, match="may have parallel edges"):
         graph.dense()
+
+
+@pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2)], ids=["gcn", "gatv2"])
+def test_compiled(layer: torch.nn.Module):
+    """In full on a graph of slots that was used before; around the sorting of edges on an edge_index."""
+    graph, x = SkeletonGraph("coco18", 1), torch.randn(2, 4, 18, 3)
+    wanted = layer(x, graph)
+    torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x, graph), wanted)
+    edges, x = EDGES.clone(), torch.randn(N, 3)
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x, edges), layer(x, edges))

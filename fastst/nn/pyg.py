@@ -207,8 +207,11 @@ def graph_of(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
         TypeError: something else.
         ValueError: a node outside 0 … N - 1; see `EdgeList`.
     """
-    if isinstance(edges, Graph):
-        return edges, None
+    return (edges, None) if isinstance(edges, Graph) else _graph_of_edges(edges, num_nodes)
+
+
+@torch.compiler.disable  # how edges are sorted is nothing to compile
+def _graph_of_edges(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         return _remembered(edges, edges, num_nodes), None
     if isinstance(edges, Tensor):
