@@ -34,23 +34,37 @@ def captured(step: Step, calls: int = 1) -> Step:
     Raises:
         NotCaptured: with torch's reason.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    before, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(before)
     with torch.cuda.stream(stream):
         for _ in range(_WARM_UPS):
             step()
-    torch.cuda.current_stream().wait_stream(stream)
+    before.wait_stream(stream)
+    _refuse_to_wait(step)  # a capture that fails leaves its marks on the process
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph, stream=stream):
             for _ in range(calls):
                 step()
     except RuntimeError as error:
+        torch.cuda.set_stream(before)  # which the failed capture did not leave
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        torch.cuda.synchronize()
-        raise NotCaptured(str(error).splitlines()[0]) from None
+        raise NotCaptured(str(error.__context__ or error).splitlines()[0]) from None
     return graph.replay
+
+
+def _refuse_to_wait(step: Step) -> None:
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        raise NotCaptured(f"it waits for the GPU: {str(error).splitlines()[0]}") from None
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def seconds_of(step: Step) -> float:

@@ -115,7 +115,7 @@ def _as_the_device_runs_it(step: Callable[[], Any], outcome: Outcome) -> Callabl
     if DEVICE == "cuda":
         try:
             step, outcome.clock = captured(step), "CUDA graph"
-        except NotCaptured as error:
+        except (NotCaptured, torch.OutOfMemoryError) as error:
             outcome.clock = f"events, with the hand-over of kernels: {error}"
     return step
 

@@ -230,6 +230,7 @@ class SlotGraph(Graph):
             raise ValueError(f"num_src must be at least 1, got {num_src}")
         _refuse_outsiders("slot", "joint", "num_src", from_, to, num_src)
         super().__init__(from_, to, away, num_src, max(1, int(np.abs(away).max(initial=0))))
+        _ = self.with_loops  # made now: a compiler that asks for it first can't
 
     @classmethod
     def from_adjacency(cls, adjacency: ArrayLike | Tensor) -> tuple[SlotGraph, Tensor]:
@@ -313,6 +314,7 @@ class SkeletonGraph(SlotGraph):
         away = self.layout.joint_distance()[:, None, :] + np.abs(np.arange(-hops, hops + 1))[None, :, None]  # [dst, offset, src]
         dst, offset, src = np.nonzero((away > 0) & (away <= hops))
         Graph.__init__(self, src, dst, offset - hops, self.layout.num_joints, hops)
+        _ = self.with_loops
 
     def __repr__(self) -> str:
         return f"SkeletonGraph({self.layout.name!r}, hops={self.hops}: {self.num_slots} slots)"

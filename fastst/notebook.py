@@ -67,7 +67,12 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
             raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_walks_npz(file, data)
-    train(config, on_epoch=on_epoch, quiet=True)
+    try:
+        train(config, on_epoch=on_epoch, quiet=True)
+    except BaseException:
+        if isinstance(data, WalkSet) and not (out / "config.json").exists():  # no run was begun that would need them
+            file.unlink(missing_ok=True)
+        raise
     return load_run(out)
 
 
@@ -133,11 +138,11 @@ class Run:
         """The audit of the run and, of walks that are given, every edge.
 
         Raises:
-            UserError: the run's audit failed; walks of another skeleton.
+            UserError: the run has no audit; walks of another skeleton.
         """
-        audit = self.summary["audit"]
+        audit = self.summary.get("audit", {"error": "it was trained for comparison only, and not audited"})
         if "error" in audit:
-            raise UserError(f"the audit of {self.folder} failed: {audit['error']}")
+            raise UserError(f"{self.folder} has no audit: {audit['error']}")
         edges = None
         if data is not None:
             model, config, class_names = self._opened

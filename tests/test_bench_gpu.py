@@ -108,6 +108,21 @@ def test_a_part_that_hangs_or_fails_is_reported(monkeypatch: pytest.MonkeyPatch,
     assert report._run("times", 0.5, True) == {"rows": [], "error": "left out: no time was left"}
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "holds"),
+    [
+        ("correct", {"rows": [{"right": True}]}, True),
+        ("correct", {"rows": [{"right": False}]}, False),
+        ("correct", {"rows": [{"error": "boom"}]}, False),
+        ("tests", {"rows": [], "error": "stopped after 130 s"}, False),
+        ("times", {"rows": [{"error": "it does not fit the GPU's memory"}, {"us": 1.0}]}, True),
+        ("compiled", {"rows": [{"left_out": "no time was left"}]}, True),
+    ],
+)
+def test_when_the_command_fails(name: str, part: dict, holds: bool):
+    assert report.holds(name, part) is holds
+
+
 @without_a_gpu
 def test_a_wrong_operation_is_found(monkeypatch: pytest.MonkeyPatch):
     def wrong(x, *rest, right=correctness.ops.propagate, **options):

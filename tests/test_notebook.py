@@ -64,6 +64,18 @@ def test_walks_of_ones_own(tmp_path: Path):
         fastst.fit(walks, tmp_path / "runs" / "mine")
 
 
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path):
+    with pytest.raises(UserError, match="--target shoe"):
+        fastst.fit(synthetic_walks(12, 2, seed=5, frames=20), tmp_path / "mine", target="shoe", **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_only_for_comparison_has_no_audit(tmp_path: Path):
+    fastst.fit("synthetic", tmp_path / "run", seeds=2, **{**TINY, "epochs": 1})
+    with pytest.raises(UserError, match="has no audit: it was trained for comparison only"):
+        fastst.load_run(tmp_path / "run" / "seed-2").explain()
+
+
 def test_folds_are_runs_of_their_own(tmp_path: Path):
     run = fastst.fit("synthetic", tmp_path / "run", folds=2, **{**TINY, "epochs": 1})
     assert len(run.summary["folds"]) == 2

@@ -117,6 +117,22 @@ def test_what_only_the_original_knows_goes_to_the_original():
         torch.testing.assert_close(model[0]((x, x[:3]), EDGES[:, :3]), pair)
 
 
+def test_parameters_that_were_replaced_go_with_the_original():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(theirs.GATv2Conv(3, 4)), torch.randn(5, 3)
+    patched = patch(model)
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()}, assign=True)
+    y = model[0](x, EDGES)
+    torch.testing.assert_close(model[0](x, EDGES, return_attention_weights=True)[0], y)
+    patched.undo()
+    torch.testing.assert_close(model[0](x, EDGES), y)
+
+
+def test_a_compiled_layer_is_left():
+    (row,) = patch(nn.Sequential(torch.compile(theirs.GCNConv(3, 4)))).swaps
+    assert row.why == "it is compiled already"
+
+
 @pytest.mark.parametrize("name", ["GCN", "GAT"])
 def test_models_of_pytorch_geometric(name: str):
     models = pytest.importorskip("torch_geometric.nn.models")

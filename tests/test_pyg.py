@@ -72,22 +72,27 @@ def test_hardly_any_edges(edges: Tensor):
     assert torch.equal(GCNConv(3, 1).double()(x, edges).isfinite(), torch.ones(2, 1, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("options", [{}, {"improved": True}, {"add_self_loops": False}], ids=str)
 @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
-def test_a_sparse_matrix_brings_its_weights(layout: torch.layout):
-    index, weight = EDGES[:, [0, 1, 3, 4]], WEIGHT[[0, 1, 3, 4]]
+def test_a_sparse_matrix_brings_its_weights_and_loops_come_on_top(layout: torch.layout, options: dict):
+    """As theirs makes of it; that it does not look at weights beside the matrix either."""
+    index, weight = EDGES[:, :6], WEIGHT[:6]
     matrix = torch.sparse_coo_tensor(index.flip(0), weight, (N, N), check_invariants=True)
     matrix = matrix.to_sparse_csr() if layout == torch.sparse_csr else matrix
-    ours, other = GCNConv(3, 4).double(), theirs.GCNConv(3, 4).double()
+    matrix = matrix if layout == torch.sparse_csr else matrix.coalesce()
+    ours, other = GCNConv(3, 4, **options).double(), theirs.GCNConv(3, 4, **options).double()
     ours.load_state_dict(other.state_dict())
     x = features(N, 3)
-    torch.testing.assert_close(ours(x, matrix), other(x, index, weight))
+    torch.testing.assert_close(ours(x, matrix), other(x, matrix))
+    torch.testing.assert_close(ours(x, matrix, weight + 1), ours(x, matrix))
 
 
 def test_a_sparse_tensor():
     sparse = pytest.importorskip("torch_sparse", reason="torch-sparse is not installed (extra `peers`)")
     adjacency = sparse.SparseTensor.from_edge_index(EDGES[:, :6], WEIGHT[:6], (N, N)).t()
-    for ours, other in ((GCNConv(3, 4), theirs.GCNConv(3, 4)), (GATv2Conv(3, 4), theirs.GATv2Conv(3, 4))):
-        assert_same(ours.double(), other.double(), features(N, 3), adjacency)
+    for options in ({}, {"improved": True}, {"add_self_loops": False}):
+        assert_same(GCNConv(3, 4, **options).double(), theirs.GCNConv(3, 4, **options).double(), features(N, 3), adjacency)
+    assert_same(GATv2Conv(3, 4).double(), theirs.GATv2Conv(3, 4).double(), features(N, 3), adjacency)
 
 
 def test_an_edge_index_of_theirs():
@@ -123,7 +128,55 @@ def test_the_same_edges_are_made_a_graph_once():
     assert changed.edge_index()[0, 0] == 4
     del edges
     gc.collect()
-    assert all(entry[3] is not changed for entry in (pyg.graph_of(EDGES, N), *pyg._known)[1:])
+    assert all(known.graph is not changed for known in pyg._known)
+
+
+def test_edges_that_change_behind_torchs_back_are_new_edges():
+    array = EDGES.numpy().copy()
+    edges = torch.from_numpy(array)
+    before, _ = pyg.graph_of(edges, N)
+    array[0, 0] = 4
+    assert pyg.graph_of(edges, N)[0].edge_index()[0, 0] == 4
+    edges.data = EDGES
+    assert torch.equal(pyg.graph_of(edges, N)[0].edge_index(), before.edge_index())
+
+
+def test_the_edges_used_last_are_remembered():
+    many = [EDGES.clone() for _ in range(pyg._KNOWN_MOST + 1)]
+    first, _ = pyg.graph_of(many[0], N)
+    for edges in many[1:]:
+        pyg.graph_of(edges, N)
+        assert pyg.graph_of(many[0], N)[0] is first
+    assert len(pyg._known) == pyg._KNOWN_MOST
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATv2Conv])
+def test_any_dimensions_in_front_and_no_nodes_at_all(kind: type):
+    ours, other = kind(3, 4).double(), getattr(theirs, kind.__name__)(3, 4).double()
+    ours.load_state_dict(other.state_dict())
+    x = features(2, 3, N, 3)
+    y = ours(x, EDGES)
+    torch.testing.assert_close(y[1, 2], other(x[1, 2], EDGES))
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    assert ours(features(0, 3), none).shape == (0, 4)
+    assert ours(features(2, 0, 3), none).shape == (2, 0, 4)
+
+
+def test_weights_of_every_form():
+    ours, other = GCNConv(3, 4, normalize=False), theirs.GCNConv(3, 4, normalize=False)
+    ours.load_state_dict(other.state_dict())
+    x = torch.randn(N, 3)
+    for weight in (WEIGHT.float()[:, None], torch.arange(9), WEIGHT):
+        y, wanted = ours(x, EDGES, weight), other(x, EDGES, weight)
+        assert y.dtype == wanted.dtype
+        torch.testing.assert_close(y, wanted)
+    empty = torch.zeros(2, 0, dtype=torch.int64)
+    torch.testing.assert_close(ours(x, empty, torch.zeros(0)), other(x, empty, torch.zeros(0)))
+    with pytest.raises(ValueError, match=r"edge_weight must be \[E\] or \[B, E\] with E = 9"):
+        ours(torch.randn(2, N, 3), EDGES, torch.rand(9, 2))
+    for layer in (GCNConv(3, 4, bias=False), theirs.GCNConv(3, 4, bias=False)):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x, EDGES, WEIGHT.float()).dtype == torch.float32
 
 
 def test_cached_keeps_the_first_graph():
@@ -132,6 +185,9 @@ def test_cached_keeps_the_first_graph():
     assert torch.equal(layer(x, EDGES[:, :2]), y)
     layer.reset_parameters()
     assert layer._cache is None
+    plain = GCNConv(3, 4, cached=True, normalize=False)  # where theirs keeps nothing
+    plain(x, EDGES)
+    assert plain._cache is None
 
 
 @pytest.mark.parametrize(
@@ -168,9 +224,9 @@ def test_parallel_edges_have_no_matrix():
 
 @pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2)], ids=["gcn", "gatv2"])
 def test_compiled(layer: torch.nn.Module):
-    """In full on a graph of slots that was used before; around the sorting of edges on an edge_index."""
+    """In full on a graph of slots, before anything else has used it; around the sorting of edges on an edge_index."""
     graph, x = SkeletonGraph("coco18", 1), torch.randn(2, 4, 18, 3)
-    wanted = layer(x, graph)
-    torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x, graph), wanted)
+    y = torch.compile(layer, fullgraph=True, backend="aot_eager")(x, graph)
+    torch.testing.assert_close(y, layer(x, graph))
     edges, x = EDGES.clone(), torch.randn(N, 3)
     torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x, edges), layer(x, edges))

@@ -73,8 +73,14 @@ def main() -> None:
         _write(options.out, results)
         print(f"[{results['seconds']:5.0f} s] {name}: {in_words(part)}", flush=True)
     print(f"the report is in {options.out / 'report.md'}")
-    if any(row.get("right") is False for part in results["parts"].values() for row in part["rows"]):
+    if not all(holds(name, part) for name, part in results["parts"].items()):
         sys.exit(1)
+
+
+def holds(name: str, part: dict[str, Any]) -> bool:
+    """Nothing was wrong, and what should be judged was: only a time may be missing."""
+    judged = all("error" not in row for row in part["rows"]) or name in TIMED
+    return judged and "error" not in part and not any(row.get("right") is False for row in part["rows"])
 
 
 def in_words(part: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import time
@@ -78,7 +79,8 @@ def _quiet(busy: float, taken: float) -> bool:
 
 
 def _of_the_driver(names: str) -> dict[str, str]:
-    command = ["nvidia-smi", f"--query-gpu={names}", "--format=csv,noheader", "--id=0"]
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"  # a number or a UUID
+    command = ["nvidia-smi", f"--query-gpu={names}", "--format=csv,noheader", f"--id={first}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return dict(zip(names.split(","), (value.strip() for value in done.stdout.split(",")), strict=True))
 

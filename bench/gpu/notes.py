@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 import torch
 
-_LOST = ("illegal memory access", "unspecified launch failure", "device-side assert")  # nothing after these can run in the same process
+# Nothing after these can run in the same process.
+_LOST = ("illegal memory access", "unspecified launch failure", "device-side assert", "misaligned address", "illegal instruction", "launch timed out")
 CONTEXT_LOST = 3  # exit status
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
@@ -136,8 +137,10 @@ def profiled(step: Any, runs: int, most: int = 14) -> list[dict[str, Any]]:
             step()
         if DEVICE == "cuda":
             torch.cuda.synchronize()
-    of = "self_device_time_total" if DEVICE == "cuda" else "self_cpu_time_total"
-    rows = [{"kernel": event.key[:70], "calls": event.count / runs, "us": getattr(event, of) / runs} for event in found.key_averages()]
+    of, kind = ("self_device_time_total", DeviceType.CUDA) if DEVICE == "cuda" else ("self_cpu_time_total", DeviceType.CPU)
+    # Of the kernels alone: the time of an operation is that of the kernels that it launched, once more.
+    events = [event for event in found.key_averages() if event.device_type == kind and not event.is_user_annotation]
+    rows = [{"kernel": event.key[:70], "calls": event.count / runs, "us": getattr(event, of) / runs} for event in events]
     return sorted((row for row in rows if row["us"] > 0), key=lambda row: -row["us"])[:most]
 
 

@@ -24,6 +24,7 @@ ARMS = {
 _FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
 _RESAMPLES, _INSIDE = 2000, 95  # percent
 _AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
+_NOT_A_PLACE = "The class was told where the edges were chosen; they must not be read as the place where the walks differ."
 
 
 def people_scores(task: Task, walks: list[int], probabilities: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -83,12 +84,19 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
             "edge. The edges shown must not be taken for the reason.",
             evidence,
         )
-    if _spelled(score, evidence, chance):
-        foreign = f", and {score['other_class']:.2f} with the edges of somebody of another class" if "other_class" in score else ""
+    half = chance + (score["kept"] - chance) / 2
+    if evidence.get("mask_alone", [0.0])[0] > half:
         return _say(
             "edges_spell_the_class",
-            f"The choice of edges gives the class away: balanced accuracy is {kept} with the kept edges, {score['mask_alone']:.2f} with them and no "
-            f"poses at all{foreign}. The class was told where the edges were chosen; they must not be read as the place where the walks differ.",
+            f"The choice of edges gives the class away: balanced accuracy is {kept} with the kept edges, and {score['mask_alone']:.2f} with them and "
+            f"no poses at all. {_NOT_A_PLACE}",
+            evidence,
+        )
+    if chance == 1 / 2 and evidence.get("other_class", [0.0, 1.0])[1] < chance:  # of two classes, the wrong one is that of the edges
+        return _say(
+            "edges_spell_the_class",
+            f"The choice of edges gives the class away: with the edges of somebody of the other class the decision goes with the edges (balanced "
+            f"accuracy {score['other_class']:.2f}, with its own {kept}). {_NOT_A_PLACE}",
             evidence,
         )
     if flat:
@@ -118,13 +126,6 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
         f"The decision rests on these edges: balanced accuracy is {kept} with them, {none} without them, and {random} with as many random ones.",
         evidence,
     )
-
-
-def _spelled(score: dict[str, float], evidence: dict[str, Any], chance: float) -> bool:
-    """The edges alone give more than half of what they give with the poses, or with another class's edges the decision goes with these."""
-    half = chance + (score["kept"] - chance) / 2
-    alone, other = evidence.get("mask_alone"), evidence.get("other_class")
-    return (alone is not None and alone[0] > half) or (other is not None and other[1] < chance)
 
 
 def _no_difference(of: str, interval: list[float]) -> str:

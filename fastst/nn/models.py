@@ -196,7 +196,7 @@ class GraphClassifier(nn.Module):
         """Poses `[B, T, J, D]`, lengths `[B]` frames (None: all T), seed and sample_ids as in `sample_edges`.
 
         Without a seed every call in training mode draws another graph, with torch's generator; in evaluation mode a walk's graph is always the same,
-        wherever in a batch it stands.
+        wherever in a batch it stands. A CUDA graph that is captured by hand needs a seed, a tensor on the GPU: another value, another draw.
 
         Args:
             evaluation: `threshold` keeps the edges whose keep probability is above ½ instead of sampling them (learned graphs).

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastst.nn.pyg import GATv2Conv, GCNConv
+from fastst.nn.pyg import GATv2Conv, GCNConv, original_of
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _THEIR_HOOKS = tuple(f"_{step}_forward{when}_hooks" for step in ("propagate", "message", "aggregate", "edge_update") for when in ("", "_pre"))
@@ -32,14 +32,13 @@ class Patch:
         swaps: a row for every layer that is known.
     """
 
-    def __init__(self, swaps: list[Swap], places: list[tuple[nn.Module, str, nn.Module]]) -> None:
+    def __init__(self, swaps: list[Swap], places: list[tuple[nn.Module, str]]) -> None:
         self.swaps, self._places = swaps, places
 
     def undo(self) -> None:
         """Puts the original layers back, with the weights as they are now."""
-        for parent, name, original in self._places:
-            original.train(parent._modules[name].training)  # type: ignore[union-attr]
-            parent._modules[name] = original
+        for parent, name in self._places:
+            parent._modules[name] = original_of(parent._modules[name])  # type: ignore[arg-type]
         self._places = []
 
     def __enter__(self) -> Patch:
@@ -82,7 +81,8 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, torch._dynamo.OptimizedModule):
         raise ValueError("the model is compiled already; patch it first, then torch.compile it")
-    swaps, places = [], []
+    swaps: list[Swap] = []
+    places: list[tuple[nn.Module, str, nn.Module]] = []
     made: dict[nn.Module, nn.Module] = {}  # a layer that is used in two places stays one
     for prefix, parent in [("", None), *model.named_modules()]:
         for name, layer in [("", model)] if parent is None else list(parent._modules.items()):
@@ -90,7 +90,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
             if layer is None or kind is None:
                 continue
             path = f"{prefix}.{name}".strip(".")
-            why = _why_not(layer) or ("it is the whole model, and can't be replaced in itself" if parent is None else "")
+            why = _why_not(layer) or _why_not_there(parent)
             if not why and not dry_run and parent is not None:
                 if layer not in made:
                     made[layer] = _MAKERS[kind](layer)
@@ -98,7 +98,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
             swaps.append(Swap(path or "(model)", kind, not why, why))
     for parent, name, layer in places:
         parent._modules[name] = made[layer]
-    return Patch(swaps, places)
+    return Patch(swaps, [(parent, name) for parent, name, _ in places])
 
 
 def _kind(layer: nn.Module) -> str | None:
@@ -122,6 +122,12 @@ def _why_not(layer: Any) -> str:
     if getattr(layer, "edge_dim", None) is not None:
         return f"edge_dim={layer.edge_dim} is not supported"
     return "" if isinstance(layer.in_channels, int) else "it is for two sets of nodes"
+
+
+def _why_not_there(parent: nn.Module | None) -> str:
+    if parent is None:
+        return "it is the whole model, and can't be replaced in itself"
+    return "it is compiled already" if isinstance(parent, torch._dynamo.OptimizedModule) else ""
 
 
 def _gcn(layer: Any) -> nn.Module:

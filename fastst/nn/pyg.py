@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +14,32 @@ from torch import Tensor, nn
 from fastst.graph import EdgeList, Graph
 from fastst.ops import attend, gcn_norm, propagate
 
-_KNOWN_MOST = 8  # edge lists that are remembered: a model's layers mostly share one
+_KNOWN_MOST = 32  # edge lists that are remembered: a model's layers mostly share one
 _SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
 
-_known: list[tuple[weakref.ref, int, int, EdgeList]] = []
+_PARTS = ("lin", "lin_l", "lin_r", "att", "res", "bias")
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Edges that were made a graph, and what they were like then."""
+
+    edges: weakref.ref
+    version: tuple[Any, ...]
+    graph: EdgeList
+    copy: Tensor | None  # on the CPU: memory that numpy or another process shares changes without a new version
+
+
+_known: list[_Known] = []
+
+
+def original_of(layer: GCNConv | GATv2Conv) -> nn.Module:
+    """The layer in whose place this one was put, with the parameters as they are now."""
+    (original,) = layer.original
+    for name in _PARTS:
+        if hasattr(layer, name):
+            setattr(original, name, getattr(layer, name))
+    return original.train(layer.training)
 
 
 class GCNConv(nn.Module):
@@ -76,31 +100,39 @@ class GCNConv(nn.Module):
         Raises:
             ValueError, TypeError: an argument of the wrong shape or kind, named.
         """
-        graph, weight, self_weight = self._cache or self._weights(x, edge_index, edge_weight)
-        if self.cached and self._cache is None:
-            self._cache = graph, weight, self_weight
+        if not isinstance(x, Tensor):
+            if self.original:
+                return original_of(self)(x, edge_index, edge_weight)
+            raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         h = self.lin(x)
-        frames = () if isinstance(graph, EdgeList) else h.shape[-3:-2]
-        whole = h if h.ndim == 3 + len(frames) else h[None]
-        own = None if self_weight is None else self_weight.expand(len(whole), *frames, -1)
-        y = propagate(whole, weight, graph, own).view(h.shape)
+        if h.numel():
+            graph, weight, self_weight = self._cache or self._weights(x, edge_index, edge_weight)
+            if self.cached and self.normalize and self._cache is None:
+                self._cache = graph, weight, self_weight
+            nodes = 2 if isinstance(graph, EdgeList) else 3  # dimensions of one walk's features
+            whole = h.reshape(-1, *h.shape[-nodes:])
+            own = None if self_weight is None else self_weight.expand(len(whole), *self_weight.shape[1:])
+            y = propagate(whole, weight, graph, own).view(h.shape).to(torch.promote_types(h.dtype, weight.dtype))
+        else:
+            y = h
         return y if self.bias is None else y + self.bias
 
     def _weights(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
         """The graph with the weights of its edges and of its nodes' self-loops."""
         graph, values = graph_of(edge_index, x.shape[-2])
-        weight = values if edge_weight is None else edge_weight
         frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
-        without = weight is None and isinstance(edge_index, Tensor)
-        if weight is None:
-            weight = x.new_ones(1, graph.num_slots, *frames)
-        elif isinstance(graph, EdgeList):
-            weight = weight.reshape(-1, graph.num_slots)
-        elif weight.ndim < 3:
-            weight = weight.reshape(1, -1, 1).expand(1, -1, *frames)
+        is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
+        improved = self.improved and not (is_list and edge_weight is None)
+        if is_list or isinstance(edge_index, Graph):
+            weight = x.new_ones(1, graph.num_slots, *frames) if edge_weight is None else _shaped(edge_weight, graph, frames)
+        else:  # a matrix brings its weights; PyTorch Geometric doesn't look at others beside it
+            weight = x.new_ones(1, graph.num_slots) if values is None else values[None]
+            if self.add_self_loops:
+                weight = _with_its_loops(weight, graph, 2.0 if improved else 1.0, on_top=isinstance(edge_index, Tensor))
+        weight = weight if weight.is_floating_point() else weight.to(x.dtype)
         if not self.normalize:
             return graph, weight, None
-        return graph, *gcn_norm(weight, graph, add_self_loops=self.add_self_loops, improved=self.improved and not without)
+        return graph, *gcn_norm(weight, graph, add_self_loops=self.add_self_loops, improved=improved)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}"
@@ -176,17 +208,19 @@ class GATv2Conv(nn.Module):
         """
         known = isinstance(x, Tensor) and edge_attr is None and return_attention_weights is None
         if not known and self.original:
-            return self.original[0](x, edge_index, edge_attr, return_attention_weights)
+            return original_of(self)(x, edge_index, edge_attr, return_attention_weights)
         if not isinstance(x, Tensor):
             raise ValueError("GATv2Conv: two sets of nodes (a pair of features) are not supported")
         if not known:
             raise ValueError(f"GATv2Conv: {'return_attention_weights' if edge_attr is None else 'edge_attr'} is not supported, only None")
-        graph, _ = graph_of(edge_index, x.shape[-2])
         senders = self.lin_l(x)
         receivers = senders if self.share_weights else self.lin_r(x)
-        alone = senders.ndim == (2 if isinstance(graph, EdgeList) else 3)
-        sides = (senders[None], receivers[None]) if alone else (senders, receivers)
-        y = attend(*sides, self.att[0], graph, self.heads, self.negative_slope, add_self_loops=self.add_self_loops).view(senders.shape)
+        y = senders
+        if senders.numel():
+            graph, _ = graph_of(edge_index, x.shape[-2])
+            nodes = 2 if isinstance(graph, EdgeList) else 3
+            left, right = (side.reshape(-1, *side.shape[-nodes:]) for side in (senders, receivers))
+            y = attend(left, right, self.att[0], graph, self.heads, self.negative_slope, add_self_loops=self.add_self_loops).view(senders.shape)
         y = y if self.concat else y.unflatten(-1, (self.heads, -1)).mean(-2)
         y = y if self.res is None else y + self.res(x)
         return y if self.bias is None else y + self.bias
@@ -225,17 +259,45 @@ def _graph_of_edges(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
 
 
 def _remembered(edges: Any, edge_index: Tensor, num_nodes: int) -> EdgeList:
+    edge_index = edge_index.as_subclass(Tensor)
     if isinstance(edges, Tensor) and edges.is_inference():  # nobody counts how often it was changed
-        return EdgeList(edge_index.as_subclass(Tensor), num_nodes, parallel=True)
-    version = edges._version if isinstance(edges, Tensor) else 0
-    _known[:] = [entry for entry in _known if entry[0]() is not None]
-    for made_of, of_version, of_nodes, graph in _known:
-        if made_of() is edges and (of_version, of_nodes) == (version, num_nodes):
-            return graph
-    graph = EdgeList(edge_index.as_subclass(Tensor), num_nodes, parallel=True)
-    _known.append((weakref.ref(edges), version, num_nodes, graph))
+        return EdgeList(edge_index, num_nodes, parallel=True)
+    version = (num_nodes, *((edges._version, edges.data_ptr()) if isinstance(edges, Tensor) and edges.layout == torch.strided else ()))
+    for known in _known:
+        if known.edges() is edges and known.version == version and (known.copy is None or torch.equal(known.copy, edge_index)):
+            _known.remove(known)
+            _known.append(known)  # the one that was used last
+            return known.graph
+    graph = EdgeList(edge_index, num_nodes, parallel=True)
+    # On a GPU a comparison would be waited for: there the version has to do.
+    _known.append(_Known(weakref.ref(edges, _forget), version, graph, edge_index.clone() if edge_index.is_cpu else None))
     del _known[:-_KNOWN_MOST]
     return graph
+
+
+def _forget(edges: weakref.ref) -> None:
+    _known[:] = [known for known in _known if known.edges is not edges]
+
+
+def _shaped(weight: Tensor, graph: Graph, frames: Sequence[int]) -> Tensor:
+    """Weights as they come, with a dimension for the batch and one for the frames.
+
+    # [E], [E, 1] or [B, E] -> [1 or B, E]; [P] or [B, P, T] -> [1 or B, P, T]
+    """
+    E, given = graph.num_slots, weight
+    weight = weight.squeeze(1) if weight.ndim == 2 and weight.shape == (E, 1) else weight
+    weight = weight[None] if weight.ndim == 1 else weight
+    weight = weight[..., None].expand(*weight.shape, *frames) if frames and weight.ndim == 2 else weight
+    if weight.shape[1:] != (E, *frames):
+        expected = "[P] or [B, P, T]" if frames else "[E] or [B, E]"
+        raise ValueError(f"edge_weight must be {expected} with {'P' if frames else 'E'} = {E} as in {graph}, got {list(given.shape)}")
+    return weight
+
+
+def _with_its_loops(weight: Tensor, graph: Graph, loop: float, on_top: bool) -> Tensor:
+    """What PyTorch Geometric makes of the loops that a matrix brings: a torch.sparse one gets `loop` on top, in a `SparseTensor` it replaces them."""
+    index = graph.index(weight.device)
+    return torch.where(index.src == index.dst, weight * on_top + loop, weight)
 
 
 def _check_options(layer: str, options: dict[str, Any], in_channels: Any) -> None:

@@ -46,7 +46,8 @@ def attend(
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
     """
     senders = check_nodes("x_src", x_src, graph)
-    graph = graph.without_loops.with_loops if add_self_loops else graph  # one each
+    if add_self_loops:  # one each
+        graph = graph.without_loops.with_loops if graph.parallel else graph.with_loops
     receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src))
     C = x_src.shape[-1]
     if heads < 1 or C % heads:

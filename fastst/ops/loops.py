@@ -26,7 +26,7 @@ def information_without_loops(
     if not len(graph.loops):
         return mean
     index, T = graph.index(q.device), q.shape[1]
-    logits = (q * k).sum(-1).to(mean.dtype)  # [B, T, J]
+    logits = (q.to(mean.dtype) * k.to(mean.dtype)).sum(-1)  # [B, T, J]
     if bias is not None:
         logits = logits + mean.new_zeros(graph.num_joints).index_add(0, index.dst.long(), torch.where(_is_loop(index), bias, 0).to(mean.dtype))
     has_loop = sparse.mask_frames((1 - index.no_loop).to(mean.dtype).expand(logits.shape), lengths)

@@ -158,7 +158,7 @@ def open_run(run: Path) -> tuple[GraphClassifier, TrainConfig, list[str]]:
     Raises:
         UserError: it is no run, or a control; it has folds of which one has to be named, is not finished, or can't be read.
     """
-    if run.name == "permuted":
+    if run.name == "permuted" and not (run / "config.json").is_file():
         raise UserError(f"{run} is a control with classes dealt out anew: it says nothing of the walks' own; name the run beside it")
     top = run if (run / "config.json").is_file() else run.parent
     if not (top / "config.json").is_file():
