@@ -118,6 +118,7 @@ class Graph:
         num_slots: edges that end in a frame (P, or E).
         slots_of_offset: how many slots have the frame offset -hops, …, hops.
         loops: numbers of the slots that are loops.
+        nodes_with_loops: how many nodes of a frame have any.
         parallel: whether an edge may come several times; only in an `EdgeList`.
     """
 
@@ -126,6 +127,7 @@ class Graph:
     num_slots: int
     slots_of_offset: tuple[int, ...]
     loops: np.ndarray
+    nodes_with_loops: int
     parallel = False
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
@@ -139,6 +141,7 @@ class Graph:
         self.loops = np.flatnonzero((src == dst) & (offset == 0))
         no_loop = np.ones(num_joints, np.int32)
         no_loop[src[self.loops]] = 0
+        self.nodes_with_loops = num_joints - int(no_loop.sum())
         # Arrays, for a tensor would be what the modes at hand make of it: on the meta device, fake, or unfit for a backward.
         self._tables = _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), _rows(num_joints + 1, dst_ptr, src_ptr, no_loop)
         self._index: dict[torch.device, GraphIndex] = {}

@@ -123,3 +123,10 @@ def test_with_and_without_loops():
     assert skeleton.without_loops is skeleton
     assert skeleton.with_loops.num_slots == 72 + 18
     assert len(skeleton.with_loops.loops) == 18
+
+
+def test_several_loops_of_a_node_have_no_information_term():
+    graph, q = EdgeList(torch.tensor([[0, 0, 1], [0, 0, 0]]), 2, parallel=True), torch.randn(1, 2, 3)
+    assert sample_from_embeddings(q, q, graph, seed=0)[0, :2].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="has nodes with several loops, for which there is no information term"):
+        sample_from_embeddings(q, q, graph, seed=0, prior=0.5)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
-from fastst import EdgeList, SkeletonGraph
+from fastst import EdgeList, Layout, SkeletonGraph, SlotGraph
 from fastst.ops import gcn_norm, propagate, use_backend
 
 
@@ -133,3 +133,27 @@ def test_an_edge_list_has_no_lengths():
     graph = EdgeList(torch.tensor([[0], [1]]), 2)
     with pytest.raises(ValueError, match="lengths counts frames, which an EdgeList does not have"):
         propagate(torch.zeros(1, 2, 3), torch.zeros(1, 1), graph, lengths=torch.ones(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("shape", [(4,), (2, 4, 1), (1, 4, 3)], ids=str)
+def test_shared_weights_are_those_of_every_walk_and_frame(shape: tuple[int, ...], backend: str):
+    graph, x = SkeletonGraph(Layout.custom(["a", "b"], [(0, 1)], "pair"), 1), torch.randn(2, 3, 2, 5, dtype=torch.float64)
+    assert graph.num_slots == 6
+    graph = SlotGraph(graph.src[:4], graph.dst[:4], graph.offset[:4], 2)
+    weight = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    whole = (weight[:, None] if weight.ndim == 1 else weight).expand(2, 4, 3)
+    with use_backend(backend):
+        found, wanted = (propagate(x, w, graph) for w in (weight, whole.contiguous()))
+    torch.testing.assert_close(found, wanted)
+    gradient = torch.randn_like(found)
+    torch.testing.assert_close(*(torch.autograd.grad(y, weight, gradient)[0] for y in (found, wanted)))
+
+
+def test_shared_weights_of_an_edge_list_and_those_of_a_wrong_size():
+    graph, x = EdgeList(torch.tensor([[0, 1], [1, 0]]), 2), torch.randn(3, 2, 4)
+    weight = torch.tensor([2.0, 3.0])
+    torch.testing.assert_close(propagate(x, weight, graph), propagate(x, weight.expand(3, 2), graph))
+    for wrong in (torch.ones(3), torch.ones(2, 2)):
+        with pytest.raises(ValueError, match=r"weight must be \[B, E\] with B = 3, E = 2"):
+            propagate(x, wrong, graph)

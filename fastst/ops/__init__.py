@@ -1,4 +1,4 @@
-"""The operations on spatio-temporal graphs, for `SkeletonGraph` and `EdgeList` alike."""
+"""The operations on spatio-temporal graphs, for `SkeletonGraph`, `SlotGraph` and `EdgeList` alike."""
 
 from fastst.ops.attend import attend
 from fastst.ops.backends import use_backend

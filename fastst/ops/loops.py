@@ -22,9 +22,15 @@ def keep_loops(kept: Tensor, graph: Graph, lengths: Tensor | None) -> Tensor:
 def information_without_loops(
     mean: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, graph: Graph, lengths: Tensor | None, prior: Tensor, sampling: Sampling
 ) -> Tensor:
-    """The mean divergence over the edges that are no loops, of the mean over all edges; 0 for a walk that has no others.  # [B]"""
+    """The mean divergence over the edges that are no loops, of the mean over all edges; 0 for a walk that has no others.  # [B]
+
+    Raises:
+        ValueError: a node with several loops.
+    """
     if not len(graph.loops):
         return mean
+    if len(graph.loops) > graph.nodes_with_loops:
+        raise ValueError(f"{graph} has nodes with several loops, for which there is no information term; merge them first")
     index, T = graph.index(q.device), q.shape[1]
     logits = (q.to(mean.dtype) * k.to(mean.dtype)).sum(-1)  # [B, T, J]
     if bias is not None:
