@@ -11,6 +11,11 @@ from fastst.ops import attend, gcn_norm, propagate, sample_edges, sample_from_em
 LOOPS = torch.tensor([[0, 1, 1, 2, 0, 3], [1, 0, 1, 1, 0, 3]])  # nodes 0, 1 and 3 bring a loop, 2 has neither a loop nor an edge into it
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    torch.manual_seed(0)
+
+
 def edges_weighted() -> tuple[EdgeList, Tensor]:
     return EdgeList(LOOPS, 5), torch.tensor([[0.5, 2.0, 3.0, 0.25, 0.75, 0.0]], dtype=torch.float64)
 

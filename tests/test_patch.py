@@ -14,6 +14,11 @@ theirs = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is no
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 2]])
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    torch.manual_seed(0)
+
+
 class Model(nn.Module):
     """Two kinds of layers, one of them twice, and some that are left alone."""
 

@@ -18,6 +18,11 @@ WEIGHT = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 1.0, 0.5, 0.0, 0.0], dtype=tor
 N = 7
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    torch.manual_seed(0)
+
+
 def features(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
 

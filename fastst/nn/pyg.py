@@ -109,6 +109,7 @@ class GCNConv(nn.Module):
             graph, weight, self_weight = self._cache or self._weights(x, edge_index, edge_weight)
             if self.cached and self.normalize and self._cache is None:
                 self._cache = graph, weight, self_weight
+            h = h.to(weight.dtype) if weight.dtype == torch.float64 else h  # whose sums are wanted in it
             nodes = 2 if isinstance(graph, EdgeList) else 3  # dimensions of one walk's features
             whole = h.reshape(-1, *h.shape[-nodes:])
             own = None if self_weight is None else self_weight.expand(len(whole), *self_weight.shape[1:])
