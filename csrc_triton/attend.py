@@ -46,7 +46,7 @@ def attend(
     y = torch.empty_like(x_src)
     log_sum = torch.empty(B, T, J, H, dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
     tile = _tile(T, J, H, W, x_src.element_size())
-    with on_device_of(x_src):
+    with on_device_of(x_src.device):
         _attend[_grid(B, T, J, H, tile)](
             x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes, negative_slope, T, J, hops,
             H, W, GENTLE=_is_gentle(negative_slope), **_bounded(tile, _FORWARD_REGISTERS, log_sum.dtype),
@@ -77,7 +77,7 @@ def attend_backward(
     partial = torch.empty(*grid, H, W, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
     options = _bounded(tile, _BACKWARD_REGISTERS, log_sum.dtype)
     columns: dict[str, Any] = {"BC": 4, "BN": 1024, **launch_options(num_warps=8)}
-    with on_device_of(x_src):
+    with on_device_of(x_src.device):
         _attend_receivers[grid](
             x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes,
             negative_slope, T, J, hops, H, W, **options,

@@ -13,46 +13,36 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, on_device_of
-from fastst.graph import GraphIndex
+from csrc_triton.index import bound_rows, row_strides, slot_rows
+from csrc_triton.launch import Settled, launch, launch_options
+from fastst.graph import GraphIndex, SkeletonGraph
 
 
-def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
-    """weight[p, t] = kept[p, t] / √(D[to] D[from]) and loop / D of every node that brings no loop, D = loop + Σ of kept over the edges into it.
+def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor, Tensor]:
+    """weight[p, t] = kept[p, t] / √(D[to] D[from]), loop / D of every node that brings no loop, and D^-½, with D = loop + Σ kept over the edges in.
 
-    # [B, P, T], [B, T, J]
+    # [B, P, T], [B, T, J], [B, J, T]
     """
     kept = kept.contiguous()
-    B, P, T = kept.shape
-    weight, self_weight = torch.empty_like(kept), kept.new_empty(B, T, num_joints)
-    root = _per_node(kept, num_joints)
-    nodes, edges = _node_tile(T, hops), _edge_tile(P, T)
-    with on_device_of(kept):
-        _degrees[_node_grid(B, T, num_joints, nodes)](
-            kept, root, self_weight, lengths, index.dst_ptr, index.dst_order, index.offset, index.no_loop, T, num_joints, P, LOOP=loop, **nodes
-        )
-        _weights[_edge_grid(B, P, T, edges)](kept, root, weight, lengths, index.src, index.dst, index.offset, T, num_joints, P, **edges)
-    return weight, self_weight
+    B, _, T = kept.shape
+    weight, self_weight, root = torch.empty_like(kept), kept.new_empty(B, T, num_joints), _per_node(kept, num_joints)
+    slots, key = (index.slots, index.bounds), (kept.shape, num_joints, hops, row_strides(index))
+    launch(_degrees, (kept, root, self_weight, lengths, *slots), (key, loop), lambda: _over_nodes(kept, num_joints, hops, index, {"LOOP": loop}))
+    launch(_weights, (kept, root, weight, lengths, index.slots), key, lambda: _over_edges(kept, num_joints, index))
+    return weight, self_weight, root
 
 
 def gcn_norm_backward(
-    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int
+    dweight: Tensor, dself: Tensor, kept: Tensor, root: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, hops: int
 ) -> Tensor:
     """dkept[p, t] = dweight[p, t] r[to] r[from] + dD[to], with r = D^-½ and dD = -½ r³ dr.  # [B, P, T]"""
     dweight, dself, kept = dweight.contiguous(), dself.contiguous(), kept.contiguous()
-    B, P, T = kept.shape
-    dkept = torch.empty_like(kept)
-    root, ddegree = _per_node(kept, num_joints), _per_node(kept, num_joints)
-    nodes, edges = _node_tile(T, hops), _edge_tile(P, T)
-    grid = _node_grid(B, T, num_joints, nodes)
-    with on_device_of(kept):
-        slots_in = (index.dst_ptr, index.dst_order, index.offset, index.no_loop)
-        _degrees[grid](kept, root, None, lengths, *slots_in, T, num_joints, P, LOOP=loop, **nodes)
-        ends = (index.src, index.dst, index.offset, index.dst_ptr, index.dst_order, index.src_ptr, index.src_order, index.no_loop)
-        _degrees_backward[grid](kept, dweight, dself, root, ddegree, lengths, *ends, T, num_joints, P, LOOP=loop, **nodes)
-        _weights_backward[_edge_grid(B, P, T, edges)](
-            dweight, root, ddegree, dkept, lengths, index.src, index.dst, index.offset, T, num_joints, P, **edges
-        )
+    J = root.shape[1]
+    dkept, ddegree = torch.empty_like(kept), torch.empty_like(root)
+    pointers = (kept, dweight, dself, root, ddegree, lengths, index.slots, index.bounds)
+    key = (kept.shape, J, hops, row_strides(index))
+    launch(_degrees_backward, pointers, (key, loop), lambda: _over_nodes(kept, J, hops, index, {"LOOP": loop}))
+    launch(_weights_backward, (dweight, root, ddegree, dkept, lengths, index.slots), key, lambda: _over_edges(kept, J, index))
     return dkept
 
 
@@ -60,27 +50,23 @@ def _per_node(kept: Tensor, num_joints: int) -> Tensor:
     return torch.empty(len(kept), num_joints, kept.shape[2], dtype=torch.promote_types(kept.dtype, torch.float32), device=kept.device)
 
 
-def _node_tile(T: int, hops: int) -> dict[str, Any]:
+def _over_nodes(kept: Tensor, J: int, hops: int, index: GraphIndex, constants: dict[str, Any]) -> Settled:
     """One joint: BS of its slots at a time over BT frames, four values a thread. An edge list has one frame, and a warp for every node."""
-    BT = max(min(triton.next_power_of_2(T), 64), 1)
-    if hops == 0:
-        return {"BS": 32, "BT": 1, **launch_options(num_warps=1)}
-    return {"BS": 8, "BT": BT, **launch_options(num_warps=max(BT // 16, 1))}
+    B, P, T = kept.shape
+    BS, BT = (32, 1) if hops == 0 else (8, max(min(triton.next_power_of_2(T), 64), 1))
+    slots_row, bounds_row = row_strides(index)
+    numbers = {"T": T, "J": J, "P": P, "slots_row": slots_row, "bounds_row": bounds_row, **constants, "BS": BS, "BT": BT}
+    return Settled(B * J * triton.cdiv(T, BT), numbers, launch_options(num_warps=max(BT // 16, 1)))
 
 
-def _node_grid(B: int, T: int, num_joints: int, tile: dict[str, Any]) -> tuple[int]:
-    return (B * num_joints * triton.cdiv(T, tile["BT"]),)
-
-
-def _edge_tile(P: int, T: int) -> dict[str, Any]:
+def _over_edges(kept: Tensor, J: int, index: GraphIndex) -> Settled:
     """Up to 512 edges, four a thread."""
+    B, P, T = kept.shape
     BT = max(min(triton.next_power_of_2(T), 256), 1)
     BP = max(min(triton.next_power_of_2(P), 512 // BT), 1)
-    return {"BP": BP, "BT": BT, **launch_options(num_warps=min(max(BP * BT // 128, 1), 4))}
-
-
-def _edge_grid(B: int, P: int, T: int, tile: dict[str, Any]) -> tuple[int]:
-    return (B * triton.cdiv(P, tile["BP"]) * triton.cdiv(T, tile["BT"]),)
+    numbers = {"T": T, "J": J, "P": P, "slots_row": row_strides(index)[0], "BP": BP, "BT": BT}
+    num_warps = min(max(BP * BT // 128, 1), 4)
+    return Settled(B * triton.cdiv(P, BP) * triton.cdiv(T, BT), numbers, launch_options(num_warps=num_warps))
 
 
 @triton.jit
@@ -104,11 +90,13 @@ def _nodes(lengths_ptr, T, J, BT: tl.constexpr):
 
 @triton.jit
 def _degrees(
-    kept_ptr, root_ptr, self_ptr, lengths_ptr, ptr_ptr, order_ptr, offset_ptr, no_loop_ptr, T, J, P,
+    kept_ptr, root_ptr, self_ptr, lengths_ptr, slots_ptr, bounds_ptr, T, J, P, slots_row, bounds_row,
     LOOP: tl.constexpr, BS: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
-    """root = D^-½, 0 for a node without edges, and the added loop's weight where there is a self_ptr."""
+    """root = D^-½, 0 for a node without edges, and the added loop's weight."""
     b, j, t, length = _nodes(lengths_ptr, T, J, BT)
+    _, _, offset_ptr, order_ptr, _ = slot_rows(slots_ptr, slots_row)
+    ptr_ptr, _, no_loop_ptr = bound_rows(bounds_ptr, bounds_row)
     total = tl.zeros((BS, BT), root_ptr.dtype.element_ty)
     last = tl.load(ptr_ptr + j + 1)
     for s in range(tl.load(ptr_ptr + j), last, BS):
@@ -122,19 +110,19 @@ def _degrees(
     nothing = degree == 0
     degree = tl.where(nothing, 1.0, degree)
     tl.store(root_ptr + (b * J + j) * T + t, tl.where(nothing, 0.0, 1 / tl.sqrt(degree)), t < T)
-    if self_ptr is not None:
-        tl.store(self_ptr + (b * T + t) * J + j, tl.where(t < length, added / degree, 0.0), t < T)
+    tl.store(self_ptr + (b * T + t) * J + j, tl.where(t < length, added / degree, 0.0), t < T)
 
 
 @triton.jit
 def _degrees_backward(
-    kept_ptr, dweight_ptr, dself_ptr, root_ptr, ddegree_ptr, lengths_ptr,
-    src_ptr, dst_ptr, offset_ptr, dst_ptr_ptr, dst_order_ptr, src_ptr_ptr, src_order_ptr, no_loop_ptr, T, J, P,
+    kept_ptr, dweight_ptr, dself_ptr, root_ptr, ddegree_ptr, lengths_ptr, slots_ptr, bounds_ptr, T, J, P, slots_row, bounds_row,
     LOOP: tl.constexpr, BS: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """dD = -½ r³ dr, dr = Σ dweight kept r[other end] over the edges into the node and out of it, and 2 r dself of the loop that was added."""
     b, j, t, length = _nodes(lengths_ptr, T, J, BT)
     compute: tl.constexpr = root_ptr.dtype.element_ty
+    src_ptr, dst_ptr, offset_ptr, dst_order_ptr, src_order_ptr = slot_rows(slots_ptr, slots_row)
+    dst_ptr_ptr, src_ptr_ptr, no_loop_ptr = bound_rows(bounds_ptr, bounds_row)
     total = tl.zeros((BS, BT), compute)
     last = tl.load(dst_ptr_ptr + j + 1)
     for s in range(tl.load(dst_ptr_ptr + j), last, BS):
@@ -162,7 +150,7 @@ def _degrees_backward(
 
 
 @triton.jit
-def _edges(lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P, BP: tl.constexpr, BT: tl.constexpr):
+def _edges(lengths_ptr, slots_ptr, slots_row, T, J, P, BP: tl.constexpr, BT: tl.constexpr):
     """Of this program: addresses of the edges and of their two ends, which edges are inside and which exist.  # [BP, BT]"""
     program = tl.program_id(0)
     tiles = tl.cdiv(T, BT)
@@ -170,6 +158,7 @@ def _edges(lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P, BP: tl.constexpr,
     p = (program // tiles % tl.cdiv(P, BP) * BP + tl.arange(0, BP))[:, None]
     t = (program % tiles * BT + tl.arange(0, BT))[None, :]
     length = _length(lengths_ptr, b, T)
+    src_ptr, dst_ptr, offset_ptr, _, _ = slot_rows(slots_ptr, slots_row)
     source = t + tl.load(offset_ptr + p, p < P, 0)
     inside = (p < P) & (t < T)
     exists = inside & (source >= 0) & (source < length) & (t < length)
@@ -180,20 +169,18 @@ def _edges(lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P, BP: tl.constexpr,
 
 @triton.jit
 def _weights(
-    kept_ptr, root_ptr, weight_ptr, lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P,
-    BP: tl.constexpr, BT: tl.constexpr,
+    kept_ptr, root_ptr, weight_ptr, lengths_ptr, slots_ptr, T, J, P, slots_row, BP: tl.constexpr, BT: tl.constexpr
 ):  # fmt: skip
-    at, receiver, sender, inside, exists = _edges(lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P, BP, BT)
+    at, receiver, sender, inside, exists = _edges(lengths_ptr, slots_ptr, slots_row, T, J, P, BP, BT)
     kept = tl.load(kept_ptr + at, exists, 0.0).to(root_ptr.dtype.element_ty)
     tl.store(weight_ptr + at, kept * tl.load(root_ptr + receiver, exists, 0.0) * tl.load(root_ptr + sender, exists, 0.0), inside)
 
 
 @triton.jit
 def _weights_backward(
-    dweight_ptr, root_ptr, ddegree_ptr, dkept_ptr, lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P,
-    BP: tl.constexpr, BT: tl.constexpr,
+    dweight_ptr, root_ptr, ddegree_ptr, dkept_ptr, lengths_ptr, slots_ptr, T, J, P, slots_row, BP: tl.constexpr, BT: tl.constexpr
 ):  # fmt: skip
-    at, receiver, sender, inside, exists = _edges(lengths_ptr, src_ptr, dst_ptr, offset_ptr, T, J, P, BP, BT)
+    at, receiver, sender, inside, exists = _edges(lengths_ptr, slots_ptr, slots_row, T, J, P, BP, BT)
     dweight = tl.load(dweight_ptr + at, exists, 0.0).to(root_ptr.dtype.element_ty)
     roots = tl.load(root_ptr + receiver, exists, 0.0) * tl.load(root_ptr + sender, exists, 0.0)
     tl.store(dkept_ptr + at, dweight * roots + tl.load(ddegree_ptr + receiver, exists, 0.0), inside)
@@ -201,22 +188,22 @@ def _weights_backward(
 
 def compilations(dtype: str) -> list[Compilation]:
     """The kernels of this file as launched at B = 8, T = 60 on coco18 with k = 3 (P = 494)."""
-    B, T, J, P = 8, 60, 18, 494
-    kind = DTYPES[dtype]
-    nodes, edges = _node_tile(T, hops=3), _edge_tile(P, T)
-    (node_programs,), (edge_programs,) = _node_grid(B, T, J, nodes), _edge_grid(B, P, T, edges)
-    known: dict[str, Any] = {"T": T, "J": J, "P": P, "LOOP": 1.0, "root_ptr": torch.float32, "ddegree_ptr": torch.float32, "lengths_ptr": torch.int64}
-    known |= dict.fromkeys(("kept_ptr", "weight_ptr", "self_ptr", "dweight_ptr", "dself_ptr", "dkept_ptr"), kind)
+    B, T, graph, kind = 8, 60, SkeletonGraph("coco18", 3), DTYPES[dtype]
+    J, P = graph.num_joints, graph.num_slots
+    kept = torch.empty(B, P, T, dtype=kind, device="meta")
+    nodes, edges = _over_nodes(kept, J, graph.hops, graph.index(), {"LOOP": 1.0}), _over_edges(kept, J, graph.index())
+    known: dict[str, Any] = {"root_ptr": torch.float32, "ddegree_ptr": torch.float32, "lengths_ptr": torch.int64}
+    known |= {"slots_ptr": torch.int32, "bounds_ptr": torch.int32}
 
-    def one(name: str, kernel: Any, programs: int, tile: dict[str, Any], edge_values: int, node_values: int, roots: int) -> Compilation:
+    def one(name: str, kernel: Any, settled: Settled, edge_values: int, node_values: int, roots: int) -> Compilation:
         """The counts: tensors `[B, P, T]` and `[B, T, J]` in kept's dtype, and `[B, J, T]` in float32, that it reads or writes."""
-        arguments = {parameter.name: {**known, **tile}.get(parameter.name, torch.int32) for parameter in kernel.params}
+        arguments = {name: {**known, **settled.numbers}.get(name, kind) for name in kernel.arg_names}
         moved = (edge_values * P + node_values * J) * B * T * kind.itemsize + roots * B * T * J * 4
-        return Compilation(name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k=3", programs, moved, moved)
+        return Compilation(name, kernel, arguments, settled.options["num_warps"], f"B={B} T={T} k=3", settled.programs, moved, moved)
 
     return [
-        one("gcn_norm degrees", _degrees, node_programs, nodes, 1, 1, 1),
-        one("gcn_norm weights", _weights, edge_programs, edges, 2, 0, 1),
-        one("gcn_norm backward (degrees)", _degrees_backward, node_programs, nodes, 2, 1, 2),
-        one("gcn_norm backward (edges)", _weights_backward, edge_programs, edges, 2, 0, 2),
+        one("gcn_norm degrees", _degrees, nodes, 1, 1, 1),
+        one("gcn_norm weights", _weights, edges, 2, 0, 1),
+        one("gcn_norm backward (degrees)", _degrees_backward, nodes, 2, 1, 2),
+        one("gcn_norm backward (edges)", _weights_backward, edges, 2, 0, 2),
     ]

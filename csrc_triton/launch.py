@@ -1,18 +1,64 @@
-"""What the launchers of all kernels share."""
+"""What the launchers of all kernels share.
+
+A kernel's parameters are pointers, then numbers that change from call to call, then numbers that follow from shapes, strides and dtypes. The last
+are settled once, and so is all that Triton makes of them: the next call of the same kind takes the compiled kernel and gives it bare addresses.
+"""
 
 import functools
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 _GPU = "hip" if torch.version.hip else "cuda"
+_HERE = nullcontext()
+_ALIGNED = 16  # bytes: what the compiled kernels take for granted, as Triton sees it of the first call
+_MOST_KNOWN = 4096
 
 
-def on_device_of(tensor: Tensor) -> AbstractContextManager:
+class Settled(NamedTuple):
+    """Of a launch: how many programs, the numbers that follow its pointers, and options of the compiler."""
+
+    programs: int
+    numbers: dict[str, Any]
+    options: dict[str, Any]
+
+
+_known: dict[Hashable, Callable[..., None]] = {}
+
+
+def launch(kernel: Any, pointers: Sequence[Tensor | None], key: Hashable, settle: Callable[[], Settled], changing: Sequence[Any] = ()) -> None:
+    """kernel[programs](*pointers, *changing, *numbers)
+
+    Args:
+        kernel: whose parameters come in this order; it must not be specialised for the values of `changing`.
+        pointers: the first is never None.
+        key: all that `settle` looks at but for the dtypes of the pointers.
+        settle: called where no compiled kernel for the key is at hand.
+    """
+    device = pointers[0].device  # type: ignore[union-attr]
+    known_as = (kernel.fn, device, key, *[None if pointer is None else pointer.dtype for pointer in pointers])
+    addresses = [None if pointer is None else pointer.data_ptr() for pointer in pointers]
+    aligned = not functools.reduce(int.__or__, filter(None, addresses), 0) % _ALIGNED
+    run = _known.get(known_as) if aligned else None
+    with on_device_of(device):
+        if run is not None:
+            run(addresses, changing)
+            return
+        programs, numbers, options = settle()
+        compiled = kernel[programs,](*pointers, *changing, *numbers.values(), **options)
+    if compiled is not None and aligned:  # an interpreter compiles nothing
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known_grid, rest = compiled[(programs, 1, 1)], tuple(numbers.values())
+        _known[known_as] = lambda addresses, changing: known_grid(*addresses, *changing, *rest)
+
+
+def on_device_of(device: torch.device) -> AbstractContextManager:
     """Triton launches on the current GPU, which need not be the tensors'."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+    return torch.cuda.device(device) if device.type == "cuda" and device.index != torch.cuda.current_device() else _HERE
 
 
 def enough_programs(device: torch.device) -> int:

@@ -45,7 +45,7 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     compute = torch.promote_types(q.dtype, torch.float32)
     values = q.new_empty(B, len(index.src), T, dtype=(dtype or compute) if compute == torch.float32 else compute)
     programs, arguments, options = _edge_dot_launch(rows_of_features(q), rows_of_features(k), values, index, hops, lengths)
-    with on_device_of(q):
+    with on_device_of(q.device):
         _edge_dot[programs,](*arguments.values(), **launch_options(**options))
     return values.to(dtype or compute)
 
@@ -63,7 +63,7 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
     a, b = a.contiguous(), b.contiguous()
     dots = a.new_empty(*a.shape[:3], heads, dtype=torch.promote_types(a.dtype, torch.float32))
     programs, arguments, options = _node_dot_launch(a, b, dots, lengths)
-    with on_device_of(a):
+    with on_device_of(a.device):
         _node_dot[programs,](*arguments.values(), **launch_options(**options))
     return dots
 
@@ -71,7 +71,7 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
 def _product(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None, transposed: bool) -> Tensor:
     y = x.new_empty(x.shape)
     programs, arguments, options = _weighted_sum_launch(rows_of_features(x), values, diagonal, y, index, hops, lengths, transposed)
-    with on_device_of(x):
+    with on_device_of(x.device):
         _weighted_sum[programs,](*arguments.values(), **launch_options(**options))
     return y
 

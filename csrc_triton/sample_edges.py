@@ -14,9 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, number_or_pointer, on_device_of
+from csrc_triton.index import bound_rows, row_strides, slot_rows
+from csrc_triton.launch import Settled, launch, launch_options, number_or_pointer
 from csrc_triton.products import edge_dot, feature_bytes, frames_read
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph import EdgeList, GraphIndex, SkeletonGraph
 
 if TYPE_CHECKING:
     from fastst.ops.sampling import Sampling
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _BELOW_ONE = tl.constexpr(1 - 2**-24)  # the largest uniform number
 _LIMIT = tl.constexpr(750.0)  # e^-750 is 0, in float64 too, and numbers up to here have products with 0
 _TINY = tl.constexpr(1e-37)  # of a smaller probability the logarithm is multiplied by nothing
+_EDGES_A_PROGRAM = 256  # of an edge list
 _NEARLY_LINEAR = tl.constexpr(1 / 64)  # up to here 1 - e^-x has a short series
 
 
@@ -40,13 +42,9 @@ def sample_edges(
     γ + log(u + ε) - log(1 - u + ε) > 0.  # [B, P, T], γ's dtype"""
     logits = logits.contiguous()
     kept = torch.empty_like(logits)
-    shape, grid, tile, num_warps = _rows(logits, hops)
-    with on_device_of(logits):
-        _sample[grid](
-            logits, kept, sample_ids.contiguous(), lengths, offset, *number_or_pointer(seed),
-            sampling.beta, sampling.eps, *shape, LOGISTIC=sampling.noise == "logistic",
-            **tile, **launch_options(num_warps=num_warps),
-        )  # fmt: skip
+    seed_number, seed_pointer = number_or_pointer(seed)
+    pointers = (logits, kept, sample_ids.contiguous(), lengths, offset, seed_pointer)
+    launch(_sample, pointers, (logits.shape, hops, sampling), lambda: _over_edges(logits, hops, sampling), (seed_number,))
     return kept
 
 
@@ -87,21 +85,15 @@ def sample_from_embeddings(
     """
     q, k, sample_ids = q.contiguous(), k.contiguous(), sample_ids.contiguous()
     bias = None if bias is None else bias.contiguous()
-    B, T, J, D = q.shape
-    P, dtype = len(index.src), torch.promote_types(q.dtype, torch.float32)
-    kept = torch.empty(B, P, T, dtype=dtype, device=q.device)
-    tile, num_warps = _list_tile(q) if hops == 0 else _slot_tile(q)
-    programs = triton.cdiv(P, tile["BE"]) if hops == 0 else J * triton.cdiv(T, tile["BT"])
-    parts = None if prior is None else torch.empty(B, programs, dtype=dtype, device=q.device)
-    numbers = *number_or_pointer(seed), *_prior(prior), sampling.beta, sampling.eps
-    options = {"D": D, "LOGISTIC": sampling.noise == "logistic", **tile, **launch_options(num_warps=num_warps)}
-    with on_device_of(q):
-        if hops == 0:
-            ends = index.src, index.dst
-            _sample_list[B * programs,](q, k, bias, kept, parts, sample_ids, *ends, *numbers, J, P, **options)
-        else:
-            slots = index.dst_ptr, index.dst_order, index.src, index.offset
-            _sample_slots[B * programs,](q, k, bias, kept, parts, sample_ids, lengths, *slots, *numbers, T, J, P, **options)
+    B, T = q.shape[:2]
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    kept = torch.empty(B, index.num_slots, T, dtype=dtype, device=q.device)
+    parts = None if prior is None else torch.empty(B, _programs_a_walk(q, index.num_slots, hops), dtype=dtype, device=q.device)
+    (seed_number, seed_pointer), (prior_number, prior_pointer) = number_or_pointer(seed), _prior(prior)
+    pointers = (q, k, bias, kept, parts, sample_ids, lengths, index.slots, index.bounds, seed_pointer, prior_pointer)
+    key = (q.shape, index.num_slots, hops, row_strides(index), sampling)
+    kernel = _sample_list if hops == 0 else _sample_slots
+    launch(kernel, pointers, key, lambda: _over_slots(q, index, hops, sampling), (seed_number, prior_number))
     return kept, None if parts is None else parts.sum(1, dtype=torch.float64).to(dtype)
 
 
@@ -141,45 +133,59 @@ def _slope(
     sampling: Sampling,
 ) -> None:
     """Writes `dlogits`, which may be `logits`."""
-    shape, grid, tile, num_warps = _rows(dkept, hops)
     ids = sample_ids.contiguous() if sampling.estimator == "sigmoid" else None
     bias = None if bias is None else bias.contiguous()
     weight = None if weight is None else weight.contiguous()
-    with on_device_of(dkept):
-        _sample_backward[grid](
-            dkept.contiguous(), dlogits, logits, bias, weight, ids, lengths, offset,
-            *number_or_pointer(seed), *_prior(prior), sampling.beta, 1 / sampling.tau, sampling.eps,
-            *shape, LOGISTIC=sampling.noise == "logistic", **tile, **launch_options(num_warps=num_warps),
-        )  # fmt: skip
+    (seed_number, seed_pointer), (prior_number, prior_pointer) = number_or_pointer(seed), _prior(prior)
+    pointers = (dkept.contiguous(), dlogits, logits, bias, weight, ids, lengths, offset, seed_pointer, prior_pointer)
+    key = (dkept.shape, hops, sampling)
+    launch(_sample_backward, pointers, key, lambda: _over_edges(dkept, hops, sampling, backward=True), (seed_number, prior_number))
 
 
 def _prior(prior: Tensor | None) -> tuple[float, Tensor | None]:
     return (0.5, None) if prior is None else number_or_pointer(prior)
 
 
-def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any], int]:
-    """Rows and columns of a walk's edges, the grid, what is constant in the kernel, and warps. A thread makes four neighbours or a few times that."""
+def _over_edges(edges: Tensor, hops: int, sampling: Sampling, backward: bool = False) -> Settled:
+    """Rows and columns of a walk's edges. A thread makes four neighbours or a few times that."""
     B, rows, columns = edges.shape
     if hops == 0:
         rows, columns = 1, rows
     BC = min(max(triton.next_power_of_2(columns), 16), 256)
     # A tile of 512 edges is one Philox call a thread; small problems keep to it, so that every multiprocessor has some.
     BR = min((512 if edges.numel() < 1 << 19 else 1024) // BC, max(triton.next_power_of_2(rows), 1))
-    num_warps = min(max(BR * BC // 128, 1), 4)
-    grid = (B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC),)
-    return (rows, columns), grid, {"LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC}, num_warps
+    slope = {"slope": 1 / sampling.tau} if backward else {}
+    numbers = {
+        "beta": sampling.beta, **slope, "eps": sampling.eps, "rows": rows, "columns": columns,
+        "LOGISTIC": sampling.noise == "logistic", "LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC,
+    }  # fmt: skip
+    programs = B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC)
+    return Settled(programs, numbers, launch_options(num_warps=min(max(BR * BC // 128, 1), 4)))
 
 
-def _slot_tile(q: Tensor) -> tuple[dict[str, int], int]:
-    """Four slots of BT frames and BD channels at a time: 16 products a thread from four loads of 16 bytes of k in float32."""
-    T = q.shape[1]
-    BT = min(max(triton.next_power_of_2(T), 16), 32)
-    return {"BD": _channels(q), "BT": BT, "QUADS": T % 4 == 0}, BT // 16
+def _over_slots(q: Tensor, index: GraphIndex, hops: int, sampling: Sampling) -> Settled:
+    """Four slots of BT frames and BD channels at a time: 16 products a thread from four loads of 16 bytes of k in float32. Of an edge list, where
+    the ends' rows are anywhere, so that 32 bytes of one are as good as more, few channels of many edges."""
+    B, T, J, D = q.shape
+    P, (slots_row, bounds_row) = index.num_slots, row_strides(index)
+    numbers: dict[str, Any] = {"beta": sampling.beta, "eps": sampling.eps}
+    if hops == 0:
+        numbers |= {"N": J, "E": P, "slots_row": slots_row}
+        tile, num_warps = {"BE": _EDGES_A_PROGRAM}, 4
+    else:
+        numbers |= {"T": T, "J": J, "P": P, "slots_row": slots_row, "bounds_row": bounds_row}
+        tile, num_warps = {"QUADS": T % 4 == 0, "BT": _frames_a_program(T)}, _frames_a_program(T) // 16
+    numbers |= {"D": D, "LOGISTIC": sampling.noise == "logistic", "BD": _channels(q), **tile}
+    return Settled(B * _programs_a_walk(q, P, hops), numbers, launch_options(num_warps=num_warps))
 
 
-def _list_tile(q: Tensor) -> tuple[dict[str, int], int]:
-    """Few channels at a time, to have many edges: the ends' rows are anywhere, so 32 bytes of one are as good as more."""
-    return {"BD": _channels(q), "BE": 256}, 4
+def _programs_a_walk(q: Tensor, num_slots: int, hops: int) -> int:
+    _, T, J, _ = q.shape
+    return triton.cdiv(num_slots, _EDGES_A_PROGRAM) if hops == 0 else J * triton.cdiv(T, _frames_a_program(T))
+
+
+def _frames_a_program(T: int) -> int:
+    return min(max(triton.next_power_of_2(T), 16), 32)
 
 
 def _channels(q: Tensor) -> int:
@@ -299,10 +305,9 @@ def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.
     return b, first_column, row, at, inside, exists
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def _sample(
-    logits_ptr, kept_ptr, ids_ptr, lengths_ptr, offset_ptr, seed: tl.int64, seed_ptr, beta: tl.float64, eps: tl.float64,
-    rows, columns,
+    logits_ptr, kept_ptr, ids_ptr, lengths_ptr, offset_ptr, seed_ptr, seed: tl.int64, beta: tl.float64, eps: tl.float64, rows, columns,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
@@ -314,11 +319,10 @@ def _sample(
     tl.store(kept_ptr + at, tl.where(exists, kept, 0.0), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def _sample_backward(
-    dkept_ptr, dlogits_ptr, logits_ptr, bias_ptr, weight_ptr, ids_ptr, lengths_ptr, offset_ptr,
-    seed: tl.int64, seed_ptr, prior: tl.float64, prior_ptr, beta: tl.float64, slope: tl.float64, eps: tl.float64,
-    rows, columns,
+    dkept_ptr, dlogits_ptr, logits_ptr, bias_ptr, weight_ptr, ids_ptr, lengths_ptr, offset_ptr, seed_ptr, prior_ptr,
+    seed: tl.int64, prior: tl.float64, beta: tl.float64, slope: tl.float64, eps: tl.float64, rows, columns,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not; without either of sigmoid and
@@ -367,11 +371,11 @@ def _dots(
     return tl.sum(total.reshape(4, frame.shape[1], 2, BD // 2), 3)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def _sample_slots(
-    q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, lengths_ptr, ptr_ptr, order_ptr, src_ptr, offset_ptr,
-    seed: tl.int64, seed_ptr, prior: tl.float64, prior_ptr, beta: tl.float64, eps: tl.float64, T, J, P,
-    D: tl.constexpr, LOGISTIC: tl.constexpr, QUADS: tl.constexpr, BD: tl.constexpr, BT: tl.constexpr,
+    q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, lengths_ptr, slots_ptr, bounds_ptr, seed_ptr, prior_ptr,
+    seed: tl.int64, prior: tl.float64, beta: tl.float64, eps: tl.float64, T, J, P, slots_row, bounds_row,
+    D: tl.constexpr, LOGISTIC: tl.constexpr, BD: tl.constexpr, QUADS: tl.constexpr, BT: tl.constexpr,
 ):  # fmt: skip
     """One joint as receiver over BT frames. The joints of a frame tile are neighbours in the grid and share k's window of BT + 2k frames.
 
@@ -379,6 +383,8 @@ def _sample_slots(
     """
     if QUADS:
         T = T // 4 * 4  # the same, but now the compiler knows that four frames of a slot are 16 bytes
+    src_ptr, _, offset_ptr, order_ptr, _ = slot_rows(slots_ptr, slots_row)
+    ptr_ptr, _, _ = bound_rows(bounds_ptr, bounds_row)
     program = tl.program_id(0)
     j = program % J
     first_frame = program // J % tl.cdiv(T, BT) * BT
@@ -419,13 +425,14 @@ def _sample_slots(
         tl.store(parts_ptr + program, tl.sum(divergence))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def _sample_list(
-    q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, src_ptr, dst_ptr,
-    seed: tl.int64, seed_ptr, prior: tl.float64, prior_ptr, beta: tl.float64, eps: tl.float64, N, E,
+    q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, lengths_ptr, slots_ptr, bounds_ptr, seed_ptr, prior_ptr,
+    seed: tl.int64, prior: tl.float64, beta: tl.float64, eps: tl.float64, N, E, slots_row,
     D: tl.constexpr, LOGISTIC: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr,
 ):  # fmt: skip
-    """BE edges of an edge list, one row of which a walk has."""
+    """BE edges of an edge list, one row of which a walk has. It has no lengths, and needs no bounds."""
+    src_ptr, dst_ptr, _, _, _ = slot_rows(slots_ptr, slots_row)
     program = tl.program_id(0)
     first_edge = program % tl.cdiv(E, BE) * BE
     b = (program // tl.cdiv(E, BE)).to(tl.int64)
@@ -461,10 +468,8 @@ def compilations(dtype: str) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, and on an edge list of 4096 edges; those with the information term
     read the seed and the prior on the GPU."""
     B, T, D, E, graph = 8, 60, 32, 4096, SkeletonGraph("coco18", 3)
-    J, P, kind = graph.num_joints, graph.num_slots, DTYPES[dtype]
-    known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "order_ptr", "src_ptr", "dst_ptr", "offset_ptr"), torch.int32)
-    known |= {"seed": -(2**40) - 1, "beta": 2.0, "eps": 1e-10, "slope": 0.5, "prior": 0.5, "LOGISTIC": False}
-    known |= {"T": T, "J": J, "P": P, "N": T * J, "E": E, "D": D}
+    J, P, kind, sampling = graph.num_joints, graph.num_slots, DTYPES[dtype], _default_sampling()
+    known: dict[str, Any] = {"seed": -(2**40) - 1, "prior": 0.5, "slots_ptr": torch.int32, "bounds_ptr": torch.int32, "offset_ptr": torch.int32}
     known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64)
     known |= dict.fromkeys(("logits_ptr", "dkept_ptr", "dlogits_ptr", "q_ptr", "k_ptr", "kept_ptr"), kind)
     known |= dict.fromkeys(("bias_ptr", "weight_ptr", "parts_ptr", "seed_ptr", "prior_ptr"))
@@ -472,15 +477,14 @@ def compilations(dtype: str) -> list[Compilation]:
     informed = dict.fromkeys(("weight_ptr", "parts_ptr", "prior_ptr"), torch.float32) | {"seed_ptr": torch.int64}
 
     def one(
-        name: str, kernel: Any, changes: dict[str, Any], work: str, programs: int, moved: int, least: int, window: tuple[int, int] | None = None
+        name: str, kernel: Any, changes: dict[str, Any], settled: Settled, work: str, moved: int, least: int, window: tuple[int, int] | None = None
     ) -> Compilation:
-        arguments = {parameter.name: (known | changes)[parameter.name] for parameter in kernel.params}
-        return Compilation(name, kernel, arguments, num_warps, work, programs, moved, least, window)
+        arguments = {parameter.name: (known | changes | settled.numbers)[parameter.name] for parameter in kernel.params}
+        return Compilation(name, kernel, arguments, settled.options["num_warps"], work, settled.programs, moved, least, window)
 
-    (rows, columns), (programs,), tile, num_warps = _rows(torch.empty(B, P, T, device="meta"), graph.hops)
-    known |= {"rows": rows, "columns": columns, **tile}
+    values = torch.empty(B, P, T, device="meta")
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
-    found = [one("sample_edges", _sample, {}, work, programs, 2 * edges, 2 * edges)]
+    found = [one("sample_edges", _sample, {}, _over_edges(values, graph.hops, sampling), work, 2 * edges, 2 * edges)]
     no_noise, no_logits = {"ids_ptr": None}, {"ids_ptr": None, "logits_ptr": None}
     for name, changes, passes, itemsize in (
         ("sigmoid", {}, 3, kind.itemsize),
@@ -488,26 +492,30 @@ def compilations(dtype: str) -> list[Compilation]:
         ("sigmoid, information", float32 | informed, 3, 4),
         ("identity, information", float32 | informed | no_noise, 3, 4),
     ):
-        moved = passes * B * P * T * itemsize
-        found.append(one(f"sample_edges backward ({name})", _sample_backward, changes, work, programs, moved, moved))
+        moved, settled = passes * B * P * T * itemsize, _over_edges(values, graph.hops, sampling, backward=True)
+        found.append(one(f"sample_edges backward ({name})", _sample_backward, changes, settled, work, moved, moved))
 
     q = torch.empty(B, T, J, D, dtype=kind, device="meta")
-    known |= float32
-    for note, changes in (("", {}), ("information", informed)):
-        tile, num_warps = _slot_tile(q)
-        BT, features = tile["BT"], q.nbytes
-        programs = B * J * triton.cdiv(T, BT)
-        least = 4 * B * P * T + 2 * features + (4 * programs if note else 0)
+    features, BT = q.nbytes, _frames_a_program(T)
+    skeleton = _over_slots(q, graph.index(), graph.hops, sampling)
+    edge_list = EdgeList(torch.arange(2 * E).view(2, E) % (T * J), T * J, parallel=True)
+    listed = _over_slots(q.view(B, 1, T * J, D), edge_list.index(), 0, sampling)
+    for note, changes in (("", float32), ("information", float32 | informed)):
+        least = 4 * B * P * T + 2 * features + (4 * skeleton.programs if note else 0)
         moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
         window = feature_bytes(graph, BT, D * kind.itemsize)
         name = "sample_edges from embeddings" + (f" ({note})" if note else "")
-        found.append(one(name, _sample_slots, changes | tile, f"{work} D={D}", programs, moved, least, window))
+        found.append(one(name, _sample_slots, changes, skeleton, f"{work} D={D}", moved, least, window))
 
-        tile, num_warps = _list_tile(q)
-        programs = B * triton.cdiv(E, tile["BE"])
-        least = 4 * B * E + 2 * features + (4 * programs if note else 0)
+        least = 4 * B * E + 2 * features + (4 * listed.programs if note else 0)
         moved = least - 2 * features + 2 * B * E * D * kind.itemsize  # every edge reads both its ends
-        window = (2 * tile["BE"] * D * kind.itemsize,) * 2
+        window = (2 * _EDGES_A_PROGRAM * D * kind.itemsize,) * 2
         name = f"sample_edges from embeddings (edge list{', ' * bool(note)}{note})"
-        found.append(one(name, _sample_list, changes | tile, f"B={B} N={T * J} E={E} D={D}", programs, moved, least, window))
+        found.append(one(name, _sample_list, changes, listed, f"B={B} N={T * J} E={E} D={D}", moved, least, window))
     return found
+
+
+def _default_sampling() -> Sampling:
+    from fastst.ops.sampling import Sampling  # the kernels are not to import the operations
+
+    return Sampling()

@@ -86,8 +86,8 @@ class GraphIndex(NamedTuple):
 
 
 def _rows(width: int, *rows: np.ndarray) -> np.ndarray:
-    """int32, with rows that begin on 16 bytes, as GPU kernels like them: `width` rounded up, with zeros behind what is given."""
-    table = np.zeros((len(rows), -(-width // 4) * 4), np.int32)
+    """int32, with rows that begin on 64 bytes, as GPU kernels like them: `width` rounded up, with zeros behind what is given."""
+    table = np.zeros((len(rows), -(-width // 16) * 16), np.int32)
     for row, numbers in zip(table, rows, strict=True):
         row[: len(numbers)] = numbers
     return table

@@ -18,8 +18,8 @@ from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
 
-def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor]:
-    """kept / √(D[to] D[from]) on the edges and loop / D on the nodes that bring none."""
+def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor, Tensor]:
+    """kept / √(D[to] D[from]) on the edges, loop / D on the nodes that bring none, and D^-½."""
     edges = kept.to(torch.promote_types(kept.dtype, torch.float32))
     B, P, T = kept.shape
     weight, root = empty(B, P, T, dtype=edges.dtype), torch.empty(B, num_joints, T, dtype=edges.dtype)
@@ -27,22 +27,20 @@ def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: floa
     added = _added(loop, index, edges)
     run_ranges(_roots, nodes, added, *given)
     run_ranges(_weights, nodes, weight, *given)
-    return weight.to(kept.dtype), root.square().mul_(added[:, None]).transpose(1, 2).to(kept.dtype)
+    return weight.to(kept.dtype), root.square().mul_(added[:, None]).transpose(1, 2).to(kept.dtype), root
 
 
 def gcn_norm_backward(
-    dweight: Tensor, dself: Tensor, kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int
+    dweight: Tensor, dself: Tensor, kept: Tensor, root: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, hops: int
 ) -> Tensor:
     """The gradient of kept, through the degrees too: with r = D^-½, weight = kept r[to] r[from] and self = loop r², so dD = -½ r³ dr."""
     dtype = torch.promote_types(kept.dtype, torch.float32)
     edges, dweight = kept.to(dtype), dweight.to(dtype)
-    B, P, T = kept.shape
-    dkept, root = empty(B, P, T, dtype=dtype), torch.empty(B, num_joints, T, dtype=dtype)
-    added = _added(loop, index, edges)
+    (B, P, T), J = kept.shape, root.shape[1]
+    dkept = empty(B, P, T, dtype=dtype)
     # a copy: it becomes the gradient of the degree in place  # [B, J, T]
-    ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format).mul_(added[:, None])
-    given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * num_joints * min(T, 1)
-    run_ranges(_roots, nodes, added, *given)
+    ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format).mul_(_added(loop, index, edges)[:, None])
+    given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * J * min(T, 1)
     run_ranges(_degree_gradients, nodes, dweight, ddegree, index.src_ptr, index.src_order, *given)
     run_ranges(_kept_gradients, nodes, dweight, ddegree, dkept, *given)
     return dkept.to(kept.dtype)

@@ -42,7 +42,7 @@ def gcn_norm(
         weight, self_weight = reference(edges, graph, lengths, loop)
     else:
         index = graph.index(kept.device)
-        weight, self_weight = _forward(edges, lengths, *index, loop, graph.num_joints, graph.hops, backend)
+        weight, self_weight, _ = _forward(edges, lengths, *index, loop, graph.num_joints, graph.hops, backend)
     return lower(graph, weight, -1), lower(graph, self_weight, 1)
 
 
@@ -63,14 +63,12 @@ def reference(kept: Tensor, graph: Graph, lengths: Tensor | None, loop: float) -
     return sparse.mask_edges(weight, index.offset, lengths), sparse.mask_frames((added * root.square()).view(B, T, J), lengths)
 
 
-def _inverse_roots(
-    kept: Tensor, index: GraphIndex, loop: float, num_joints: int, hops: int, lengths: Tensor | None, product: ModuleType
-) -> tuple[Tensor, Tensor]:
-    """A column of ones, and D^-½, 0 for a node without edges and beyond the lengths.  # [B, T, J, 1] twice"""
+def _inverse_roots(kept: Tensor, index: GraphIndex, loop: float, num_joints: int, hops: int, lengths: Tensor | None, product: ModuleType) -> Tensor:
+    """D^-½, 0 for a node without edges and beyond the lengths.  # [B, T, J, 1]"""
     B, _, T = kept.shape
-    ones = sparse.mask_frames(kept.new_ones(B, T, num_joints, 1), lengths)
+    ones = kept.new_ones(B, T, num_joints, 1)
     degree = (loop * index.no_loop)[:, None] + product.gather_sum(ones, kept, index, hops, lengths)
-    return ones, sparse.mask_frames(torch.where(degree == 0, 0, degree.rsqrt()), lengths)
+    return sparse.mask_frames(torch.where(degree == 0, 0, degree.rsqrt()), lengths)
 
 
 def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor:
@@ -81,21 +79,24 @@ def _masked(values: Tensor, index: GraphIndex, lengths: Tensor | None) -> Tensor
 @operation("gcn_norm")
 def _forward(
     kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, loop: float, num_joints: int, hops: int, backend: str
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Edge weights, self weights, and D^-½ for the backward, in float32 at least.  # [B, P, T], [B, T, J], [B, J, T]"""
     kernels = compiled("gcn_norm", backend)
     if kernels is not None:
         return kernels.gcn_norm(kept, lengths, GraphIndex(slots, bounds), loop, num_joints, hops)
     graph, product = GraphIndex(slots, bounds), products(backend)
     edges = _masked(kept, graph, lengths)
-    _, root = _inverse_roots(edges, graph, loop, num_joints, hops, lengths, product)
-    weight = edges * product.edge_dot(root, root, graph, hops, lengths)
-    return weight.to(kept.dtype), (loop * graph.no_loop * root.square().squeeze(-1)).to(kept.dtype)
+    root = _inverse_roots(edges, graph, loop, num_joints, hops, lengths, product)
+    weight, (B, _, T) = edges * product.edge_dot(root, root, graph, hops, lengths), kept.shape
+    self_weight = (loop * graph.no_loop * root.square().squeeze(-1)).to(kept.dtype)
+    return weight.to(kept.dtype), self_weight, root.transpose(1, 2).reshape(B, num_joints, T)
 
 
 @_forward.register_fake
 def _(kept, lengths, slots, bounds, loop, num_joints, hops, backend):
     B, _, T = kept.shape
-    return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints)
+    root = kept.new_empty(B, num_joints, T, dtype=torch.promote_types(kept.dtype, torch.float32))
+    return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints), root
 
 
 @operation("gcn_norm_backward")
@@ -103,43 +104,43 @@ def _backward(
     dweight: Tensor,
     dself: Tensor,
     kept: Tensor,
+    root: Tensor,
     lengths: Tensor | None,
     slots: Tensor,
     bounds: Tensor,
     loop: float,
-    num_joints: int,
     hops: int,
     backend: str,
 ) -> Tensor:
     kernels = compiled("gcn_norm", backend)
     if kernels is not None:
-        return kernels.gcn_norm_backward(dweight, dself, kept, lengths, GraphIndex(slots, bounds), loop, num_joints, hops)
+        return kernels.gcn_norm_backward(dweight, dself, kept, root, lengths, GraphIndex(slots, bounds), loop, hops)
     graph, product = GraphIndex(slots, bounds), products(backend)
     edges, dweight = _masked(kept, graph, lengths), _masked(dweight, graph, lengths)
-    ones, root = _inverse_roots(edges, graph, loop, num_joints, hops, lengths, product)
+    root = root.transpose(1, 2).unsqueeze(-1)  # [B, T, J, 1]
     # weight = kept r[to] r[from] and self = loop r² with r = D^-½, so dD = -½ r³ dr
     through = dweight * edges
     droot = product.gather_sum(root, through, graph, hops, lengths) + product.scatter_sum(root, through, graph, hops, lengths)
     droot = droot + 2 * root * (loop * graph.no_loop * dself).unsqueeze(-1)
     ddegree = -0.5 * root**3 * droot
-    dkept = dweight * product.edge_dot(root, root, graph, hops, lengths) + product.edge_dot(ddegree, ones, graph, hops, lengths)
+    dkept = dweight * product.edge_dot(root, root, graph, hops, lengths)
+    dkept += product.edge_dot(ddegree, torch.ones_like(ddegree), graph, hops, lengths)
     return sparse.mask_edges(dkept, graph.offset, lengths).to(kept.dtype)
 
 
 @_backward.register_fake
-def _(dweight, dself, kept, lengths, slots, bounds, loop, num_joints, hops, backend):
+def _(dweight, dself, kept, root, lengths, slots, bounds, loop, hops, backend):
     return kept.new_empty(kept.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    kept, lengths, slots, bounds, ctx.loop, ctx.num_joints, ctx.hops, ctx.backend = inputs
-    ctx.save_for_backward(kept, lengths, slots, bounds)
+    kept, lengths, slots, bounds, ctx.loop, _, ctx.hops, ctx.backend = inputs
+    ctx.mark_non_differentiable(output[2])
+    ctx.save_for_backward(kept, output[2], lengths, slots, bounds)
 
 
-def _autograd(ctx, dweight, dself):
-    kept, lengths, slots, bounds = ctx.saved_tensors
-    dkept = _backward(dweight, dself, kept, lengths, slots, bounds, ctx.loop, ctx.num_joints, ctx.hops, ctx.backend)
-    return dkept, *[None] * 7
+def _autograd(ctx, dweight, dself, _):
+    return _backward(dweight, dself, *ctx.saved_tensors, ctx.loop, ctx.hops, ctx.backend), *[None] * 7
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
