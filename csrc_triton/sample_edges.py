@@ -33,7 +33,7 @@ def sample_edges(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    index: GraphIndex,
     seed: Tensor,
     hops: int,
     sampling: Sampling,
@@ -43,8 +43,9 @@ def sample_edges(
     logits = logits.contiguous()
     kept = torch.empty_like(logits)
     seed_number, seed_pointer = number_or_pointer(seed)
-    pointers = (logits, kept, sample_ids.contiguous(), lengths, offset, seed_pointer)
-    launch(_sample, pointers, (logits.shape, hops, sampling), lambda: _over_edges(logits, hops, sampling), (seed_number,))
+    pointers = (logits, kept, sample_ids.contiguous(), lengths, index.slots, seed_pointer)
+    key = (logits.shape, hops, sampling, row_strides(index))
+    launch(_sample, pointers, key, lambda: _over_edges(logits, index, hops, sampling), (seed_number,))
     return kept
 
 
@@ -53,7 +54,7 @@ def sample_edges_backward(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    index: GraphIndex,
     seed: Tensor,
     hops: int,
     sampling: Sampling,
@@ -62,7 +63,7 @@ def sample_edges_backward(
     dkept σ'(z) / τ.  # [B, P, T], γ's dtype"""
     dlogits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     given = logits.contiguous() if sampling.estimator == "sigmoid" else None
-    _slope(dkept, given, dlogits, None, sample_ids, lengths, offset, seed, None, None, hops, sampling)
+    _slope(dkept, given, dlogits, None, sample_ids, lengths, index, seed, None, None, hops, sampling)
     return dlogits
 
 
@@ -114,7 +115,7 @@ def logits_gradient(
     """`sample_edges_backward` at the logits q · k + bias, over which it is written; and, with a prior,
     `weight[b]` times the derivative of every divergence added."""
     logits = edge_dot(q, k, index, hops, lengths)
-    _slope(dkept, logits, logits, bias, sample_ids, lengths, index.offset, seed, prior, weight, hops, sampling)
+    _slope(dkept, logits, logits, bias, sample_ids, lengths, index, seed, prior, weight, hops, sampling)
     return logits
 
 
@@ -125,7 +126,7 @@ def _slope(
     bias: Tensor | None,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    index: GraphIndex,
     seed: Tensor,
     prior: Tensor | None,
     weight: Tensor | None,
@@ -137,16 +138,16 @@ def _slope(
     bias = None if bias is None else bias.contiguous()
     weight = None if weight is None else weight.contiguous()
     (seed_number, seed_pointer), (prior_number, prior_pointer) = number_or_pointer(seed), _prior(prior)
-    pointers = (dkept.contiguous(), dlogits, logits, bias, weight, ids, lengths, offset, seed_pointer, prior_pointer)
-    key = (dkept.shape, hops, sampling)
-    launch(_sample_backward, pointers, key, lambda: _over_edges(dkept, hops, sampling, backward=True), (seed_number, prior_number))
+    pointers = (dkept.contiguous(), dlogits, logits, bias, weight, ids, lengths, index.slots, seed_pointer, prior_pointer)
+    key = (dkept.shape, hops, sampling, row_strides(index))
+    launch(_sample_backward, pointers, key, lambda: _over_edges(dkept, index, hops, sampling, backward=True), (seed_number, prior_number))
 
 
 def _prior(prior: Tensor | None) -> tuple[float, Tensor | None]:
     return (0.5, None) if prior is None else number_or_pointer(prior)
 
 
-def _over_edges(edges: Tensor, hops: int, sampling: Sampling, backward: bool = False) -> Settled:
+def _over_edges(edges: Tensor, index: GraphIndex, hops: int, sampling: Sampling, backward: bool = False) -> Settled:
     """Rows and columns of a walk's edges. A thread makes four neighbours or a few times that."""
     B, rows, columns = edges.shape
     if hops == 0:
@@ -156,7 +157,7 @@ def _over_edges(edges: Tensor, hops: int, sampling: Sampling, backward: bool = F
     BR = min((512 if edges.numel() < 1 << 19 else 1024) // BC, max(triton.next_power_of_2(rows), 1))
     slope = {"slope": 1 / sampling.tau} if backward else {}
     numbers = {
-        "beta": sampling.beta, **slope, "eps": sampling.eps, "rows": rows, "columns": columns,
+        "beta": sampling.beta, **slope, "eps": sampling.eps, "rows": rows, "columns": columns, "slots_row": row_strides(index)[0],
         "LOGISTIC": sampling.noise == "logistic", "LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC,
     }  # fmt: skip
     programs = B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC)
@@ -307,10 +308,11 @@ def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.
 
 @triton.jit(do_not_specialize=["seed"])
 def _sample(
-    logits_ptr, kept_ptr, ids_ptr, lengths_ptr, offset_ptr, seed_ptr, seed: tl.int64, beta: tl.float64, eps: tl.float64, rows, columns,
+    logits_ptr, kept_ptr, ids_ptr, lengths_ptr, slots_ptr, seed_ptr, seed: tl.int64, beta: tl.float64, eps: tl.float64,
+    rows, columns, slots_row,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
+    b, first_column, row, at, inside, exists = _tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if logits_ptr.dtype.element_ty == tl.float64 else tl.float32
     gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
     quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
@@ -321,13 +323,13 @@ def _sample(
 
 @triton.jit(do_not_specialize=["seed"])
 def _sample_backward(
-    dkept_ptr, dlogits_ptr, logits_ptr, bias_ptr, weight_ptr, ids_ptr, lengths_ptr, offset_ptr, seed_ptr, prior_ptr,
-    seed: tl.int64, prior: tl.float64, beta: tl.float64, slope: tl.float64, eps: tl.float64, rows, columns,
+    dkept_ptr, dlogits_ptr, logits_ptr, bias_ptr, weight_ptr, ids_ptr, lengths_ptr, slots_ptr, seed_ptr, prior_ptr,
+    seed: tl.int64, prior: tl.float64, beta: tl.float64, slope: tl.float64, eps: tl.float64, rows, columns, slots_row,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not; without either of sigmoid and
     information there need be no logits."""
-    b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
+    b, first_column, row, at, inside, exists = _tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if dkept_ptr.dtype.element_ty == tl.float64 else tl.float32
     slope = tl.full([], slope, compute)
     gradient = tl.load(dkept_ptr + at, inside, 0.0).to(compute) * slope
@@ -469,7 +471,7 @@ def compilations(dtype: str) -> list[Compilation]:
     read the seed and the prior on the GPU."""
     B, T, D, E, graph = 8, 60, 32, 4096, SkeletonGraph("coco18", 3)
     J, P, kind, sampling = graph.num_joints, graph.num_slots, DTYPES[dtype], _default_sampling()
-    known: dict[str, Any] = {"seed": -(2**40) - 1, "prior": 0.5, "slots_ptr": torch.int32, "bounds_ptr": torch.int32, "offset_ptr": torch.int32}
+    known: dict[str, Any] = {"seed": -(2**40) - 1, "prior": 0.5, "slots_ptr": torch.int32, "bounds_ptr": torch.int32}
     known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64)
     known |= dict.fromkeys(("logits_ptr", "dkept_ptr", "dlogits_ptr", "q_ptr", "k_ptr", "kept_ptr"), kind)
     known |= dict.fromkeys(("bias_ptr", "weight_ptr", "parts_ptr", "seed_ptr", "prior_ptr"))
@@ -484,7 +486,7 @@ def compilations(dtype: str) -> list[Compilation]:
 
     values = torch.empty(B, P, T, device="meta")
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
-    found = [one("sample_edges", _sample, {}, _over_edges(values, graph.hops, sampling), work, 2 * edges, 2 * edges)]
+    found = [one("sample_edges", _sample, {}, _over_edges(values, graph.index(), graph.hops, sampling), work, 2 * edges, 2 * edges)]
     no_noise, no_logits = {"ids_ptr": None}, {"ids_ptr": None, "logits_ptr": None}
     for name, changes, passes, itemsize in (
         ("sigmoid", {}, 3, kind.itemsize),
@@ -492,7 +494,7 @@ def compilations(dtype: str) -> list[Compilation]:
         ("sigmoid, information", float32 | informed, 3, 4),
         ("identity, information", float32 | informed | no_noise, 3, 4),
     ):
-        moved, settled = passes * B * P * T * itemsize, _over_edges(values, graph.hops, sampling, backward=True)
+        moved, settled = passes * B * P * T * itemsize, _over_edges(values, graph.index(), graph.hops, sampling, backward=True)
         found.append(one(f"sample_edges backward ({name})", _sample_backward, changes, settled, work, moved, moved))
 
     q = torch.empty(B, T, J, D, dtype=kind, device="meta")

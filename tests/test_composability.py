@@ -97,7 +97,8 @@ def test_the_profiler_and_tensor_subclasses_see_the_operation():
     x = features()
     with torch.profiler.profile() as profile:
         y = propagate(x, WEIGHTS, GRAPH)
-    assert "fastst::propagate" in {event.key for event in profile.key_averages()}
+        propagate(x.clone().requires_grad_(), WEIGHTS, GRAPH)
+    assert {"fastst::propagate", "fastst::propagate_kernel"} <= {event.key for event in profile.key_averages()}
     marked = propagate(x.as_subclass(Marked), WEIGHTS, GRAPH)
     assert isinstance(marked, Marked)
     assert torch.equal(marked.as_subclass(torch.Tensor), y)

@@ -28,7 +28,7 @@ def test_opcheck(case: Case, backend: str):
     (logits,) = lifted(case, [], [case.edges()])
     for estimator in ("identity", "sigmoid"):
         numbers = Sampling(estimator=estimator).numbers()
-        rest = (case.length_tensor(), case.graph.offset, torch.tensor(-3), case.graph.hops, numbers, backend)
+        rest = (case.length_tensor(), *case.graph.index(), torch.tensor(-3), case.graph.hops, numbers, backend)
         torch.library.opcheck(torch.ops.fastst.sample_edges.default, (logits, torch.arange(case.B), *rest))
 
 

@@ -391,7 +391,7 @@ def test_opcheck(case: Case):
     ops, graph, index, lengths = torch.ops.fastst, case.graph, case.graph.index(DEVICE), lengths_of(case, x)
     ids, seed, prior = torch.arange(case.B, device=DEVICE), torch.tensor(-3), torch.tensor(0.3)
     rest = (graph.hops, Sampling(estimator="sigmoid").numbers(), "triton")
-    torch.library.opcheck(ops.sample_edges.default, (logits, ids, lengths, index.offset, seed, *rest))
+    torch.library.opcheck(ops.sample_edges.default, (logits, ids, lengths, *index, seed, *rest))
     for r in (None, prior):
         torch.library.opcheck(ops.sample_from_embeddings.default, (x, x, None, ids, lengths, *index, seed, r, *rest))
     torch.library.opcheck(
@@ -438,9 +438,12 @@ def test_edges_beyond_32_bits(huge: Callable[[], Tensor]):
     T, near, P = 1 << 28, 16, 16
     logits, kept = huge().as_strided((P, near), (T, 1)), huge().as_strided((P, near), (T, 1))
     logits.copy_(torch.randn(P, near, generator=generator()))
-    offset, ids = torch.zeros(P, dtype=torch.int32, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
-    sample_kernels._sample[(1,)](logits, kept, ids, None, offset, 3, None, 2.0, 1e-10, P, T, LOGISTIC=False, LIST=False, QUADS=True, BR=P, BC=near)
-    wanted = torch.ops.fastst.sample_edges(logits[None].contiguous(), ids, None, offset, torch.tensor(3), 1, Sampling().numbers(), "torch")
+    slots, ids = torch.zeros(9, P, dtype=torch.int32, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    numbers = {"rows": P, "columns": T, "slots_row": P, "LOGISTIC": False, "LIST": False, "QUADS": True, "BR": P, "BC": near}
+    sample_kernels._sample[(1,)](logits, kept, ids, None, slots, None, 3, 2.0, 1e-10, **numbers)
+    no_joints = torch.zeros(3, 1, dtype=torch.int32, device=DEVICE)  # so that all columns of the table are slots
+    options = torch.tensor(3), 1, Sampling().numbers(), "torch"
+    wanted = torch.ops.fastst.sample_edges(logits[None].contiguous(), ids, None, slots, no_joints, *options)
     assert torch.equal(kept, wanted[0])
 
 
@@ -449,8 +452,9 @@ def test_weights_beyond_32_bits(huge: Callable[[], Tensor]):
     kept, weight, root = (huge().as_strided((P, near), (T, 1)) for _ in range(3))
     kept.fill_(1)
     root.copy_(torch.rand(P, near, generator=generator()))
-    joint, offset = torch.arange(P, dtype=torch.int32, device=DEVICE), torch.zeros(P, dtype=torch.int32, device=DEVICE)
-    norm_kernels._weights[(1,)](kept, root, weight, None, joint, joint, offset, T, P, P, BP=P, BT=near)
+    joint = torch.arange(P, dtype=torch.int32, device=DEVICE)
+    slots = torch.stack((joint, joint, torch.zeros_like(joint)))
+    norm_kernels._weights[(1,)](kept, root, weight, None, slots, T, P, P, slots_row=P, BP=P, BT=near)
     torch.testing.assert_close(weight, root * root)
 
 

@@ -40,7 +40,7 @@ def sample_edges(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    index: GraphIndex,
     seed: Tensor,
     hops: int,
     sampling: Sampling,
@@ -48,7 +48,7 @@ def sample_edges(
     """1 where an edge exists and its score is above 0, else 0; NaN for a logit that is NaN."""
     gamma = logits.to(torch.promote_types(logits.dtype, torch.float32))
     kept = empty(*logits.shape, dtype=gamma.dtype)
-    work = _work(logits.shape, sample_ids, lengths, offset, seed, hops)
+    work = _work(logits.shape, sample_ids, lengths, index.offset, seed, hops)
     _keep(gamma, kept, None, None, work, sampling)
     return kept.to(logits.dtype)
 
@@ -58,7 +58,7 @@ def sample_edges_backward(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    index: GraphIndex,
     seed: Tensor,
     hops: int,
     sampling: Sampling,
@@ -68,7 +68,7 @@ def sample_edges_backward(
     dtype = torch.promote_types(logits.dtype, torch.float32)
     gradient = empty(*dkept.shape, dtype=dtype)
     gamma = logits.to(dtype) if sampling.estimator == "sigmoid" else gradient
-    work = _work(logits.shape, sample_ids, lengths, offset, seed, hops)
+    work = _work(logits.shape, sample_ids, lengths, index.offset, seed, hops)
     _slope(dkept, gamma, gradient, None, None, None, work, sampling)
     return gradient.to(logits.dtype)
 

@@ -52,7 +52,8 @@ class Operation:
         _LIBRARY.impl(self.name, function.apply, "Autograd")
 
     def __call__(self, *args: Any) -> Any:
-        return self._operation(*args) if torch.is_grad_enabled() else self._kernel(*args)
+        recorded = torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in args)
+        return self._operation(*args) if recorded else self._kernel(*args)
 
 
 def operation(name: str) -> Callable[[Callable], Operation]:

@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph
+from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
@@ -58,8 +58,8 @@ def sample_edges(
     if backend == "reference":
         kept = reference(edges, graph, seed, sample_ids, lengths, sampling)
     else:
-        offset, numbers = graph.index(logits.device).offset, sampling.numbers()
-        kept = _forward(edges, sample_ids, lengths, offset, seed, graph.hops, numbers, backend)
+        index = graph.index(logits.device)
+        kept = _forward(edges, sample_ids, lengths, *index, seed, graph.hops, sampling.numbers(), backend)
     return lower(graph, keep_loops(kept, graph, lengths), -1)
 
 
@@ -92,7 +92,7 @@ def keep_edges(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    graph: GraphIndex,
     seed: Tensor,
     hops: int,
     sampling: Sampling,
@@ -101,7 +101,7 @@ def keep_edges(
     score = _scores(logits, sample_ids, seed, hops, sampling)
     # NaN must not look like a removed edge
     kept = torch.where(score.isnan(), score, score > 0)
-    return sparse.mask_edges(kept, offset, lengths).to(logits.dtype)
+    return sparse.mask_edges(kept, graph.offset, lengths).to(logits.dtype)
 
 
 def straight_through(
@@ -136,7 +136,8 @@ def _forward(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    slots: Tensor,
+    bounds: Tensor,
     seed: Tensor,
     hops: int,
     options: Sequence[float],
@@ -144,7 +145,7 @@ def _forward(
 ) -> Tensor:
     kernels = compiled("sample_edges", backend)
     sample = keep_edges if kernels is None else kernels.sample_edges
-    return sample(logits, sample_ids, lengths, offset, seed, hops, Sampling.of(options))
+    return sample(logits, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, Sampling.of(options))
 
 
 @_forward.register_fake
@@ -158,17 +159,18 @@ def _backward(
     logits: Tensor,
     sample_ids: Tensor,
     lengths: Tensor | None,
-    offset: Tensor,
+    slots: Tensor,
+    bounds: Tensor,
     seed: Tensor,
     hops: int,
     options: Sequence[float],
     backend: str,
 ) -> Tensor:
-    sampling, kernels = Sampling.of(options), compiled("sample_edges", backend)
+    graph, sampling, kernels = GraphIndex(slots, bounds), Sampling.of(options), compiled("sample_edges", backend)
     if kernels is not None:
-        return kernels.sample_edges_backward(dkept, logits, sample_ids, lengths, offset, seed, hops, sampling)
+        return kernels.sample_edges_backward(dkept, logits, sample_ids, lengths, graph, seed, hops, sampling)
     dlogits = straight_through(dkept, logits, sample_ids, seed, hops, sampling)
-    return sparse.mask_edges(dlogits, offset, lengths).to(logits.dtype)
+    return sparse.mask_edges(dlogits, graph.offset, lengths).to(logits.dtype)
 
 
 @_backward.register_fake
@@ -187,7 +189,7 @@ def _autograd(ctx, dkept):
     logits, *tensors = ctx.saved_tensors
     given = dkept if logits is None else logits
     dlogits = _backward(dkept, given, *tensors, ctx.hops, ctx.options, ctx.backend)
-    return dlogits, *[None] * 7
+    return dlogits, *[None] * 8
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

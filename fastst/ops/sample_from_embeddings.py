@@ -170,7 +170,7 @@ def _sample(
 ) -> tuple[Tensor, Tensor | None]:
     """Kept edges and, with a prior, the divergences of every walk's edges, summed.  # [B, P, T], [B]"""
     logits = make_logits(q, k, bias, lengths, graph, hops, "torch")
-    kept = keep_edges(logits, sample_ids, lengths, graph.offset, seed, hops, sampling)
+    kept = keep_edges(logits, sample_ids, lengths, graph, seed, hops, sampling)
     if prior is None:
         return kept, None
     divergence = information.divergence(logits, prior, sampling)
@@ -206,8 +206,10 @@ def _backward(
         slope = 1.0
     elif bias is not None:
         dlogits = sparse.mask_edges(dkept, graph.offset, lengths)
-    dq = product.gather_sum(k, dlogits, graph, hops, lengths).mul_(slope)
-    dk = product.scatter_sum(q, dlogits, graph, hops, lengths).mul_(slope)
+    dq = product.gather_sum(k, dlogits, graph, hops, lengths)
+    dk = product.scatter_sum(q, dlogits, graph, hops, lengths)
+    if slope != 1:
+        dq, dk = dq.mul_(slope), dk.mul_(slope)
     if bias is None:
         return dq, dk, q.new_empty(0)
     return dq, dk, (dlogits.sum((0, 2)) * slope).to(bias.dtype)

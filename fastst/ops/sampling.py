@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -55,11 +56,15 @@ class Sampling:
         names = NOISES.index(self.noise), ESTIMATORS.index(self.estimator)
         return [float(value) for value in (self.beta, self.tau, self.eps, *names)]
 
-    @classmethod
-    def of(cls, numbers: Sequence[float]) -> Sampling:
+    @staticmethod
+    def of(numbers: Sequence[float]) -> Sampling:
         """What `numbers` says."""
-        beta, tau, eps, noise, estimator = numbers
-        return cls(beta, tau, eps, NOISES[int(noise)], ESTIMATORS[int(estimator)])
+        return _sampling_of_numbers(*numbers)
+
+
+@functools.lru_cache(maxsize=64)  # every call of an operation asks twice or three times
+def _sampling_of_numbers(beta: float, tau: float, eps: float, noise: float, estimator: float) -> Sampling:
+    return Sampling(beta, tau, eps, NOISES[int(noise)], ESTIMATORS[int(estimator)])
 
 
 class SamplingOptions(TypedDict, total=False):
