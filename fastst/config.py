@@ -130,6 +130,8 @@ class TrainConfig:
     """Lower precision for speed (automatic mixed precision)."""
     device: str = "auto"
     """auto: a CUDA GPU if there is one, else the CPU."""
+    cuda_graph: bool = True
+    """On a GPU, record a step of the training once and repeat it as one piece: the same losses, without a launch for every kernel."""
     out: Path = Path("runs/fastst")
     """Folder for everything that the run leaves."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -9,7 +9,6 @@ import platform
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.nn.functional import cross_entropy, nll_loss
+from torch.nn.functional import nll_loss
 from torch.nn.parallel import DistributedDataParallel
 
 import fastst
@@ -32,6 +31,7 @@ from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
 from fastst.runs.predictions import Asked, measure, predict_walks
+from fastst.runs.step import CapturedSteps, Inputs, Packed, Step, capture_on_gpu
 
 LIKELIEST = (0.05, 0.5)  # fewest and most edges that a window is classified on alone, as shares of all
 MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
@@ -127,7 +127,7 @@ class Trainer:
         self.device = device_of(config)
         self.train_walks, self.validation_walks, self.test_walks = walks_of(task, fold.split)
         counts = np.bincount(task.classes[self.train_walks], minlength=len(task.class_names))
-        self.class_weight = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32, device=self.device)
+        self.class_weights = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32)
         self.arguments = model_arguments(config, task)
         torch.manual_seed(fold.seed)
         self.model = GraphClassifier(**self.arguments)
@@ -135,11 +135,15 @@ class Trainer:
         self.model.expect(torch.full((len(counts),), 1 / len(counts)))  # what the weighted loss makes of any shares
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
-        parameters = [{"params": group} for group in groups if group]
+        parameters = [{"params": group, "lr": config.learning_rate} for group in groups if group]
         fused = self.device.type == "cuda"  # one kernel for all parameters, and not several for each
-        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, (0.9, config.adam_beta2), weight_decay=config.weight_decay, fused=fused)
+        self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay, fused=fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
-        self.parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
+        parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
+        self.step = Step(config, parallel, self.optimizer, self.scaler, self.class_weights.to(self.device), processes.count)
+        self.captured: CapturedSteps | None = None
+        if self.device.type == "cuda" and processes.count == 1 and config.cuda_graph:
+            self.captured = CapturedSteps(self.step, self.device, capture_on_gpu)
         self.mirror = config.mirror and (task.truth is None or task.truth.symmetric(task.walks.layout))
         self.settled = False
         self.epoch, self.seconds = 0, 0.0
@@ -268,40 +272,38 @@ class Trainer:
         prior: float,
     ) -> Tensor:
         """Of this process's share of a batch: Σ weight · loss, Σ weight, Σ information, and windows."""
+        inputs = self._inputs(windows, chosen, mirrored, likeliest, exchanged, prior)
+        if self.captured is not None:
+            return self.captured(inputs, kind=self.settled)
+        return self.step(self._there(inputs))
+
+    def _inputs(
+        self,
+        windows: Windows,
+        chosen: np.ndarray,
+        mirrored: np.ndarray,
+        likeliest: np.ndarray | None,
+        exchanged: np.ndarray | None,
+        prior: float,
+    ) -> dict[str, Tensor]:
+        """Of a `Step`, on the CPU."""
         count, rank = self.processes.count, self.processes.rank
         mine = chosen[np.arange(len(chosen)) // 2 % count == rank]  # in pairs, which exchange their edges
-        everyone = self.class_weight[self._there(torch.from_numpy(self.task.classes[windows.walk[chosen]]))].sum()
+        everyone = self.class_weights[torch.from_numpy(self.task.classes[windows.walk[chosen]])].sum()
         idle = len(mine) == 0  # the last batch may have fewer windows than there are processes; DDP still needs a backward of everybody
         mine = chosen[:1] if idle else mine
         batch = make_batch(self.task.walks.poses, self.task.classes, windows, mine, self.config.frames, mirrored[mine], self.task.walks.layout)
-        lengths = None if batch.lengths is None else self._there(batch.lengths)
-        options: dict[str, Any] = {"seed": self._graph_seed(), "sample_ids": self._there(batch.sample_ids)}
+        inputs = {"poses": batch.poses, "classes": batch.classes, "sample_ids": batch.sample_ids, "seed": torch.tensor(self._graph_seed())}
+        inputs |= {"counts": torch.tensor(0.0 if idle else 1.0), "everyone": everyone, "windows": torch.tensor(float(len(chosen)))}
+        if batch.lengths is not None:
+            inputs["lengths"] = batch.lengths
         if likeliest is not None:
-            options["likeliest"] = self._there(torch.from_numpy(likeliest[mine]))
+            inputs["likeliest"] = torch.from_numpy(likeliest[mine])
         if exchanged is not None:
-            options["edges_of"] = self._there(torch.from_numpy(_pairs(exchanged[mine])))
+            inputs["edges_of"] = torch.from_numpy(_pairs(exchanged[mine]))
         if self.config.has_information_term:
-            options["prior"] = prior
-        with self._autocast():
-            output = self.parallel(self._there(batch.poses), lengths, **options)
-        classes = self._there(batch.classes)
-        weight = self.class_weight[classes] * (0.0 if idle else 1.0)
-        loss = (weight * cross_entropy(output.logits.float(), classes, reduction="none")).sum()
-        information = torch.zeros((), device=self.device) if output.information is None else output.information.sum() * (not idle)
-        self.optimizer.zero_grad(set_to_none=True)
-        # DDP takes the mean of the processes' gradients; the batch's loss is the weighted mean over all their windows.
-        whole = loss / everyone + self.config.information * information / len(chosen)
-        self.scaler.scale(whole * count).backward()
-        self._step()
-        seen = torch.tensor(0.0 if idle else len(mine), device=self.device)
-        return torch.stack((loss.detach(), weight.sum(), information.detach().float(), seen)).double()
-
-    def _step(self) -> None:
-        if self.config.clip:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+            inputs["prior"] = torch.tensor(prior, dtype=torch.float64)
+        return inputs
 
     def _measured(self) -> dict[str, Any]:
         """What a row of metrics says of people who are not trained on. The best model for the validation people is kept."""
@@ -310,7 +312,7 @@ class Trainer:
             predictions = predict_walks(self.model, self.task, self.validation_walks, asked(self.config, self.fold.seed))
             classes = torch.from_numpy(self.task.classes[self.validation_walks])
             scores = measure(self.task, predictions)
-            loss = nll_loss(predictions.probabilities.clamp(min=1e-12).log(), classes, self.class_weight.double().cpu()).item()
+            loss = nll_loss(predictions.probabilities.clamp(min=1e-12).log(), classes, self.class_weights.double()).item()
             row |= {"validation_loss": loss, "validation_macro_f1": scores["macro_f1"]}
             if loss < self.best_loss and self.epoch >= self._half():
                 self.best_epoch, self.best_loss = self.epoch, loss
@@ -336,17 +338,15 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
 
-    def _there(self, tensor: Tensor) -> Tensor:
-        """On the model's device; to a GPU out of pinned memory, so that nobody waits for the copy."""
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
+    def _there(self, inputs: Inputs) -> Inputs:
+        """On the model's device; to a GPU in one copy, for which nobody waits."""
+        if self.device.type != "cuda":
+            return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        packed = Packed.of(inputs, pinned=True)
+        return packed.unpacked(packed.memory.to(self.device, non_blocking=True))
 
     def _graph_seed(self) -> int:
         return self.fold.seed * 1_000_003 + self.epoch
-
-    def _autocast(self):
-        if self.config.amp == "none":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16 if self.config.amp == "bf16" else torch.float16)
 
     def _settle(self) -> None:
         """From now on the graph's model is not trained."""
@@ -354,8 +354,10 @@ class Trainer:
             return
         self.settled = True
         self.model.source.requires_grad_(False)
+        if self.captured is not None:
+            self.captured.forget()
         if self.processes.count > 1:
-            self.parallel = DistributedDataParallel(self.model)  # which waits for the gradients of those that it was made with
+            self.step.model = DistributedDataParallel(self.model)  # which waits for the gradients of those that it was made with
 
     def _learns_graph(self) -> bool:
         return any(True for _ in self.model.source.parameters())
@@ -367,7 +369,11 @@ class Trainer:
     def _set_learning_rate(self, done: float) -> None:
         """A cosine down to 0 at the end, for the graph's model at the time when it is settled."""
         for group, end in zip(self.optimizer.param_groups, (1.0, self.config.settle), strict=False):
-            group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done / end)))
+            rate = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done / end)))
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # where a captured step reads it
+            else:
+                group["lr"] = rate
 
     def _diverged(self, loss: float) -> str:
         kept = f"the checkpoint of epoch {self.epoch - 1} is kept in {self.checkpoint}" if self.epoch > 1 else "there was no epoch before it"
