@@ -116,8 +116,8 @@ def products(backend: str) -> ModuleType:
 
 @functools.cache
 def compiled(operation: str, backend: str) -> ModuleType | None:
-    """The module with the backend's kernels of an operation; None for `torch`, which has none."""
-    if backend not in _ROOMS:
+    """The module with the backend's kernels of an operation; None where it has none of its own."""
+    if backend not in _ROOMS or importlib.util.find_spec(f"{_ROOMS[backend]}.{operation}") is None:
         return None
     return importlib.import_module(f"{_ROOMS[backend]}.{operation}")  # only now: numba and triton take a while to import
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
-from fastst.ops.backends import current_backend, products
+from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_weights, lower
 from fastst.ops.registration import operation
 
@@ -75,20 +75,39 @@ def _(x, weight, self_weight, lengths, slots, bounds, hops, backend):
 
 @operation("propagate_backward")
 def _backward(
-    dy: Tensor, x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    self_weight: Tensor | None,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    hops: int,
+    wants_x: bool,
+    wants_weights: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, product = GraphIndex(slots, bounds), products(backend)
-    dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
-    if self_weight is None:
-        return dx, product.edge_dot(dy, x, graph, hops, lengths, weight.dtype), x.new_empty(0)
-    dtype = torch.promote_types(weight.dtype, self_weight.dtype)
-    dweight, dself = product.edge_and_node_dot(dy, x, graph, hops, lengths, dtype)
-    return dx, dweight.to(weight.dtype), dself.to(self_weight.dtype)
+    """The gradients of x, weight and self_weight, those that are wanted."""
+    graph, product, fused = GraphIndex(slots, bounds), products(backend), compiled("propagate", backend)
+    dx, dweight, dself = x.new_empty(0), weight.new_empty(0), None
+    if wants_x and wants_weights and fused is not None and fused.can_run_backward(x):
+        dx, dweight, dself = fused.propagate_backward(dy, x, weight, self_weight, graph, hops, lengths)
+        return dx, dweight, x.new_empty(0) if dself is None else dself
+    if wants_x:
+        dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
+    if wants_weights and self_weight is None:
+        dweight = product.edge_dot(dy, x, graph, hops, lengths, weight.dtype)
+    elif wants_weights and self_weight is not None:
+        dtype = torch.promote_types(weight.dtype, self_weight.dtype)
+        dweight, dself = product.edge_and_node_dot(dy, x, graph, hops, lengths, dtype)
+        dweight, dself = dweight.to(weight.dtype), dself.to(self_weight.dtype)
+    return dx, dweight, x.new_empty(0) if dself is None else dself
 
 
 @_backward.register_fake
-def _(dy, x, weight, self_weight, lengths, slots, bounds, hops, backend):
-    return x.new_empty(x.shape), weight.new_empty(weight.shape), x.new_empty(0) if self_weight is None else self_weight.new_empty(self_weight.shape)
+def _(dy, x, weight, self_weight, lengths, slots, bounds, hops, wants_x, wants_weights, backend):
+    dself = x.new_empty(0) if self_weight is None or not wants_weights else self_weight.new_empty(self_weight.shape)
+    return x.new_empty(x.shape if wants_x else 0), weight.new_empty(weight.shape if wants_weights else 0), dself
 
 
 def _setup_context(ctx, inputs, output):
@@ -98,8 +117,10 @@ def _setup_context(ctx, inputs, output):
 
 def _autograd(ctx, dy):
     x, weight, self_weight, lengths, slots, bounds = ctx.saved_tensors
-    dx, dweight, dself = _backward(dy, x, weight, self_weight, lengths, slots, bounds, ctx.hops, ctx.backend)
-    return dx, dweight, None if self_weight is None else dself, None, None, None, None, None
+    of_x, of_weight, of_self, *_ = ctx.needs_input_grad
+    wants = of_x, of_weight or of_self
+    dx, dweight, dself = _backward(dy, x, weight, self_weight, lengths, slots, bounds, ctx.hops, *wants, ctx.backend)
+    return dx if of_x else None, dweight if of_weight else None, dself if of_self else None, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
