@@ -96,7 +96,7 @@ def _degrees(
     """root = D^-½, 0 for a node without edges, and the added loop's weight."""
     b, j, t, length = _nodes(lengths_ptr, T, J, BT)
     _, _, offset_ptr, order_ptr, _ = slot_rows(slots_ptr, slots_row)
-    ptr_ptr, _, no_loop_ptr = bound_rows(bounds_ptr, bounds_row)
+    ptr_ptr, _, no_loop_ptr, _, _ = bound_rows(bounds_ptr, bounds_row)
     total = tl.zeros((BS, BT), root_ptr.dtype.element_ty)
     last = tl.load(ptr_ptr + j + 1)
     for s in range(tl.load(ptr_ptr + j), last, BS):
@@ -122,7 +122,7 @@ def _degrees_backward(
     b, j, t, length = _nodes(lengths_ptr, T, J, BT)
     compute: tl.constexpr = root_ptr.dtype.element_ty
     src_ptr, dst_ptr, offset_ptr, dst_order_ptr, src_order_ptr = slot_rows(slots_ptr, slots_row)
-    dst_ptr_ptr, src_ptr_ptr, no_loop_ptr = bound_rows(bounds_ptr, bounds_row)
+    dst_ptr_ptr, src_ptr_ptr, no_loop_ptr, _, _ = bound_rows(bounds_ptr, bounds_row)
     total = tl.zeros((BS, BT), compute)
     last = tl.load(dst_ptr_ptr + j + 1)
     for s in range(tl.load(dst_ptr_ptr + j), last, BS):

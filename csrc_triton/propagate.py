@@ -21,7 +21,8 @@ from fastst.graph import GraphIndex, SkeletonGraph
 
 _INT32 = 1 << 31
 _MOST_CHANNELS = 256  # of a program
-_TILE = 1024  # numbers
+_TILE = 1024  # numbers that two warps have
+_JOINTS = 2  # of a program on a skeleton: they share most of the window
 _MAX_REGISTERS = {torch.float64: 128, torch.float32: 128, torch.bfloat16: 96, torch.float16: 96}
 
 
@@ -54,8 +55,9 @@ def _settle(tensors: tuple[Any, ...], index: GraphIndex, hops: int) -> Settled:
     B, T, J, C = x.shape
     BC = triton.next_power_of_2(C)
     BT = min(max(_TILE // BC, 1), 64, triton.next_power_of_2(max(T, 1)))
-    while BT > 4 and B * triton.cdiv(T, BT) * J < enough_programs(x.device):
-        BT //= 2
+    GROUP = min(_JOINTS if hops else max(_TILE // (BC * BT), 1), triton.next_power_of_2(J))
+    while GROUP * BT > 4 and B * triton.cdiv(T, BT) * J < enough_programs(x.device) * max(1, GROUP * BT * BC // _TILE):
+        GROUP, BT = (GROUP // 2, BT) if GROUP > 1 else (GROUP, BT // 2)
     PARTS = max(1, min(4, BC * x.element_size() // 64))
     slots_row, bounds_row = row_strides(index)
     farthest = max(
@@ -69,10 +71,10 @@ def _settle(tensors: tuple[Any, ...], index: GraphIndex, hops: int) -> Settled:
         **_named("weight", weight.stride(), "bpt"), **_named("dweight", dweight.stride(), "bpt"),
         **_named("self", none if self_weight is None else self_weight.stride(), "btj"),
         **_named("dself", none if dself is None else dself.stride(), "btj"),
-        "EVEN": C == BC, "BT": BT, "BC": BC, "PARTS": PARTS, "BEYOND": triton.next_power_of_2(hops) if hops else 0,
-        "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
+        "EVEN": C == BC, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": PARTS, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    return Settled(B * triton.cdiv(T, BT) * J, numbers, launch_options(num_warps=2 if BT * BC > 256 else 1, max_registers=_MAX_REGISTERS[x.dtype]))
+    programs, num_warps = B * triton.cdiv(T, BT) * triton.cdiv(J, GROUP), max(1, GROUP * BT * BC // 512)
+    return Settled(programs, numbers, launch_options(num_warps=num_warps, max_registers=_MAX_REGISTERS[x.dtype]))
 
 
 def _named(tensor: str, strides: tuple[int, ...], dimensions: str = "bt") -> dict[str, int]:
@@ -86,77 +88,89 @@ def _propagate_backward(
     dy_stride_b, dy_stride_t, x_stride_b, x_stride_t, dx_stride_b, dx_stride_t,
     weight_stride_b, weight_stride_p, weight_stride_t, dweight_stride_b, dweight_stride_p, dweight_stride_t,
     self_stride_b, self_stride_t, self_stride_j, dself_stride_b, dself_stride_t, dself_stride_j,
-    EVEN: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, BEYOND: tl.constexpr, INDEX: tl.constexpr,
+    EVEN: tl.constexpr, GROUP: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
     """Features are PARTS tiles [BT, BC / PARTS]: few threads have a row, so that few steps add up what they found of a dot product."""
     program = tl.program_id(0)
-    j = program % J
-    t0 = program // J % tiles * BT
-    b = (program // J // tiles).to(tl.int64)
+    groups = tl.cdiv(J, GROUP)
+    t0 = program // groups % tiles * BT
+    b = (program // groups // tiles).to(tl.int64)
     length = T
     if lengths_ptr is not None:
         length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
     _, dst_ptr, offset_ptr, _, order_ptr = slot_rows(slots_ptr, slots_row)
-    _, ptr_ptr, _ = bound_rows(bounds_ptr, bounds_row)
+    _, ptr_ptr, _, _, joints_ptr = bound_rows(bounds_ptr, bounds_row)
 
-    rows = tl.arange(0, BT)
+    row = tl.arange(0, GROUP * BT)
+    member = program % groups * GROUP + row // BT
+    there = member < J
+    j = tl.load(joints_ptr + member, there, 0)  # [GROUP * BT]
     c = tl.arange(0, BC // PARTS)[None, :]
-    t, row, frame = t0 + rows, rows.to(INDEX), t0.to(tl.int64)
-    node = j.to(INDEX) * C
+    frame, t, node = t0.to(tl.int64), t0 + row % BT, j.to(INDEX) * C
+    rows = (row % BT).to(INDEX)
     compute: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
-    dy_rows = dy_ptr + b * dy_stride_b + frame * dy_stride_t + (row[:, None] * dy_stride_t + c)  # [BT, BC / PARTS]
-    x_rows = x_ptr + b * x_stride_b + frame * x_stride_t + (row[:, None] * x_stride_t + c) + node
-    weight_rows = weight_ptr + b * weight_stride_b + frame * weight_stride_t + row * weight_stride_t  # [BT]
-    dweight_first = dweight_ptr + b * dweight_stride_b
-    x = _load(x_rows, t < length, C, c, compute, True, EVEN, PARTS)
-    dx = _nothing(BT, BC, PARTS, compute)
+    live, written = there & (t < length), there & (t < T)
+    dy_rows = dy_ptr + b * dy_stride_b + frame * dy_stride_t + (rows[:, None] * dy_stride_t + c)  # [GROUP * BT, BC / PARTS]
+    x = _load(x_ptr + b * x_stride_b + frame * x_stride_t + ((rows * x_stride_t + node)[:, None] + c), live, C, c, compute, True, EVEN, PARTS)
+    dx = _nothing(GROUP * BT, BC, PARTS, compute)
+    weight_rows = weight_ptr + b * weight_stride_b + frame * weight_stride_t + rows * weight_stride_t  # [GROUP * BT]
+    dweight_rows = dweight_ptr + b * dweight_stride_b + frame * dweight_stride_t + rows * dweight_stride_t
     if self_ptr is not None:
-        own = _load(dy_rows + node, t < length, C, c, compute, True, EVEN, PARTS)
-        frames = frame + rows
-        factor = tl.load(self_ptr + b * self_stride_b + frames * self_stride_t + j * self_stride_j, t < length, 0.0).to(compute)
+        own = _load(dy_rows + node[:, None], live, C, c, compute, True, EVEN, PARTS)
+        frames = frame + row % BT
+        factor = tl.load(self_ptr + b * self_stride_b + frames * self_stride_t + j * self_stride_j, live, 0.0).to(compute)
         dx = _add(dx, factor, own)
         dself = _dot(own, x)
-        tl.store(dself_ptr + b * dself_stride_b + frames * dself_stride_t + j * dself_stride_j, dself.to(dself_ptr.dtype.element_ty), t < T)
+        tl.store(dself_ptr + b * dself_stride_b + frames * dself_stride_t + j * dself_stride_j, dself.to(dself_ptr.dtype.element_ty), written)
 
-    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
+    first, slots = tl.load(ptr_ptr + j, there, 0), tl.load(ptr_ptr + j + 1, there, 0) - tl.load(ptr_ptr + j, there, 0)
+    fours = 0
     if (t0 >= hops) & (t0 + BT + hops <= length):
-        fours = last - (last - first) % 4
-        for s in range(first, fours, 4):
-            p = tl.load(order_ptr + s + tl.arange(0, 4))
+        fours = tl.min(slots) // 4 * 4
+        for s in range(0, fours, 4):
             dots: tl.tuple = ()
+            places: tl.tuple = ()
             for u in tl.static_range(4):
-                slot = tl.load(order_ptr + s + u)
-                offset = tl.load(offset_ptr + slot).to(INDEX)
-                dy = _load(dy_rows + (tl.load(dst_ptr + slot).to(INDEX) * C - offset * dy_stride_t), t < length, C, c, compute, False, EVEN, PARTS)
-                weight = tl.load(weight_rows + (slot.to(INDEX) * weight_stride_p - offset * weight_stride_t)).to(compute)
+                p = tl.load(order_ptr + first + (s + u))
+                offset = tl.load(offset_ptr + p).to(INDEX)
+                dy_at = dy_rows + (tl.load(dst_ptr + p).to(INDEX) * C - offset * dy_stride_t)[:, None]
+                dy = _load(dy_at, live, C, c, compute, False, EVEN, PARTS)
+                weight = tl.load(weight_rows + (p.to(INDEX) * weight_stride_p - offset * weight_stride_t)).to(compute)
                 dx = _add(dx, weight, dy)
                 dots += (_dot(dy, x),)
-            four = tl.join(tl.join(dots[0], dots[2]), tl.join(dots[1], dots[3])).reshape(BT, 4)
-            ends = t[:, None] - tl.load(offset_ptr + p)[None, :]
-            dweight_at = dweight_first + (p.to(INDEX)[None, :] * dweight_stride_p + ends.to(INDEX) * dweight_stride_t)
-            tl.store(dweight_at, four.to(dweight_ptr.dtype.element_ty))
-        first = fours
-    for s in range(first, last):  # with masks: at a walk's ends, and what is left of fours
-        slot = tl.load(order_ptr + s)
-        offset = tl.load(offset_ptr + slot)
+                places += (p.to(INDEX) * dweight_stride_p - offset * dweight_stride_t,)
+            four, place = _four(dots), _four(places)
+            tl.store(dweight_rows[:, None] + place, four.to(dweight_ptr.dtype.element_ty))
+    for s in range(fours, tl.max(slots)):  # with masks: at a walk's ends, and what is left of fours or of the group's other joints
+        has = s < slots
+        p = tl.load(order_ptr + first + s, has, 0)
+        offset = tl.load(offset_ptr + p)
         target = t - offset
-        exists = (target >= 0) & (target < length) & (t < length)
-        dy = _load(dy_rows + (tl.load(dst_ptr + slot).to(INDEX) * C - offset.to(INDEX) * dy_stride_t), exists, C, c, compute, True, EVEN, PARTS)
-        weight = tl.load(weight_rows + (slot.to(INDEX) * weight_stride_p - offset.to(INDEX) * weight_stride_t), exists, 0.0).to(compute)
+        exists = has & (target >= 0) & (target < length) & (t < length)
+        dy_at = dy_rows + (tl.load(dst_ptr + p).to(INDEX) * C - offset.to(INDEX) * dy_stride_t)[:, None]
+        dy = _load(dy_at, exists, C, c, compute, True, EVEN, PARTS)
+        weight = tl.load(weight_rows + (p.to(INDEX) * weight_stride_p - offset.to(INDEX) * weight_stride_t), exists, 0.0).to(compute)
         dx = _add(dx, weight, dy)
-        at = dweight_first + (slot.to(INDEX) * dweight_stride_p + target.to(INDEX) * dweight_stride_t)
-        tl.store(at, tl.where(exists, _dot(dy, x), 0.0).to(dweight_ptr.dtype.element_ty), (target >= 0) & (target < T) & (t < T))
-        if BEYOND > 0:  # edges whose sender would be before the first frame or after the last: no program has it, the nearest one writes them
-            beyond = tl.arange(0, BEYOND)
-            lost = tl.where(offset > 0, T - 1 - beyond, beyond)
-            mine = (beyond < tl.abs(offset)) & (lost >= 0) & (lost < T) & (tl.where(offset > 0, t0 + BT >= T, t0 == 0))
-            lost_at = dweight_first + (slot.to(INDEX) * dweight_stride_p + lost.to(INDEX) * dweight_stride_t)
-            tl.store(lost_at, tl.zeros((BEYOND,), dweight_ptr.dtype.element_ty), mine)
-    dx_rows = dx_ptr + b * dx_stride_b + frame * dx_stride_t + (row[:, None] * dx_stride_t + c) + node
+        place = p.to(INDEX) * dweight_stride_p
+        dot = tl.where(exists, _dot(dy, x), 0.0).to(dweight_ptr.dtype.element_ty)
+        tl.store(dweight_rows + (place - offset.to(INDEX) * dweight_stride_t), dot, has & (target >= 0) & (target < T) & (t < T))
+        if (
+            hops > 0
+        ):  # an edge whose sender would be before the first frame or after the last has no program: the frame at the same distance writes it
+            mirrored = tl.where(offset > 0, 2 * T - 1 - offset, -1 - offset) - t
+            mine = has & (t < T) & (mirrored >= 0) & (mirrored < T) & tl.where(offset > 0, mirrored >= T - offset, mirrored < -offset)
+            back = (mirrored - t).to(INDEX) * dweight_stride_t
+            tl.store(dweight_rows + (place + back), tl.zeros_like(dot), mine)
+    dx_rows = dx_ptr + b * dx_stride_b + frame * dx_stride_t + ((rows * dx_stride_t + node)[:, None] + c)
     W: tl.constexpr = BC // PARTS
     for part in tl.static_range(PARTS):
-        written = (t < T)[:, None] if EVEN else (t < T)[:, None] & (part * W + c < C)
-        tl.store(dx_rows + part * W, dx[part].to(dx_ptr.dtype.element_ty), written)
+        tl.store(dx_rows + part * W, dx[part].to(dx_ptr.dtype.element_ty), written[:, None] if EVEN else written[:, None] & (part * W + c < C))
+
+
+@triton.jit
+def _four(values):
+    """[N] four times -> [N, 4]"""
+    return tl.join(tl.join(values[0], values[2]), tl.join(values[1], values[3])).reshape(values[0].shape[0], 4)
 
 
 @triton.jit

@@ -386,7 +386,7 @@ def _sample_slots(
     if QUADS:
         T = T // 4 * 4  # the same, but now the compiler knows that four frames of a slot are 16 bytes
     src_ptr, _, offset_ptr, order_ptr, _ = slot_rows(slots_ptr, slots_row)
-    ptr_ptr, _, _ = bound_rows(bounds_ptr, bounds_row)
+    ptr_ptr, _, _, _, _ = bound_rows(bounds_ptr, bounds_row)
     program = tl.program_id(0)
     j = program % J
     first_frame = program // J % tl.cdiv(T, BT) * BT

@@ -27,7 +27,7 @@ class GraphIndex(NamedTuple):
     """
 
     slots: Tensor  # [9, P + 3 * J]
-    bounds: Tensor  # [3, J + 1]
+    bounds: Tensor  # [5, J + 1]
 
     @property
     def num_slots(self) -> int:
@@ -83,6 +83,16 @@ class GraphIndex(NamedTuple):
     def no_loop(self) -> Tensor:
         """1 for joints that no slot joins to themselves in the same frame, else 0."""
         return self.bounds[2, :-1]  # [J]
+
+    @property
+    def receivers(self) -> Tensor:
+        """The joints by how many slots lead into them."""
+        return self.bounds[3, :-1]  # [J]
+
+    @property
+    def senders(self) -> Tensor:
+        """The joints by how many slots lead out of them."""
+        return self.bounds[4, :-1]  # [J]
 
 
 def _rows(width: int, *rows: np.ndarray) -> np.ndarray:
@@ -143,7 +153,9 @@ class Graph:
         no_loop[src[self.loops]] = 0
         self.nodes_with_loops = num_joints - int(no_loop.sum())
         # Arrays, for a tensor would be what the modes at hand make of it: on the meta device, fake, or unfit for a backward.
-        self._tables = _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), _rows(num_joints + 1, dst_ptr, src_ptr, no_loop)
+        by_slots = [_sorted_by(np.diff(ptr)) for ptr in (dst_ptr, src_ptr)]  # kernels take several joints at a time, and wait for the last
+        bounds = _rows(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
+        self._tables = _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), bounds
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastst import EdgeList, Layout, SkeletonGraph, SlotGraph
-from fastst.ops import use_backend
+from fastst.ops import propagate, use_backend
 
 BACKENDS = ["torch", "cpu"]
 ALONE = Layout.custom(["left_hip", "right_hip", "alone"], [(0, 1)], "alone")  # at T = 1 the third joint has no edge
@@ -104,3 +104,20 @@ def lifted(case: Case, nodes: list[Tensor], edges: list[Tensor]) -> list[Tensor]
     if case.is_edge_list:
         nodes, edges = [x.unsqueeze(1) for x in nodes], [x.unsqueeze(-1) for x in edges]
     return [x.detach().requires_grad_() for x in (*nodes, *edges)]
+
+
+SOME_INPUTS = [[True, False, False], [False, True, False], [False, False, True], [True, False, True]]  # of propagate
+
+
+def assert_gradients_of_some(wanted: list[bool], case: Case, backend: str, device: str = "cpu") -> None:
+    """The gradients of propagate where only some of x, weight and self_weight want one."""
+    inputs = [value.requires_grad_(wants) for value, wants in zip((case.nodes(), case.edges(), case.per_node()), wanted, strict=True)]
+    leaves, found = [value for value in inputs if value.requires_grad], []
+    for name in ("reference", backend):
+        x, weight, self_weight = (value.to(device) for value in inputs)
+        lengths = case.length_tensor()
+        with use_backend(name):
+            y = propagate(x, weight, case.graph, self_weight, None if lengths is None else lengths.to(device))
+            found.append(torch.autograd.grad(y.square().sum(), leaves))
+    for expected, actual in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected)

@@ -1,9 +1,14 @@
+import importlib
+from unittest import mock
+
 import pytest
 import torch
-from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
+from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, lifted, names
 
 from fastst import EdgeList, Layout, SkeletonGraph, SlotGraph
 from fastst.ops import gcn_norm, propagate, use_backend
+
+propagation = importlib.import_module("fastst.ops.propagate")  # the function has its name
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -157,3 +162,17 @@ def test_shared_weights_of_an_edge_list_and_those_of_a_wrong_size():
     for wrong in (torch.ones(3), torch.ones(2, 2)):
         with pytest.raises(ValueError, match=r"weight must be \[B, E\] with B = 3, E = 2"):
             propagate(x, wrong, graph)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("wanted", SOME_INPUTS, ids=str)
+def test_gradients_that_nobody_wants_are_not_made(wanted: list[bool], backend: str):
+    for case in (CASES[4], CASES[10]):
+        assert_gradients_of_some(wanted, case, backend)
+    asked = []
+    kernel = propagation._backward._kernel
+    case = CASES[0]
+    inputs = [value.requires_grad_(wants) for value, wants in zip((case.nodes(), case.edges(), case.per_node()), wanted, strict=True)]
+    with use_backend(backend), mock.patch.object(propagation._backward, "_kernel", lambda *args: (asked.append(args[8:10]), kernel(*args))[1]):
+        propagate(inputs[0], inputs[1], case.graph, inputs[2]).sum().backward()
+    assert asked == [(wanted[0], wanted[1] or wanted[2])]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from graphs import CASES, Case, generator, lifted, names
+from graphs import CASES, SOME_INPUTS, Case, assert_gradients_of_some, generator, lifted, names
 from torch import Tensor
 
 from csrc_triton.launch import enough_programs
@@ -15,6 +15,8 @@ from fastst import EdgeList, Layout, SkeletonGraph
 from fastst.ops import edge_logits, propagate, sparse, use_backend
 
 products = pytest.importorskip("csrc_triton.products", reason="triton is not installed")
+from csrc_triton import propagate as backward  # noqa: E402
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = Layout.custom(["a", "b", "c", "d"], [(0, 1), (1, 2), (2, 3)], "chain")
 SMALL = [case for case in CASES if case.B * case.graph.num_slots <= 60]
@@ -23,6 +25,9 @@ FEW_SLOTS = [
     Case("skeleton", SkeletonGraph("coco18", 1), 1, 3, 8),
     *(case if case.graph.num_slots < 60 else replace(case, graph=SkeletonGraph(CHAIN, case.graph.hops)) for case in CASES),
 ]
+# Joints with many and with few slots, tiles away from a walk's ends, a last one that is not full, and a walk that ends within one.
+STAR = Layout.custom(list("abcde"), [(0, 1), (0, 2), (0, 3), (3, 4)], "star")
+FRAMES_AND_LENGTHS = Case("tiles", SkeletonGraph(STAR, 2), 2, 40, 40, [40, 23])
 TOLERANCES = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (0.05, 0.02), torch.float16: (0.01, 0.005)}
 
 
@@ -94,6 +99,22 @@ def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
         tile = products._tile(case.B, case.T, 1, case.C, 1024, enough_programs(torch.device(DEVICE)))[0]
     assert case.lengths[0] - 2 * tile > 2 * case.graph.hops  # some tile is away from both ends
     assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), [case.nodes(), case.edges(), case.per_node()])
+
+
+@pytest.mark.parametrize("case", [*SMALL, FRAMES_AND_LENGTHS], ids=names)
+def test_tiles_as_large_as_where_there_is_much_to_do(case: Case, monkeypatch: pytest.MonkeyPatch):
+    """Of several joints and frames; a small problem has small ones, so that there are enough of them."""
+    monkeypatch.setattr(backward, "enough_programs", lambda _: 1)
+    monkeypatch.setattr(products, "enough_programs", lambda _: 1)
+    inputs = [case.nodes(), case.edges(), case.per_node()]
+    assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), inputs)
+    assert_matches(lambda x, w: propagate(x, w, case.graph, None, lengths_of(case, x)), inputs[:2])
+
+
+def test_gradients_that_nobody_wants_are_not_made():
+    case = Case("", SkeletonGraph(CHAIN, 1), 2, 5, 6)
+    for wanted in SOME_INPUTS:
+        assert_gradients_of_some(wanted, case, "triton", DEVICE)
 
 
 @pytest.mark.parametrize("case", [CASES[6], CASES[8]], ids=names)
