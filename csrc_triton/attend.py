@@ -1,11 +1,11 @@
 """GATv2 attention on the GPU: scores, softmax and sum of a node in one pass over its slots, with nothing of edge size stored.
 
-A row is a head of a node: `heads` rows follow one another in memory, and the rows of one joint in neighbouring frames lie J rows of C apart. Tiles
-are [parts of a row, rows, channels of a part]; the parts lie in one thread, which so needs fewer steps of adding up across threads and makes fewer
-scores twice. Away from a walk's ends all rows have all edges: there a loop without masks takes four slots at a time, whose loads the compiler brings
-forward, and one with masks, two at a time, what is left. What a slot adds to an address is the same for all rows. Where there are few rows, as in an
-edge list, groups of threads have slots of their own and add up at the end. No row is read that a joint's slots don't ask for; the joints of a
-tile of frames are neighbours in the grid and share the tile's window of frames through the caches.
+A row is a head of a node: `heads` rows follow one another in memory, and the rows of one joint in neighbouring frames lie J rows of C apart. The
+parts of a row (see `parts`) lie in one thread, which so needs fewer steps of adding up across threads and makes fewer scores twice. Away from a
+walk's ends all rows have all edges: there a loop without masks takes four slots at a time, whose loads the compiler brings forward, and one with
+masks, two at a time, what is left. What a slot adds to an address is the same for all rows. Where there are few rows, as in an edge list, groups of
+threads have slots of their own and add up at the end. No row is read that a joint's slots don't ask for; the joints of a tile of frames are
+neighbours in the grid and share the tile's window of frames through the caches.
 
 The backward passes over the slots into every node (gradients of the receivers and of att) and over those out of it (gradients of the senders);
 each program writes only to the nodes that it goes over. α is found again from the logarithm of the sum that the forward stores.
@@ -14,7 +14,7 @@ each program writes only to the nodes that it goes over. α is found again from 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
 from csrc_triton.launch import launch_options, on_device_of, parts_of_a_row
+from csrc_triton.parts import by_row, channels, load_tile, over_groups, parts_of, store_tile, sum_of_rows, zeros
 from csrc_triton.products import feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
 
@@ -116,44 +117,144 @@ def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
     return (B * J * triton.cdiv(T * H, tile["BR"]),)
 
 
-@triton.jit
-def _rows(lengths_ptr, T, J, hops, H: tl.constexpr, W: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr):
-    """Of this program: the joint, its rows, their frames, heads, groups [N], where their channels are and which there are, the walk's length, and
-    whether all rows have all edges.
+class _Sizes(NamedTuple):
+    """What kernels are compiled for. The backward does not ask whether a slope is GENTLE."""
 
-    N is GROUPS * BR: every group has all the rows, for slots of its own. Channels are [PARTS, N, BW / PARTS]: the parts of a row lie in one thread.
-    A frame that the walk does not have is one that no slot reaches.
-    """
+    H: tl.constexpr
+    W: tl.constexpr
+    BS: tl.constexpr
+    GROUPS: tl.constexpr
+    PARTS: tl.constexpr
+    BR: tl.constexpr
+    BW: tl.constexpr
+    GENTLE: tl.constexpr
+
+
+class _Rows(NamedTuple):
+    """Of a program. N is GROUPS * BR: every group has all the rows, for slots of its own."""
+
+    number: tl.tensor  # [N]
+    at: tl.tensor  # where their channels are: a tile
+    before: tl.tensor  # how many rows of the frame are before those of the joint
+    head: tl.tensor  # [N]
+    group: tl.tensor  # [N], or where there is one, [1]
+    in_tensor: tl.tensor  # [N]: is it one of T frames
+    in_walk: tl.tensor  # [N]: is it before the walk's length
+    reach: tl.tensor  # [N]: the frame, or where the walk does not have it, one that no slot reaches
+    length: tl.tensor
+
+
+class _Slots(NamedTuple):
+    """Of a program's joint, in the tables of other ends: see `GraphIndex`. Those up to `masked_from` fill steps, and all rows have edges of them."""
+
+    first: tl.tensor
+    masked_from: tl.tensor
+    last: tl.tensor
+    frames_ptr: tl.tensor
+    nodes_ptr: tl.tensor
+
+
+@triton.jit
+def _rows_and_slots(tables, lengths_ptr, T, J, hops, SIZES: tl.constexpr):
+    """Of this program. `tables` are pointers: to the joints' first slots, and to the frames and nodes of other ends."""
     program = tl.program_id(0)
     j = (program % J).to(tl.int64)
-    tiles = tl.cdiv(T * H, BR)
+    tiles = tl.cdiv(T * SIZES.H, SIZES.BR)
     b = (program // J // tiles).to(tl.int64)
-    n = tl.arange(0, GROUPS * BR)
-    r0 = program // J % tiles * BR
-    r = r0 + n % BR
-    frame, head = r // H, r % H
     length = T
     if lengths_ptr is not None:
         length = tl.maximum(tl.minimum(tl.load(lengths_ptr + b), T), 0).to(tl.int32)
-    row = ((b * T + frame) * J + j) * H + head
-    c = _channels(PARTS, BW)
-    inside = (frame < T)[None, :, None]
-    if W != BW:
-        inside = inside & (c < W)
-    inner = (r0 // H >= hops) & ((r0 + BR - 1) // H + hops < length)
-    return j, row, frame, head, n // BR, tl.where(frame < length, frame, _FAR), row[None, :, None] * W + c, inside, length, inner
+
+    n = tl.arange(0, SIZES.GROUPS * SIZES.BR)
+    r0 = program // J % tiles * SIZES.BR
+    r = r0 + n % SIZES.BR
+    frame, head = r // SIZES.H, r % SIZES.H
+    group = n // SIZES.BR if SIZES.GROUPS > 1 else tl.arange(0, 1)
+    before = j * SIZES.H
+    number = ((b * T + frame) * J + j) * SIZES.H + head
+    at = by_row(number) * SIZES.W + channels(SIZES.PARTS, SIZES.BW)
+    reach = tl.where(frame < length, frame, _FAR)
+    rows = _Rows(number, at, before, head, group, frame < T, frame < length, reach, length)
+
+    ptr_ptr, frames_ptr, nodes_ptr = tables
+    begin = tl.load(ptr_ptr + j)
+    first = tl.multiple_of((begin + 3 * j.to(tl.int32)) & -4, 4)
+    last = first + (tl.load(ptr_ptr + j + 1) - begin)
+    inner = (r0 // SIZES.H >= hops) & ((r0 + SIZES.BR - 1) // SIZES.H + hops < length)
+    STEP: tl.constexpr = SIZES.BS * SIZES.GROUPS
+    masked_from = tl.where(inner, first + (last - first) // STEP * STEP, first)
+    return rows, _Slots(first, masked_from, last, frames_ptr, nodes_ptr)
 
 
 @triton.jit
-def _channels(PARTS: tl.constexpr, BW: tl.constexpr):
-    return tl.arange(0, PARTS)[:, None, None] * (BW // PARTS) + tl.arange(0, BW // PARTS)[None, None, :]
+def _over_slots(ADD: tl.constexpr, sums, given, rows, slots, SIZES: tl.constexpr):
+    """The sums with all slots of the joint added: ADD(sums, given, ends, exist, MASKED, SIZES) adds a step of them.
+
+    Steps are of BS slots of every group where all rows have all edges, and of half as many with masks for what is left. `ends` is by how many rows
+    the slots' other ends follow those of the frame's first node, `exist` which edges there are.
+    """
+    nodes_ptr = slots.nodes_ptr + slots.first  # the pointer moves: of s, compilers would make a counter of 64 bits
+    for _ in range(0, slots.masked_from - slots.first, SIZES.BS * SIZES.GROUPS):
+        ends = _ends(nodes_ptr, rows, SIZES)
+        nodes_ptr += SIZES.BS * SIZES.GROUPS
+        sums = ADD(sums, given, ends, (), False, SIZES)
+    for s in range(slots.masked_from, slots.last, SIZES.BS // 2 * SIZES.GROUPS):
+        ends, exist = _ends_and_edges(s, rows, slots, SIZES)
+        sums = ADD(sums, given, ends, exist, True, SIZES)
+    return sums
+
+
+@triton.jit
+def _ends(nodes_ptr, rows, SIZES: tl.constexpr):
+    """Of the BS slots of every group that `nodes_ptr` points to.  # BS times [N] or [1]"""
+    nodes = tl.load(nodes_ptr + (rows.group[:, None] * SIZES.BS + tl.arange(0, SIZES.BS)[None, :]))  # one load: joints begin at multiples of BS, 4
+    return [node.reshape(rows.group.shape[0]).to(tl.int64) * SIZES.H for node in _apart(nodes)]
+
+
+@triton.jit
+def _ends_and_edges(s, rows, slots, SIZES: tl.constexpr):
+    """Of BS / 2 slots of every group, from slot s on.  # BS / 2 times [N] or [1], BS / 2 times [N]"""
+    ends: tl.tuple = ()
+    exist: tl.tuple = ()
+    for u in tl.static_range(SIZES.BS // 2):
+        slot = s + rows.group * (SIZES.BS // 2) + u
+        place = tl.minimum(slot, slots.last - 1)
+        frames = tl.where(slot < slots.last, tl.load(slots.frames_ptr + place), _HALF)
+        exist += ((rows.reach + frames).to(tl.uint32) < rows.length.to(tl.uint32),)
+        ends += (tl.load(slots.nodes_ptr + place).to(tl.int64) * SIZES.H,)
+    return ends, exist
+
+
+@triton.jit
+def _load(ptr, exists, MASKED: tl.constexpr, SIZES: tl.constexpr):
+    return load_tile(ptr, exists, SIZES.W, MASKED, SIZES.PARTS, SIZES.BW, SIZES.W == SIZES.BW)
+
+
+@triton.jit
+def _load_ends(ptr, end, exists, MASKED: tl.constexpr, SIZES: tl.constexpr):
+    return _load(ptr + by_row(end * SIZES.W), exists, MASKED, SIZES)
+
+
+@triton.jit
+def _load_att(att_ptr, rows, SIZES: tl.constexpr):
+    return _load(att_ptr + (by_row(rows.head) * SIZES.W + channels(SIZES.PARTS, SIZES.BW)), rows.in_tensor, True, SIZES)
+
+
+@triton.jit
+def _store(ptr, x, rows, SIZES: tl.constexpr):
+    store_tile(ptr + rows.at, x, rows.in_tensor, SIZES.W, SIZES.PARTS, SIZES.BW, SIZES.W == SIZES.BW)
+
+
+@triton.jit
+def _zeros(compute: tl.constexpr, SIZES: tl.constexpr):
+    return zeros(SIZES.PARTS, SIZES.GROUPS * SIZES.BR, SIZES.BW, compute)
 
 
 @triton.jit
 def _dot(a, b):
     """Σ a b over the channels of a row; those that lie in one thread in a chain of multiply-adds, where a sum would be a tree of additions.
 
-    [PARTS, N, BW / PARTS] twice -> [N]
+    Two tiles -> [N]
     """
     a_pieces = _pieces(a)
     b_pieces = _pieces(b)
@@ -167,13 +268,12 @@ def _dot(a, b):
 def _pieces(x):
     """The channels of a thread apart from one another: the parts, and in each of them every four that follow one another.
 
-    [PARTS, N, C] -> PARTS * min(C, 4) times [N, max(C / 4, 1)]
+    A tile -> PARTS * min(C, 4) times [N, max(C / 4, 1)]
     """
-    if x.shape[0] == 2:
-        first, second = x.permute(1, 2, 0).split()
-        pieces = _apart(first) + _apart(second)
-    else:
-        pieces = _apart(x.reshape(x.shape[1], x.shape[2]))
+    pieces: tl.tuple = ()
+    parts = parts_of(x)
+    for part in tl.static_range(len(parts)):
+        pieces += _apart(parts[part])
     return pieces
 
 
@@ -192,142 +292,59 @@ def _apart(x):
 
 
 @triton.jit
-def _over_groups(x, GROUPS: tl.constexpr):
-    """Σ over the groups, for every one of them.  # [PARTS, N, BW / PARTS]"""
-    if GROUPS > 1:
-        apart = x.reshape(x.shape[0], GROUPS, x.shape[1] // GROUPS, x.shape[2])
-        x = tl.sum(apart, 1, keep_dims=True).broadcast_to(apart.shape).reshape(x.shape)
-    return x
-
-
-@triton.jit
-def _first_and_end(ptr_ptr, j):
-    """Where the slots of a joint begin in the tables of other ends, and the place behind them: see `GraphIndex`."""
-    first = tl.load(ptr_ptr + j)
-    begin = tl.multiple_of((first + 3 * j.to(tl.int32)) & -4, 4)
-    return begin, begin + (tl.load(ptr_ptr + j + 1) - first)
-
-
-@triton.jit
-def _slots(s, last, frames_ptr, nodes_ptr, group, t, length, MASKED: tl.constexpr, BS: tl.constexpr, H: tl.constexpr):
-    """Of BS slots of every group, from slot s on: by how many rows their other ends follow those of the frame's first node, and which edges exist.
-
-    `group` is one number [1], or one for each row [N], and so are the rows. Without masks BS is 4, and callers move `nodes_ptr` instead of s: of s,
-    compilers make a counter of 64 bits.
-    """
-    rows: tl.tuple = ()
-    there: tl.tuple = ()
-    if MASKED:
-        for u in tl.static_range(BS):
-            slot = s + group * BS + u
-            place = tl.minimum(slot, last - 1)
-            frames = tl.where(slot < last, tl.load(frames_ptr + place), _HALF)
-            there += ((t + frames).to(tl.uint32) < length.to(tl.uint32),)
-            rows += (tl.load(nodes_ptr + place).to(tl.int64) * H,)
-    else:
-        nodes = _apart(tl.load(nodes_ptr + (group[:, None] * BS + tl.arange(0, BS)[None, :])))  # one load: rows begin at multiples of four
-        for u in tl.static_range(BS):
-            there += (group >= 0,)
-            rows += (nodes[u].reshape(group.shape[0]).to(tl.int64) * H,)
-    return rows, there
-
-
-@triton.jit
-def _places(rows, W: tl.constexpr):
-    return (rows * W)[None, :, None]
-
-
-@triton.jit
-def _load(ptr, exists, MASKED: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr):
-    """The channels of rows; 0 where there is no edge.  # [PARTS, N, BW / PARTS]"""
-    if W != BW:
-        channels = _channels(PARTS, BW) < W
-        x = tl.load(ptr, channels & exists[None, :, None] if MASKED else channels, 0.0)
-    elif MASKED:
-        x = tl.load(ptr, exists[None, :, None], 0.0)
-    else:
-        x = tl.load(ptr)
-    return x
-
-
-@triton.jit
 def _attend(
     x_src_ptr, x_dst_ptr, att_ptr, y_ptr, log_sum_ptr, lengths_ptr, ptr_ptr, frames_ptr, nodes_ptr, negative_slope: tl.float64, T, J, hops,
     H: tl.constexpr, W: tl.constexpr, GENTLE: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr,
     BW: tl.constexpr,
 ):  # fmt: skip
-    j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
+    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, GENTLE)
+    rows, slots = _rows_and_slots((ptr_ptr, frames_ptr, nodes_ptr), lengths_ptr, T, J, hops, SIZES)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
-    live = inside & (frame < length)[None, :, None]
-    x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
-    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute) * _LOG2_E
-    slope = tl.full([], negative_slope, compute)
+    x_dst = _load(x_dst_ptr + rows.at, rows.in_walk, True, SIZES).to(compute)
+    att = _load_att(att_ptr, rows, SIZES).to(compute) * _LOG2_E
     lowest: tl.constexpr = -1.7976931348623157e308 if compute == tl.float64 else -3.4028234663852886e38
     largest = tl.full([GROUPS * BR], lowest, compute)  # and not -inf, of which differences are no numbers
-    total = tl.zeros([GROUPS * BR], compute)
-    y = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
-    mine = group if GROUPS > 1 else tl.arange(0, 1)
-    first, last = _first_and_end(ptr_ptr, j)
-    masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
-    largest, total, y = _attend_slots(
-        largest, total, y, 0, masked_from - first, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr + first, t,
-        length, GENTLE, False, BS, GROUPS, H, W, PARTS, BW,
-    )  # fmt: skip
-    largest, total, y = _attend_slots(
-        largest, total, y, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
-        GENTLE, True, BS // 2, GROUPS, H, W, PARTS, BW,
-    )  # fmt: skip
+    sums = (largest, tl.zeros([GROUPS * BR], compute), _zeros(compute, SIZES))
+    given = (x_src_ptr + (rows.at - rows.before * W), x_dst, att, tl.full([], negative_slope, compute))
+    largest, total, y = _over_slots(_add_messages, sums, given, rows, slots, SIZES)
     if GROUPS > 1:
         of_group = largest
         largest = tl.max(largest.reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
         share = tl.exp2(of_group - largest)
         total = tl.sum((total * share).reshape(GROUPS, BR), 0, keep_dims=True).broadcast_to(GROUPS, BR).reshape(GROUPS * BR)
-        y = _over_groups(y * share[None, :, None], GROUPS)
+        y = over_groups(y * by_row(share), GROUPS)
     none = total == 0
     total = tl.where(none, 1.0, total)  # without edges y is 0
     log_sum = tl.where(none, float("-inf"), largest + tl.log2(total))
-    tl.store(y_ptr + at, y / total[None, :, None], inside)
-    tl.store(log_sum_ptr + row, log_sum, frame < T)
+    _store(y_ptr, y / by_row(total), rows, SIZES)
+    tl.store(log_sum_ptr + rows.number, log_sum, rows.in_tensor)
 
 
 @triton.jit
-def _unmasked_up_to(first, last, inner, STEP: tl.constexpr):
-    """The slots up to this one fill steps, and all rows have edges of them."""
-    return tl.where(inner, first + (last - first) // STEP * STEP, first)
-
-
-@triton.jit
-def _attend_slots(
-    largest, total, y, first, to, last, x_rows, x_dst, att, slope, mine, frames_ptr, nodes_ptr, t, length,
-    GENTLE: tl.constexpr, MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr,
-    BW: tl.constexpr,
-):  # fmt: skip
-    """The largest score, Σ exp2 and Σ exp2 x, both over the power of the largest score, with the slots from `first` to `to` added."""
-    compute: tl.constexpr = y.dtype
-    for s in range(first, to, BS * GROUPS):
-        rows, there = _slots(s, last, frames_ptr, nodes_ptr, mine, t, length, MASKED, BS, H)
-        if not MASKED:
-            nodes_ptr += BS * GROUPS
-        before = largest
-        xs: tl.tuple = ()
-        scores: tl.tuple = ()
-        for u in tl.static_range(BS):
-            x = _load(x_rows + _places(rows[u], W), there[u], MASKED, W, PARTS, BW).to(compute)
-            hidden = x + x_dst
-            active = tl.maximum(hidden, hidden * slope) if GENTLE else tl.where(hidden > 0, hidden, hidden * slope)
-            score = _dot(active, att)
-            if MASKED:
-                score = tl.where(there[u], score, float("-inf"))
-            largest = tl.maximum(largest, score)
-            xs += (x,)
-            scores += (score,)
-        shrink = tl.exp2(before - largest)
-        total *= shrink
-        y *= shrink[None, :, None]
-        for u in tl.static_range(BS):
-            weight = tl.exp2(scores[u] - largest)
-            total += weight
-            y = tl.fma(weight[None, :, None].broadcast_to(y.shape), xs[u], y)
+def _add_messages(sums, given, ends, exist, MASKED: tl.constexpr, SIZES: tl.constexpr):
+    """To the largest score, Σ exp2 and Σ exp2 x, both over the power of the largest score."""
+    before, total, y = sums
+    x_rows, x_dst, att, slope = given
+    largest = before
+    xs: tl.tuple = ()
+    scores: tl.tuple = ()
+    for u in tl.static_range(len(ends)):
+        x = _load_ends(x_rows, ends[u], exist[u] if MASKED else None, MASKED, SIZES).to(total.dtype)
+        hidden = x + x_dst
+        active = tl.maximum(hidden, hidden * slope) if SIZES.GENTLE else tl.where(hidden > 0, hidden, hidden * slope)
+        score = _dot(active, att)
+        if MASKED:
+            score = tl.where(exist[u], score, float("-inf"))
+        largest = tl.maximum(largest, score)
+        xs += (x,)
+        scores += (score,)
+    shrink = tl.exp2(before - largest)
+    total *= shrink
+    y *= by_row(shrink)
+    for u in tl.static_range(len(ends)):
+        weight = tl.exp2(scores[u] - largest)
+        total += weight
+        y = tl.fma(by_row(weight).broadcast_to(y.shape), xs[u], y)
     return largest, total, y
 
 
@@ -338,61 +355,44 @@ def _attend_receivers(
     H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
     """ddst = att Σ dscore LeakyReLU', datt = Σ dscore LeakyReLU, with dscore = α (dy · x_src - mean), over the edges into the rows."""
-    j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
+    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, True)
+    rows, slots = _rows_and_slots((ptr_ptr, frames_ptr, nodes_ptr), lengths_ptr, T, J, hops, SIZES)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
-    slope = tl.full([], negative_slope, compute)
-    live = inside & (frame < length)[None, :, None]
-    x_dst = tl.load(x_dst_ptr + at, live, 0.0).to(compute)
-    dy = tl.load(dy_ptr + at, live, 0.0).to(compute)
-    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
-    mean = _dot(dy, tl.load(y_ptr + at, live, 0.0).to(compute))
-    tl.store(mean_ptr + row, mean, frame < T)
-    log_sum = tl.load(log_sum_ptr + row, frame < length, 0.0)
-    sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
-    datt = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
-    mine = group if GROUPS > 1 else tl.arange(0, 1)
-    first, last = _first_and_end(ptr_ptr, j)
-    masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
-    sum_slope, datt = _receiver_slots(
-        sum_slope, datt, 0, masked_from - first, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
-        nodes_ptr + first, t, length, False, BS, GROUPS, H, W, PARTS, BW,
-    )  # fmt: skip
-    sum_slope, datt = _receiver_slots(
-        sum_slope, datt, masked_from, last, last, x_src_ptr + (at - j * H * W), x_dst, dy, att * _LOG2_E, mean, log_sum, slope, mine, frames_ptr,
-        nodes_ptr, t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
-    )  # fmt: skip
-    tl.store(ddst_ptr + at, att * _over_groups(sum_slope, GROUPS), inside)
-    c = _channels(PARTS, BW)
+    x_dst = _load(x_dst_ptr + rows.at, rows.in_walk, True, SIZES).to(compute)
+    dy = _load(dy_ptr + rows.at, rows.in_walk, True, SIZES).to(compute)
+    mean = _dot(dy, _load(y_ptr + rows.at, rows.in_walk, True, SIZES).to(compute))
+    tl.store(mean_ptr + rows.number, mean, rows.in_tensor)
+    log_sum = tl.load(log_sum_ptr + rows.number, rows.in_walk, 0.0)
+    att = _load_att(att_ptr, rows, SIZES).to(compute)
+    given = (x_src_ptr + (rows.at - rows.before * W), x_dst, dy, att * _LOG2_E, mean, log_sum, tl.full([], negative_slope, compute))
+    sums = (_zeros(compute, SIZES), _zeros(compute, SIZES))
+    sum_slope, datt = _over_slots(_add_to_receivers, sums, given, rows, slots, SIZES)
+    _store(ddst_ptr, att * over_groups(sum_slope, GROUPS), rows, SIZES)
+    c = channels(PARTS, BW)
     for one in range(H):  # rows of a head are not neighbours
-        part = tl.sum(tl.where((head == one)[None, :, None], datt, 0.0), 1, keep_dims=True)
+        part = sum_of_rows(tl.where(by_row(rows.head == one), datt, 0.0))
         tl.store(partial_ptr + (tl.program_id(0).to(tl.int64) * H + one) * W + c, part, c < W)
 
 
 @triton.jit
-def _receiver_slots(
-    sum_slope, datt, first, to, last, x_rows, x_dst, dy, att, mean, log_sum, slope, mine, frames_ptr, nodes_ptr, t, length,
-    MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
-):  # fmt: skip
-    """Σ dscore LeakyReLU' and Σ dscore LeakyReLU with the slots from `first` to `to` added. `att` is that of the forward's scores."""
-    compute: tl.constexpr = datt.dtype
-    for s in range(first, to, BS * GROUPS):
-        rows, there = _slots(s, last, frames_ptr, nodes_ptr, mine, t, length, MASKED, BS, H)
-        if not MASKED:
-            nodes_ptr += BS * GROUPS
-        xs: tl.tuple = ()
-        for u in tl.static_range(BS):
-            xs += (_load(x_rows + _places(rows[u], W), there[u], MASKED, W, PARTS, BW),)
-        for u in tl.static_range(BS):
-            x = xs[u].to(compute)
-            hidden = x + x_dst
-            factor = tl.where(hidden > 0, 1.0, slope)
-            active = hidden * factor
-            alpha = tl.exp2(_dot(active, att) - log_sum)
-            dscore = alpha * (_dot(x, dy) - mean)
-            if MASKED:
-                dscore = tl.where(there[u], dscore, 0.0)
-            sum_slope += dscore[None, :, None] * factor
-            datt += dscore[None, :, None] * active
+def _add_to_receivers(sums, given, ends, exist, MASKED: tl.constexpr, SIZES: tl.constexpr):
+    """To Σ dscore LeakyReLU' and Σ dscore LeakyReLU. `att` is that of the forward's scores."""
+    sum_slope, datt = sums
+    x_rows, x_dst, dy, att, mean, log_sum, slope = given
+    xs: tl.tuple = ()
+    for u in tl.static_range(len(ends)):
+        xs += (_load_ends(x_rows, ends[u], exist[u] if MASKED else None, MASKED, SIZES),)
+    for u in tl.static_range(len(ends)):
+        x = xs[u].to(mean.dtype)
+        hidden = x + x_dst
+        factor = tl.where(hidden > 0, 1.0, slope)
+        active = hidden * factor
+        alpha = tl.exp2(_dot(active, att) - log_sum)
+        dscore = alpha * (_dot(x, dy) - mean)
+        if MASKED:
+            dscore = tl.where(exist[u], dscore, 0.0)
+        sum_slope += by_row(dscore) * factor
+        datt += by_row(dscore) * active
     return sum_slope, datt
 
 
@@ -403,55 +403,38 @@ def _attend_senders(
     H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
     """dsrc = Σ α dy + att Σ dscore LeakyReLU' over the edges out of the rows, α and dscore those of their receivers."""
-    j, row, frame, head, group, t, at, inside, length, inner = _rows(lengths_ptr, T, J, hops, H, W, GROUPS, PARTS, BR, BW)
+    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, True)
+    rows, slots = _rows_and_slots((ptr_ptr, frames_ptr, nodes_ptr), lengths_ptr, T, J, hops, SIZES)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     slope = tl.full([], negative_slope, compute)
-    x_src = tl.load(x_src_ptr + at, inside & (frame < length)[None, :, None], 0.0).to(compute)
-    att = tl.load(att_ptr + head[None, :, None] * W + _channels(PARTS, BW), inside, 0.0).to(compute)
-    row0, at0 = row - j * H, at - j * H * W  # of the first node in the frame, which the slots count from
-    sum_dy = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
-    sum_slope = tl.zeros([PARTS, GROUPS * BR, BW // PARTS], compute)
-    mine = group if GROUPS > 1 else tl.arange(0, 1)
-    first, last = _first_and_end(ptr_ptr, j)
-    masked_from = _unmasked_up_to(first, last, inner, BS * GROUPS)
-    sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, 0, masked_from - first, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E,
-        slope, mine, frames_ptr, nodes_ptr + first, t, length, False, BS, GROUPS, H, W, PARTS, BW,
-    )  # fmt: skip
-    sum_dy, sum_slope = _sender_slots(
-        sum_dy, sum_slope, masked_from, last, last, x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E, slope,
-        mine, frames_ptr, nodes_ptr, t, length, True, BS // 2, GROUPS, H, W, PARTS, BW,
-    )  # fmt: skip
-    tl.store(dsrc_ptr + at, _over_groups(sum_dy + att * sum_slope, GROUPS), inside)
+    x_src = _load(x_src_ptr + rows.at, rows.in_walk, True, SIZES).to(compute)
+    att = _load_att(att_ptr, rows, SIZES).to(compute)
+    row0, at0 = rows.number - rows.before, rows.at - rows.before * W  # of the first node in the frame, which the slots count from
+    given = (x_dst_ptr + at0, dy_ptr + at0, log_sum_ptr + row0, mean_ptr + row0, x_src, att * _LOG2_E, slope)
+    sums = (_zeros(compute, SIZES), _zeros(compute, SIZES))
+    sum_dy, sum_slope = _over_slots(_add_to_senders, sums, given, rows, slots, SIZES)
+    _store(dsrc_ptr, over_groups(sum_dy + att * sum_slope, GROUPS), rows, SIZES)
 
 
 @triton.jit
-def _sender_slots(
-    sum_dy, sum_slope, first, to, last, x_dst_rows, dy_rows, log_sum_rows, mean_rows, x_src, att, slope, mine,
-    frames_ptr, nodes_ptr, t, length,
-    MASKED: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, PARTS: tl.constexpr, BW: tl.constexpr,
-):  # fmt: skip
-    """Σ α dy and Σ dscore LeakyReLU' with the slots from `first` to `to` added. `att` is that of the forward's scores."""
-    compute: tl.constexpr = sum_dy.dtype
-    for s in range(first, to, BS * GROUPS):
-        all_rows, there = _slots(s, last, frames_ptr, nodes_ptr, mine, t, length, MASKED, BS, H)
-        if not MASKED:
-            nodes_ptr += BS * GROUPS
-        for u in tl.static_range(BS):
-            rows, exists = all_rows[u], there[u]
-            places = _places(rows, W)
-            x_dst = _load(x_dst_rows + places, exists, MASKED, W, PARTS, BW).to(compute)
-            dy = _load(dy_rows + places, exists, MASKED, W, PARTS, BW).to(compute)
-            log_sum = tl.load(log_sum_rows + rows, exists, 0.0) if MASKED else tl.load(log_sum_rows + rows)
-            mean = tl.load(mean_rows + rows, exists, 0.0) if MASKED else tl.load(mean_rows + rows)
-            hidden = x_dst + x_src
-            factor = tl.where(hidden > 0, 1.0, slope)
-            alpha = tl.exp2(_dot(hidden * factor, att) - log_sum)
-            if MASKED:
-                alpha = tl.where(exists, alpha, 0.0)
-            dscore = alpha * (_dot(dy, x_src) - mean)
-            sum_dy += alpha[None, :, None] * dy
-            sum_slope += dscore[None, :, None] * factor
+def _add_to_senders(sums, given, ends, exist, MASKED: tl.constexpr, SIZES: tl.constexpr):
+    """To Σ α dy and Σ dscore LeakyReLU'. `att` is that of the forward's scores."""
+    sum_dy, sum_slope = sums
+    x_dst_rows, dy_rows, log_sum_rows, mean_rows, x_src, att, slope = given
+    for u in tl.static_range(len(ends)):
+        exists = exist[u] if MASKED else None
+        x_dst = _load_ends(x_dst_rows, ends[u], exists, MASKED, SIZES).to(slope.dtype)
+        dy = _load_ends(dy_rows, ends[u], exists, MASKED, SIZES).to(slope.dtype)
+        log_sum = tl.load(log_sum_rows + ends[u], exists, 0.0) if MASKED else tl.load(log_sum_rows + ends[u])
+        mean = tl.load(mean_rows + ends[u], exists, 0.0) if MASKED else tl.load(mean_rows + ends[u])
+        hidden = x_dst + x_src
+        factor = tl.where(hidden > 0, 1.0, slope)
+        alpha = tl.exp2(_dot(hidden * factor, att) - log_sum)
+        if MASKED:
+            alpha = tl.where(exists, alpha, 0.0)
+        dscore = alpha * (_dot(dy, x_src) - mean)
+        sum_dy += by_row(alpha) * dy
+        sum_slope += by_row(dscore) * factor
     return sum_dy, sum_slope
 
 

@@ -14,7 +14,7 @@ cache gives the others while it still has them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
 from csrc_triton.launch import enough_programs, launch_options, on_device_of, parts_of_a_row, rows_of_features
+from csrc_triton.parts import by_row, channels, load_tile, part_starts, store_tile, zeros
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _INT32 = 1 << 31
@@ -149,6 +150,34 @@ def _tile(B: int, T: int, J: int, C: int, most: int, programs: int) -> tuple[int
     return BT, BC
 
 
+class _Form(NamedTuple):
+    TRANSPOSED: tl.constexpr
+    EVEN: tl.constexpr
+    PARTS: tl.constexpr
+    BC: tl.constexpr
+    INDEX: tl.constexpr
+
+
+class _Slots(NamedTuple):
+    order_ptr: tl.tensor
+    neighbour_ptr: tl.tensor
+    offset_ptr: tl.tensor
+
+
+class _Frames(NamedTuple):
+    """What a tile of frames reads."""
+
+    t: tl.tensor  # [BT]
+    length: tl.tensor
+    x_rows: tl.tensor  # a tile's first part, of the frames' first nodes
+    x_stride_t: tl.tensor
+    C: tl.tensor
+    channels: tl.tensor  # from the tile's first on
+    values_rows: tl.tensor  # [BT], of the first slot
+    values_stride_p: tl.tensor
+    values_stride_t: tl.tensor
+
+
 @triton.jit
 def _weighted_sum(
     x_ptr, values_ptr, diagonal_ptr, y_ptr, ptr_ptr, order_ptr, neighbour_ptr, offset_ptr, lengths_ptr,
@@ -169,70 +198,51 @@ def _weighted_sum(
 
     rows = tl.arange(0, BT)
     inside = t0 + rows < length
-    t = tl.where(inside, t0 + rows, 1 << 30)  # a frame from which no offset leads back into the walk
-    # [parts, frames, channels of a part]: the parts of a row lie in one thread, which works out their address and asks for their edge once.
-    part = tl.arange(0, PARTS)[:, None, None] * (BC // PARTS)
-    c = tl.arange(0, BC // PARTS)[None, None, :]
-    c_inside = tl.full((PARTS, 1, BC // PARTS), 1, tl.int1) if EVEN else c0 + part + c < C
     # 64 bits from the tensor's beginning to the tile, and mostly 32 from there.
-    x_rows = x_ptr + b * x_stride_b + t0.to(tl.int64) * x_stride_t + c0 + (rows.to(INDEX)[None, :, None] * x_stride_t + c)  # [1, BT, BC / PARTS]
+    in_part = c0 + (by_row(rows.to(INDEX)) * x_stride_t + tl.arange(0, BC // PARTS)[None, None, :])
+    x_rows = x_ptr + b * x_stride_b + t0.to(tl.int64) * x_stride_t + in_part
     values_rows = values_ptr + b * values_stride_b + t0.to(tl.int64) * values_stride_t + rows.to(INDEX) * values_stride_t  # [BT]
-    total = tl.zeros((PARTS, BT, BC // PARTS), tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32)
+    total = zeros(PARTS, BT, BC, tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32)
     if diagonal_ptr is not None:
         own = tl.load(diagonal_ptr + b * diagonal_stride_b + (t0 + rows).to(tl.int64) * diagonal_stride_t + j * diagonal_stride_j, inside, 0.0)
-        x = tl.load(x_rows + j.to(INDEX) * C + part, inside[None, :, None] & c_inside, 0.0)
-        total = own[None, :, None].to(total.dtype) * x.to(total.dtype)
+        x = load_tile(x_rows + j.to(INDEX) * C + part_starts(PARTS, BC), inside, C - c0, True, PARTS, BC, EVEN)
+        total = by_row(own).to(total.dtype) * x.to(total.dtype)
 
+    FORM: tl.constexpr = _Form(TRANSPOSED, EVEN, PARTS, BC, INDEX)
+    slots = _Slots(order_ptr, neighbour_ptr, offset_ptr)
+    t = tl.where(inside, t0 + rows, 1 << 30)  # a frame from which no offset leads back into the walk
+    frames = _Frames(t, length, x_rows, x_stride_t, C, C - c0, values_rows, values_stride_p, values_stride_t)
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     fours, twos = last - (last - first) % 4, last - (last - first) % 2
     if (t0 >= hops) & (t0 + BT + hops <= length):
-        total = _add_slots(
-            total, first, fours, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
-            C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, False, 4, INDEX,
-        )  # fmt: skip
-        total = _add_slots(
-            total, fours, last, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
-            C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, False, 1, INDEX,
-        )  # fmt: skip
+        total = _add_slots(total, first, fours, slots, frames, False, 4, FORM)
+        total = _add_slots(total, fours, last, slots, frames, False, 1, FORM)
     elif t0 < length:  # masks take registers: two slots at a time
-        total = _add_slots(
-            total, first, twos, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
-            C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, True, 2, INDEX,
-        )  # fmt: skip
-        total = _add_slots(
-            total, twos, last, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
-            C, x_stride_t, values_stride_p, values_stride_t, TRANSPOSED, EVEN, True, 1, INDEX,
-        )  # fmt: skip
+        total = _add_slots(total, first, twos, slots, frames, True, 2, FORM)
+        total = _add_slots(total, twos, last, slots, frames, True, 1, FORM)
 
-    y_rows = y_ptr + b * y_stride_b + (t0 + rows).to(tl.int64)[None, :, None] * y_stride_t + (j.to(tl.int64) * C + c0 + part + c)
-    tl.store(y_rows, total.to(y_ptr.dtype.element_ty), (t0 + rows < T)[None, :, None] & c_inside)
+    y_rows = y_ptr + b * y_stride_b + by_row((t0 + rows).to(tl.int64)) * y_stride_t + (j.to(tl.int64) * C + c0 + channels(PARTS, BC))
+    store_tile(y_rows, total, t0 + rows < T, C - c0, PARTS, BC, EVEN)
 
 
 @triton.jit
-def _add_slots(
-    total, first, last, x_rows, values_rows, t, length, part, c_inside, order_ptr, neighbour_ptr, offset_ptr,
-    C, x_stride_t, values_stride_p, values_stride_t,
-    TRANSPOSED: tl.constexpr, EVEN: tl.constexpr, MASKED: tl.constexpr, UNROLL: tl.constexpr, INDEX: tl.constexpr,
-):  # fmt: skip
+def _add_slots(total, first, last, slots, frames, MASKED: tl.constexpr, UNROLL: tl.constexpr, FORM: tl.constexpr):
     """The total with the slots order[first:last] added, UNROLL at a time so that their features are loaded at the same time."""
     for s in range(first, last, UNROLL):
         for u in tl.static_range(UNROLL):
-            p = tl.load(order_ptr + s + u)
-            offset = tl.load(offset_ptr + p)
-            if TRANSPOSED:
+            p = tl.load(slots.order_ptr + s + u)
+            offset = tl.load(slots.offset_ptr + p)
+            if FORM.TRANSPOSED:
                 offset = -offset
-            x_at = offset.to(INDEX) * x_stride_t + tl.load(neighbour_ptr + p).to(INDEX) * C
-            values_at = p.to(INDEX) * values_stride_p
-            if TRANSPOSED:
-                values_at += offset.to(INDEX) * values_stride_t
-            if MASKED:
-                exists = (t + offset).to(tl.uint32) < length.to(tl.uint32)  # negative frames are large ones
-                w = tl.load(values_rows + values_at, exists, 0.0)
-                x = tl.load(x_rows + x_at + part, exists[None, :, None] & c_inside, 0.0)
-            else:
-                w = tl.load(values_rows + values_at)
-                x = tl.load(x_rows + x_at + part) if EVEN else tl.load(x_rows + x_at + part, c_inside)
-            total = tl.fma(w[None, :, None].to(total.dtype), x.to(total.dtype), total)
+            x_at = offset.to(FORM.INDEX) * frames.x_stride_t + tl.load(slots.neighbour_ptr + p).to(FORM.INDEX) * frames.C
+            values_at = p.to(FORM.INDEX) * frames.values_stride_p
+            if FORM.TRANSPOSED:
+                values_at += offset.to(FORM.INDEX) * frames.values_stride_t
+            exists = (frames.t + offset).to(tl.uint32) < frames.length.to(tl.uint32)  # negative frames are large ones
+            w = tl.load(frames.values_rows + values_at, exists, 0.0) if MASKED else tl.load(frames.values_rows + values_at)
+            x_rows = frames.x_rows + x_at + part_starts(FORM.PARTS, FORM.BC)
+            x = load_tile(x_rows, exists, frames.channels, MASKED, FORM.PARTS, FORM.BC, FORM.EVEN)
+            total = tl.fma(by_row(w).to(total.dtype), x.to(total.dtype), total)
     return total
 
 

@@ -1,0 +1,87 @@
+"""Tiles of rows of features whose parts lie in one thread: [parts, rows, channels of a part], or rows first.
+
+A thread then works out a row's address, edge and mask once for all of its parts. The compiler gives channels that follow one another in memory to
+neighbouring threads, then takes the next dimension; between rows and parts, which are alike to it, the last is next since Triton 3.7, and was the
+first before. Parts must be the other one: spread over threads, attention exchanges them through shared memory and spills.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_PARTS_FIRST = tl.constexpr(tuple(int(number) for number in triton.__version__.split(".")[:2]) >= (3, 7))
+
+
+@triton.jit
+def by_row(x):
+    """A number for every row, to go with a tile.  # [N]"""
+    return x[None, :, None] if _PARTS_FIRST else x[:, None, None]
+
+
+@triton.jit
+def part_starts(PARTS: tl.constexpr, WIDTH: tl.constexpr):
+    """The first channel of every part of a row of WIDTH."""
+    starts = tl.arange(0, PARTS) * (WIDTH // PARTS)
+    return starts[:, None, None] if _PARTS_FIRST else starts[None, :, None]
+
+
+@triton.jit
+def channels(PARTS: tl.constexpr, WIDTH: tl.constexpr):
+    """The channels of a tile."""
+    return part_starts(PARTS, WIDTH) + tl.arange(0, WIDTH // PARTS)[None, None, :]
+
+
+@triton.jit
+def zeros(PARTS: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, dtype: tl.constexpr):
+    return tl.zeros([PARTS, N, WIDTH // PARTS] if _PARTS_FIRST else [N, PARTS, WIDTH // PARTS], dtype)
+
+
+@triton.jit
+def parts_of(x):
+    """The one or two parts of a tile.  # [N, channels of a part] each"""
+    PARTS: tl.constexpr = x.shape[0] if _PARTS_FIRST else x.shape[1]
+    if PARTS == 2:
+        parts_last = x.permute(1, 2, 0) if _PARTS_FIRST else x.permute(0, 2, 1)
+        parts = parts_last.split()
+    else:
+        parts = (x.reshape(x.shape[1] if _PARTS_FIRST else x.shape[0], x.shape[2]),)
+    return parts
+
+
+@triton.jit
+def sum_of_rows(x):
+    """Σ over the rows of a tile."""
+    return tl.sum(x, 1 if _PARTS_FIRST else 0, keep_dims=True)
+
+
+@triton.jit
+def over_groups(x, GROUPS: tl.constexpr):
+    """Σ over groups of rows that follow one another, for every one of them."""
+    if GROUPS > 1:
+        if _PARTS_FIRST:
+            apart = x.reshape(x.shape[0], GROUPS, x.shape[1] // GROUPS, x.shape[2])
+        else:
+            apart = x.reshape(GROUPS, x.shape[0] // GROUPS, x.shape[1], x.shape[2])
+        x = tl.sum(apart, 1 if _PARTS_FIRST else 0, keep_dims=True).broadcast_to(apart.shape).reshape(x.shape)
+    return x
+
+
+@triton.jit
+def load_tile(ptr, exists, C, MASKED: tl.constexpr, PARTS: tl.constexpr, WIDTH: tl.constexpr, EVEN: tl.constexpr):
+    """Rows; 0 from channel C on, where not all are EVEN, and with masks where a row does not exist."""
+    if not EVEN:
+        inside = channels(PARTS, WIDTH) < C
+        x = tl.load(ptr, by_row(exists) & inside if MASKED else inside, 0.0)
+    elif MASKED:
+        x = tl.load(ptr, by_row(exists), 0.0)
+    else:
+        x = tl.load(ptr)
+    return x
+
+
+@triton.jit
+def store_tile(ptr, x, exists, C, PARTS: tl.constexpr, WIDTH: tl.constexpr, EVEN: tl.constexpr):
+    """Of rows that exist, the channels before C."""
+    inside = by_row(exists) if EVEN else by_row(exists) & (channels(PARTS, WIDTH) < C)
+    tl.store(ptr, x.to(ptr.dtype.element_ty), inside)
