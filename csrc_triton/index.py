@@ -23,3 +23,24 @@ def bound_rows(bounds_ptr, row):
     """Addresses of dst_ptr, src_ptr, no_loop, and of the joints by how many slots lead into them, and out of them."""
     row = tl.full([], row, tl.int64)
     return bounds_ptr, bounds_ptr + row, bounds_ptr + 2 * row, bounds_ptr + 3 * row, bounds_ptr + 4 * row
+
+
+@triton.jit
+def walk_length(lengths_ptr, b, T):
+    """Frames of a walk."""
+    length = T
+    if lengths_ptr is not None:
+        length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
+    return length
+
+
+@triton.jit
+def rows_of_group(joints_ptr, group, J, GROUP: tl.constexpr, BT: tl.constexpr):
+    """Of a program's rows, frame by frame of one joint after the other: the joint, the frame of the tile, and whether there is such a joint.
+
+    # [GROUP * BT] each
+    """
+    row = tl.arange(0, GROUP * BT)
+    member = group * GROUP + row // BT
+    there = member < J
+    return tl.load(joints_ptr + member, there, 0), row % BT, there

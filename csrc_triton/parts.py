@@ -85,3 +85,63 @@ def store_tile(ptr, x, exists, C, PARTS: tl.constexpr, WIDTH: tl.constexpr, EVEN
     """Of rows that exist, the channels before C."""
     inside = by_row(exists) if EVEN else by_row(exists) & (channels(PARTS, WIDTH) < C)
     tl.store(ptr, x.to(ptr.dtype.element_ty), inside)
+
+
+# The same as tuples of tiles, where all that is done is to load, to add up and to take dot products: four threads have a row of any width then.
+
+
+def parts_of_a_row(row_bytes: int) -> int:
+    """So that a thread has 16 bytes of each part of a row, and four threads together 64."""
+    return max(1, min(4, row_bytes // 64))
+
+
+@triton.jit
+def zero_parts(N: tl.constexpr, WIDTH: tl.constexpr, PARTS: tl.constexpr, compute: tl.constexpr):
+    """# PARTS times [N, WIDTH / PARTS]"""
+    parts: tl.tuple = ()
+    for _ in tl.static_range(PARTS):
+        parts += (tl.zeros((N, WIDTH // PARTS), compute),)
+    return parts
+
+
+@triton.jit
+def load_parts(rows, exists, C, channels, compute: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr, PARTS: tl.constexpr):
+    """Rows from where their first parts lie, of which the first channels are `channels`; 0 from channel C on, where not all are EVEN, and with masks
+    where a row does not exist.  # [N, WIDTH / PARTS] -> PARTS times that"""
+    parts: tl.tuple = ()
+    W: tl.constexpr = rows.shape[1]
+    for part in tl.static_range(PARTS):
+        if EVEN:
+            one = tl.load(rows + part * W, exists[:, None], 0.0) if MASKED else tl.load(rows + part * W)
+        else:
+            inside = part * W + channels < C
+            one = tl.load(rows + part * W, exists[:, None] & inside if MASKED else inside, 0.0)
+        parts += (one.to(compute),)
+    return parts
+
+
+@triton.jit
+def store_parts(rows, x, exists, C, channels, EVEN: tl.constexpr):
+    """Where `load_parts` would load them."""
+    W: tl.constexpr = rows.shape[1]
+    for part in tl.static_range(len(x)):
+        inside = exists[:, None] if EVEN else exists[:, None] & (part * W + channels < C)
+        tl.store(rows + part * W, x[part].to(rows.dtype.element_ty), inside)
+
+
+@triton.jit
+def add_parts(total, factor, x):
+    """total + factor x, a factor for every row."""
+    parts: tl.tuple = ()
+    for part in tl.static_range(len(x)):
+        parts += (tl.fma(factor[:, None].broadcast_to(x[part].shape), x[part], total[part]),)
+    return parts
+
+
+@triton.jit
+def dot_parts(a, b):
+    """a · b of every row.  # [N]"""
+    total = a[0] * b[0]
+    for part in tl.static_range(1, len(a)):
+        total = tl.fma(a[part], b[part], total)
+    return tl.sum(total, 1)

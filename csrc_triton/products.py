@@ -14,7 +14,8 @@ cache gives the others while it still has them.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import itertools
+from typing import Any
 
 import torch
 import triton
@@ -22,11 +23,14 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import enough_programs, launch_options, on_device_of, parts_of_a_row, rows_of_features
-from csrc_triton.parts import by_row, channels, load_tile, part_starts, store_tile, zeros
+from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
+from csrc_triton.launch import Settled, enough_programs, launch, launch_options, rows_of_features
+from csrc_triton.parts import add_parts, load_parts, parts_of_a_row, store_parts, zero_parts
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _INT32 = 1 << 31
+_TILE = 1024  # numbers that two warps have
+_JOINTS = 2  # of a program on a skeleton
 _MAX_REGISTERS = {torch.float64: 128, torch.float32: 96, torch.bfloat16: 72, torch.float16: 72}  # for six or more 16-byte loads in flight
 
 
@@ -44,10 +48,11 @@ def edge_dot(q: Tensor, k: Tensor, index: GraphIndex, hops: int, lengths: Tensor
     """values[p, t] = q[t, dst] · k[t + offset, src]; 0 where no edge exists; in `dtype` or at least float32."""
     B, T = q.shape[:2]
     compute = torch.promote_types(q.dtype, torch.float32)
-    values = q.new_empty(B, len(index.src), T, dtype=(dtype or compute) if compute == torch.float32 else compute)
-    programs, arguments, options = _edge_dot_launch(rows_of_features(q), rows_of_features(k), values, index, hops, lengths)
-    with on_device_of(q.device):
-        _edge_dot[programs,](*arguments.values(), **launch_options(**options))
+    values = q.new_empty(B, index.num_slots, T, dtype=(dtype or compute) if compute == torch.float32 else compute)
+    q, k = rows_of_features(q), rows_of_features(k)
+    pointers = (q, k, values, lengths, index.slots, index.bounds)
+    key = (q.shape, values.shape, hops, q.stride(), k.stride(), row_strides(index))
+    launch(_edge_dot, pointers, key, lambda: _settle_edge_dot(q, k, values, index, hops))
     return values.to(dtype or compute)
 
 
@@ -63,193 +68,166 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
     """a · b of every node, head by head; 0 beyond the lengths.  # [B, T, J, C] twice -> [B, T, J, heads], at least float32"""
     a, b = a.contiguous(), b.contiguous()
     dots = a.new_empty(*a.shape[:3], heads, dtype=torch.promote_types(a.dtype, torch.float32))
-    programs, arguments, options = _node_dot_launch(a, b, dots, lengths)
-    with on_device_of(a.device):
-        _node_dot[programs,](*arguments.values(), **launch_options(**options))
+    launch(_node_dot, (a, b, dots, lengths), (a.shape, heads), lambda: _settle_node_dot(a, dots))
     return dots
 
 
 def _product(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None, transposed: bool) -> Tensor:
     y = x.new_empty(x.shape)
-    programs, arguments, options = _weighted_sum_launch(rows_of_features(x), values, diagonal, y, index, hops, lengths, transposed)
-    with on_device_of(x.device):
-        _weighted_sum[programs,](*arguments.values(), **launch_options(**options))
+    x = rows_of_features(x)
+    pointers = (x, values, diagonal, y, lengths, index.slots, index.bounds)
+    strides = x.stride(), values.stride(), None if diagonal is None else diagonal.stride()
+    key = (x.shape, values.shape, hops, transposed, strides, row_strides(index))
+    launch(_weighted_sum, pointers, key, lambda: _settle_weighted_sum(x, values, diagonal, y, index, hops, transposed))
     return y
 
 
-def _weighted_sum_launch(
-    x: Tensor, values: Tensor, diagonal: Tensor | None, y: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, transposed: bool
-) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Number of programs, arguments and options of the launch."""
-    if hops == 0:
+def _settle_weighted_sum(x: Tensor, values: Tensor, diagonal: Tensor | None, y: Tensor, index: GraphIndex, hops: int, transposed: bool) -> Settled:
+    if hops == 0:  # all walks share the edges of a list: they take the place of the frames
         x, y, values = x.transpose(0, 1), y.transpose(0, 1), values.transpose(0, 2)
         diagonal = None if diagonal is None else diagonal.transpose(0, 1)
     B, T, J, C = x.shape
-    BT, BC = _tile(B, T, J, C, 1024, enough_programs(x.device))
-    num_warps = 2 if BT * BC > 256 else 1
+    BC = min(64, triton.next_power_of_2(C))
+    GROUP, BT = joints_and_frames(x, hops, BC)
     tiles, chunks = triton.cdiv(T, BT), triton.cdiv(C, BC)
-    ptr, order, neighbour = (index.src_ptr, index.src_order, index.dst) if transposed else (index.dst_ptr, index.dst_order, index.src)
-    farthest = max((BT + hops) * x.stride(1) + J * C, len(index.src) * values.stride(1) + (BT + hops) * values.stride(2))
-    arguments = {
-        "x_ptr": x, "values_ptr": values, "diagonal_ptr": diagonal, "y_ptr": y,
-        "ptr_ptr": ptr, "order_ptr": order, "neighbour_ptr": neighbour, "offset_ptr": index.offset, "lengths_ptr": lengths,
-        "T": T, "J": J, "C": C, "tiles": tiles, "chunks": chunks, "hops": hops,
-        "x_stride_b": x.stride(0), "x_stride_t": x.stride(1), "y_stride_b": y.stride(0), "y_stride_t": y.stride(1),
-        "values_stride_b": values.stride(0), "values_stride_p": values.stride(1), "values_stride_t": values.stride(2),
-        "diagonal_stride_b": 0 if diagonal is None else diagonal.stride(0),
-        "diagonal_stride_t": 0 if diagonal is None else diagonal.stride(1),
-        "diagonal_stride_j": 0 if diagonal is None else diagonal.stride(2),
-        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "BT": BT, "BC": BC,
-        "PARTS": parts_of_a_row(BC * x.element_size(), BT * BC * x.element_size(), num_warps),
+    slots_row, bounds_row = row_strides(index)
+    farthest = max((BT + hops) * x.stride(1) + J * C, values.shape[1] * values.stride(1) + (BT + hops) * values.stride(2))
+    numbers = {
+        "T": T, "J": J, "C": C, "tiles": tiles, "chunks": chunks, "hops": hops, "slots_row": slots_row, "bounds_row": bounds_row,
+        **strides_of("x", x.stride()[:2], "bt"), **strides_of("y", y.stride()[:2], "bt"), **strides_of("values", values.stride(), "bpt"),
+        **strides_of("diagonal", (0, 0, 0) if diagonal is None else diagonal.stride(), "btj"),
+        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": parts_of_a_row(BC * x.element_size()),
         "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    return B * tiles * chunks * J, arguments, {"num_warps": num_warps, "max_registers": _MAX_REGISTERS[x.dtype]}
+    options = launch_options(num_warps=warps_of(GROUP * BT * BC), max_registers=_MAX_REGISTERS[x.dtype])
+    return Settled(B * tiles * chunks * triton.cdiv(J, GROUP), numbers, options)
 
 
-def _edge_dot_launch(
-    q: Tensor, k: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None
-) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Number of programs, arguments and options of the launch."""
+def _settle_edge_dot(q: Tensor, k: Tensor, values: Tensor, index: GraphIndex, hops: int) -> Settled:
     if hops == 0:
         q, k, values = q.transpose(0, 1), k.transpose(0, 1), values.transpose(0, 2)
     B, T, J, C = q.shape
     BC = min(16, triton.next_power_of_2(C))  # at most four threads to a row: few steps of adding up across threads
-    BT, _ = _tile(B, T, J, BC, 32 * BC, enough_programs(q.device))
+    BT = _frames(B, T, J, 32, enough_programs(q.device))
     tiles = triton.cdiv(T, BT)
-    farthest = max(T * q.stride(1) + J * C, T * k.stride(1) + J * C, len(index.src) * values.stride(1) + T * values.stride(2))
-    arguments = {
-        "q_ptr": q, "k_ptr": k, "values_ptr": values,
-        "ptr_ptr": index.dst_ptr, "order_ptr": index.dst_order, "neighbour_ptr": index.src, "offset_ptr": index.offset, "lengths_ptr": lengths,
-        "T": T, "J": J, "tiles": tiles,
-        "q_stride_b": q.stride(0), "q_stride_t": q.stride(1), "k_stride_b": k.stride(0), "k_stride_t": k.stride(1),
-        "values_stride_b": values.stride(0), "values_stride_p": values.stride(1), "values_stride_t": values.stride(2),
+    slots_row, bounds_row = row_strides(index)
+    farthest = max(T * q.stride(1) + J * C, T * k.stride(1) + J * C, values.shape[1] * values.stride(1) + T * values.stride(2))
+    numbers = {
+        "T": T, "J": J, "tiles": tiles, "slots_row": slots_row, "bounds_row": bounds_row,
+        **strides_of("q", q.stride()[:2], "bt"), **strides_of("k", k.stride()[:2], "bt"), **strides_of("values", values.stride(), "bpt"),
         "C": C, "BT": BT, "BC": BC, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    return B * tiles * J, arguments, {"num_warps": 2 if BT > 16 else 1}
+    return Settled(B * tiles * J, numbers, launch_options(num_warps=2 if BT > 16 else 1))
 
 
-def _node_dot_launch(a: Tensor, b: Tensor, dots: Tensor, lengths: Tensor | None) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Number of programs, arguments and options of the launch."""
+def _settle_node_dot(a: Tensor, dots: Tensor) -> Settled:
     C = a.shape[3] // max(1, dots.shape[3])
     BC = min(64, triton.next_power_of_2(max(1, C)))
     rows_a_program = max(1, 1024 // BC)
-    arguments = {
-        "a_ptr": a, "b_ptr": b, "dots_ptr": dots, "lengths_ptr": lengths,
-        "rows": dots.numel(), "T": dots.shape[1], "rows_a_frame": dots.shape[2] * dots.shape[3], "C": C, "EVEN": C % BC == 0,
-        "BR": rows_a_program, "BC": BC,
-    }  # fmt: skip
-    return triton.cdiv(dots.numel(), rows_a_program), arguments, {"num_warps": 4}
+    rows_a_frame = dots.shape[2] * dots.shape[3]
+    numbers = {"rows": dots.numel(), "T": dots.shape[1], "rows_a_frame": rows_a_frame, "C": C, "EVEN": C % BC == 0, "BR": rows_a_program, "BC": BC}
+    return Settled(triton.cdiv(dots.numel(), rows_a_program), numbers, launch_options(num_warps=4))
 
 
-def _tile(B: int, T: int, J: int, C: int, most: int, programs: int) -> tuple[int, int]:
-    """Frames and channels of a tile of at most `most` numbers: up to 64 channels, and fewer frames where there would be fewer than `programs`."""
-    BC = min(64, triton.next_power_of_2(C))
-    BT = min(most // BC, 64, triton.next_power_of_2(max(T, 1)))
-    while BT > 4 and B * triton.cdiv(T, BT) * triton.cdiv(C, BC) * J < programs:
+def joints_and_frames(x: Tensor, hops: int, BC: int) -> tuple[int, int]:
+    """Of a program that has BC channels: on a skeleton two joints, which share most of their window, and as many frames as fill two warps with each;
+    of a list's nodes as many as fill two warps. Fewer where there would be too few programs."""
+    B, T, J, C = x.shape
+    BT = min(max(_TILE // BC, 1), 64, triton.next_power_of_2(max(T, 1)))
+    joints = min(_JOINTS if hops else max(_TILE // (BC * BT), 1), triton.next_power_of_2(J))
+    others = B * triton.cdiv(C, BC)
+
+    def warps() -> int:
+        return others * triton.cdiv(T, BT) * triton.cdiv(J, joints) * warps_of(joints * BT * BC)
+
+    while joints * BT > 4 and warps() < 2 * enough_programs(x.device):
+        joints, BT = (joints // 2, BT) if joints > 1 else (joints, BT // 2)
+    return joints, BT
+
+
+def warps_of(tile: int) -> int:
+    """So that a thread has 16 numbers of a tile."""
+    return max(1, tile // 512)
+
+
+def strides_of(tensor: str, strides: tuple[int, ...], dimensions: str) -> dict[str, int]:
+    """By the names that kernels give them."""
+    return {f"{tensor}_stride_{dimension}": stride for dimension, stride in zip(dimensions, strides, strict=True)}
+
+
+def _frames(B: int, T: int, J: int, most: int, programs: int) -> int:
+    """Of a tile; fewer than `most` where there would be fewer than `programs`."""
+    BT = min(most, triton.next_power_of_2(max(T, 1)))
+    while BT > 4 and B * triton.cdiv(T, BT) * J < programs:
         BT //= 2
-    return BT, BC
-
-
-class _Form(NamedTuple):
-    TRANSPOSED: tl.constexpr
-    EVEN: tl.constexpr
-    PARTS: tl.constexpr
-    BC: tl.constexpr
-    INDEX: tl.constexpr
-
-
-class _Slots(NamedTuple):
-    order_ptr: tl.tensor
-    neighbour_ptr: tl.tensor
-    offset_ptr: tl.tensor
-
-
-class _Frames(NamedTuple):
-    """What a tile of frames reads."""
-
-    t: tl.tensor  # [BT]
-    length: tl.tensor
-    x_rows: tl.tensor  # a tile's first part, of the frames' first nodes
-    x_stride_t: tl.tensor
-    C: tl.tensor
-    channels: tl.tensor  # from the tile's first on
-    values_rows: tl.tensor  # [BT], of the first slot
-    values_stride_p: tl.tensor
-    values_stride_t: tl.tensor
+    return BT
 
 
 @triton.jit
 def _weighted_sum(
-    x_ptr, values_ptr, diagonal_ptr, y_ptr, ptr_ptr, order_ptr, neighbour_ptr, offset_ptr, lengths_ptr,
-    T, J, C, tiles, chunks, hops,
+    x_ptr, values_ptr, diagonal_ptr, y_ptr, lengths_ptr, slots_ptr, bounds_ptr,
+    T, J, C, tiles, chunks, hops, slots_row, bounds_row,
     x_stride_b, x_stride_t, y_stride_b, y_stride_t, values_stride_b, values_stride_p, values_stride_t,
     diagonal_stride_b, diagonal_stride_t, diagonal_stride_j,
-    TRANSPOSED: tl.constexpr, EVEN: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
+    TRANSPOSED: tl.constexpr, EVEN: tl.constexpr, GROUP: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
     """y[t, j] = Σ over the slots p of j of values[p, t] x[t + offset, neighbour]; transposed: values[p, t - offset] x[t - offset, neighbour]."""
-    program = tl.program_id(0)
-    j = program % J
-    c0 = program // J % chunks * BC
-    t0 = program // J // chunks % tiles * BT
-    b = (program // J // chunks // tiles).to(tl.int64)
-    length = T
-    if lengths_ptr is not None:
-        length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
+    src_ptr, dst_ptr, offset_ptr, dst_order_ptr, src_order_ptr = slot_rows(slots_ptr, slots_row)
+    dst_ptr_ptr, src_ptr_ptr, _, receivers_ptr, senders_ptr = bound_rows(bounds_ptr, bounds_row)
+    order_ptr, neighbour_ptr = (src_order_ptr, dst_ptr) if TRANSPOSED else (dst_order_ptr, src_ptr)
+    ptr_ptr, joints_ptr = (src_ptr_ptr, senders_ptr) if TRANSPOSED else (dst_ptr_ptr, receivers_ptr)
+    program, groups = tl.program_id(0), tl.cdiv(J, GROUP)
+    c0 = program // groups % chunks * BC
+    t0 = program // groups // chunks % tiles * BT
+    b = (program // groups // chunks // tiles).to(tl.int64)
+    length = walk_length(lengths_ptr, b, T)
 
-    rows = tl.arange(0, BT)
-    inside = t0 + rows < length
+    j, frame, there = rows_of_group(joints_ptr, program % groups, J, GROUP, BT)  # [GROUP * BT]
+    t = t0 + frame
+    inside, node = there & (t < length), j.to(INDEX) * C
+    channels = c0 + tl.arange(0, BC // PARTS)[None, :]
     # 64 bits from the tensor's beginning to the tile, and mostly 32 from there.
-    in_part = c0 + (by_row(rows.to(INDEX)) * x_stride_t + tl.arange(0, BC // PARTS)[None, None, :])
-    x_rows = x_ptr + b * x_stride_b + t0.to(tl.int64) * x_stride_t + in_part
-    values_rows = values_ptr + b * values_stride_b + t0.to(tl.int64) * values_stride_t + rows.to(INDEX) * values_stride_t  # [BT]
-    total = zeros(PARTS, BT, BC, tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32)
+    x_rows = x_ptr + b * x_stride_b + t0.to(tl.int64) * x_stride_t + ((frame.to(INDEX) * x_stride_t)[:, None] + channels)
+    values_rows = values_ptr + b * values_stride_b + t0.to(tl.int64) * values_stride_t + frame.to(INDEX) * values_stride_t  # [GROUP * BT]
+    compute: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    total = zero_parts(GROUP * BT, BC, PARTS, compute)
     if diagonal_ptr is not None:
-        own = tl.load(diagonal_ptr + b * diagonal_stride_b + (t0 + rows).to(tl.int64) * diagonal_stride_t + j * diagonal_stride_j, inside, 0.0)
-        x = load_tile(x_rows + j.to(INDEX) * C + part_starts(PARTS, BC), inside, C - c0, True, PARTS, BC, EVEN)
-        total = by_row(own).to(total.dtype) * x.to(total.dtype)
+        own = tl.load(diagonal_ptr + b * diagonal_stride_b + t.to(tl.int64) * diagonal_stride_t + j * diagonal_stride_j, inside, 0.0).to(compute)
+        total = add_parts(total, own, load_parts(x_rows + node[:, None], inside, C, channels, compute, True, EVEN, PARTS))
 
-    FORM: tl.constexpr = _Form(TRANSPOSED, EVEN, PARTS, BC, INDEX)
-    slots = _Slots(order_ptr, neighbour_ptr, offset_ptr)
-    t = tl.where(inside, t0 + rows, 1 << 30)  # a frame from which no offset leads back into the walk
-    frames = _Frames(t, length, x_rows, x_stride_t, C, C - c0, values_rows, values_stride_p, values_stride_t)
-    first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
-    fours, twos = last - (last - first) % 4, last - (last - first) % 2
+    first, slots = tl.load(ptr_ptr + j, there, 0), tl.load(ptr_ptr + j + 1, there, 0) - tl.load(ptr_ptr + j, there, 0)
+    fours = 0
     if (t0 >= hops) & (t0 + BT + hops <= length):
-        total = _add_slots(total, first, fours, slots, frames, False, 4, FORM)
-        total = _add_slots(total, fours, last, slots, frames, False, 1, FORM)
-    elif t0 < length:  # masks take registers: two slots at a time
-        total = _add_slots(total, first, twos, slots, frames, True, 2, FORM)
-        total = _add_slots(total, twos, last, slots, frames, True, 1, FORM)
+        fours = tl.min(slots) // 4 * 4
+        for s in range(0, fours, 4):
+            for u in tl.static_range(4):
+                p = tl.load(order_ptr + first + (s + u))
+                offset = tl.load(offset_ptr + p).to(INDEX)
+                offset, values_at = (
+                    (-offset, p.to(INDEX) * values_stride_p - offset * values_stride_t) if TRANSPOSED else (offset, p.to(INDEX) * values_stride_p)
+                )
+                x_at = x_rows + (offset * x_stride_t + tl.load(neighbour_ptr + p).to(INDEX) * C)[:, None]
+                w = tl.load(values_rows + values_at).to(compute)
+                total = add_parts(total, w, load_parts(x_at, inside, C, channels, compute, False, EVEN, PARTS))
+    for s in range(fours, tl.max(slots)):  # with masks: at a walk's ends, and what is left of fours or of the group's other joints
+        has = s < slots
+        p = tl.load(order_ptr + first + s, has, 0)
+        offset = tl.load(offset_ptr + p)
+        offset, values_at = (
+            (-offset, p.to(INDEX) * values_stride_p - offset.to(INDEX) * values_stride_t) if TRANSPOSED else (offset, p.to(INDEX) * values_stride_p)
+        )
+        exists = has & inside & (t + offset >= 0) & (t + offset < length)
+        x_at = x_rows + (offset.to(INDEX) * x_stride_t + tl.load(neighbour_ptr + p).to(INDEX) * C)[:, None]
+        w = tl.load(values_rows + values_at, exists, 0.0).to(compute)
+        total = add_parts(total, w, load_parts(x_at, exists, C, channels, compute, True, EVEN, PARTS))
 
-    y_rows = y_ptr + b * y_stride_b + by_row((t0 + rows).to(tl.int64)) * y_stride_t + (j.to(tl.int64) * C + c0 + channels(PARTS, BC))
-    store_tile(y_rows, total, t0 + rows < T, C - c0, PARTS, BC, EVEN)
-
-
-@triton.jit
-def _add_slots(total, first, last, slots, frames, MASKED: tl.constexpr, UNROLL: tl.constexpr, FORM: tl.constexpr):
-    """The total with the slots order[first:last] added, UNROLL at a time so that their features are loaded at the same time."""
-    for s in range(first, last, UNROLL):
-        for u in tl.static_range(UNROLL):
-            p = tl.load(slots.order_ptr + s + u)
-            offset = tl.load(slots.offset_ptr + p)
-            if FORM.TRANSPOSED:
-                offset = -offset
-            x_at = offset.to(FORM.INDEX) * frames.x_stride_t + tl.load(slots.neighbour_ptr + p).to(FORM.INDEX) * frames.C
-            values_at = p.to(FORM.INDEX) * frames.values_stride_p
-            if FORM.TRANSPOSED:
-                values_at += offset.to(FORM.INDEX) * frames.values_stride_t
-            exists = (frames.t + offset).to(tl.uint32) < frames.length.to(tl.uint32)  # negative frames are large ones
-            w = tl.load(frames.values_rows + values_at, exists, 0.0) if MASKED else tl.load(frames.values_rows + values_at)
-            x_rows = frames.x_rows + x_at + part_starts(FORM.PARTS, FORM.BC)
-            x = load_tile(x_rows, exists, frames.channels, MASKED, FORM.PARTS, FORM.BC, FORM.EVEN)
-            total = tl.fma(by_row(w).to(total.dtype), x.to(total.dtype), total)
-    return total
+    y_rows = y_ptr + b * y_stride_b + ((t.to(tl.int64) * y_stride_t + node)[:, None] + channels)
+    store_parts(y_rows, total, there & (t < T), C, channels, EVEN)
 
 
 @triton.jit
 def _edge_dot(
-    q_ptr, k_ptr, values_ptr, ptr_ptr, order_ptr, neighbour_ptr, offset_ptr, lengths_ptr,
-    T, J, tiles,
+    q_ptr, k_ptr, values_ptr, lengths_ptr, slots_ptr, bounds_ptr, T, J, tiles, slots_row, bounds_row,
     q_stride_b, q_stride_t, k_stride_b, k_stride_t, values_stride_b, values_stride_p, values_stride_t,
     C: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
@@ -257,13 +235,13 @@ def _edge_dot(
 
     Frames outside of the walk are replaced by its nearest and their products thrown away: the loops need no masks.
     """
+    neighbour_ptr, _, offset_ptr, order_ptr, _ = slot_rows(slots_ptr, slots_row)
+    ptr_ptr, _, _, _, _ = bound_rows(bounds_ptr, bounds_row)
     program = tl.program_id(0)
     j = program % J
     t0 = program // J % tiles * BT
     b = (program // J // tiles).to(tl.int64)
-    length = T
-    if lengths_ptr is not None:
-        length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
+    length = walk_length(lengths_ptr, b, T)
 
     dtype: tl.constexpr = tl.float64 if q_ptr.dtype.element_ty == tl.float64 else tl.float32
     t = t0 + tl.arange(0, BT)
@@ -314,38 +292,31 @@ def _node_dot(
 def compilations(dtype: str) -> list[Compilation]:
     """The three products on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels."""
     B, T, C, graph = 8, 60, 64, SkeletonGraph("coco18", 3)
-    index, J, P, kind = graph.index("meta"), graph.num_joints, graph.num_slots, DTYPES[dtype]
+    index, J, P, kind = graph.index(), graph.num_joints, graph.num_slots, DTYPES[dtype]
     x = torch.empty(B, T, J, C, dtype=kind, device="meta")
-    values = torch.empty(B, P, T, device="meta")
-    diagonal, lengths = torch.empty(B, T, J, device="meta"), torch.empty(B, dtype=torch.int64, device="meta")
-    work = f"B={B} T={T} k={graph.hops} C={C}"
-    features, edges = x.nbytes, values.nbytes
+    values, diagonal = torch.empty(B, P, T, device="meta"), torch.empty(B, T, J, device="meta")
+    dots = torch.empty(B, T, J, 1, device="meta")
+    known = dict.fromkeys(("x_ptr", "y_ptr", "q_ptr", "k_ptr", "a_ptr", "b_ptr"), kind) | {"lengths_ptr": torch.int64}
+    known |= dict.fromkeys(("values_ptr", "diagonal_ptr", "dots_ptr"), torch.float32) | dict.fromkeys(("slots_ptr", "bounds_ptr"), torch.int32)
     found = []
-    for name, transposed in (("gather_sum", False), ("scatter_sum", True)):
-        programs, arguments, options = _weighted_sum_launch(x, values, diagonal, x, index, graph.hops, lengths, transposed)
-        BT = arguments["BT"]
-        least = 2 * features + edges + diagonal.nbytes
-        moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
-        window = feature_bytes(graph, BT, C * kind.itemsize, transposed)
+
+    def add(name: str, kernel: Any, settled: Settled, least: int, window: tuple[int, int] | None = None) -> None:
+        arguments = {argument: {**known, **settled.numbers}[argument] for argument in kernel.arg_names}
+        moved = least if window is None else least + (frames_read(T, settled.numbers["BT"], graph.hops) - T) * x.nbytes // T
         found.append(
             Compilation(
-                name, _weighted_sum, arguments, work=work, programs=programs, bytes_moved=moved, bytes_least=least, feature_bytes=window, **options
+                name, kernel, arguments, settled.options["num_warps"], f"B={B} T={T} k={graph.hops} C={C}", settled.programs, moved, least, window,
+                settled.options.get("maxnreg"),
             )
-        )
-    programs, arguments, options = _edge_dot_launch(x, x, values, index, graph.hops, lengths)
-    BT = arguments["BT"]
-    least = 2 * features + edges
-    moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
-    window = feature_bytes(graph, BT, C * kind.itemsize)
-    found.append(
-        Compilation(
-            "edge_dot", _edge_dot, arguments, work=work, programs=programs, bytes_moved=moved, bytes_least=least, feature_bytes=window, **options
-        )
-    )
-    dots = torch.empty(B, T, J, 1, dtype=torch.float32, device="meta")
-    programs, arguments, options = _node_dot_launch(x, x, dots, lengths)
-    least = 2 * features + dots.nbytes
-    found.append(Compilation("node_dot", _node_dot, arguments, work=work, programs=programs, bytes_moved=least, bytes_least=least, **options))
+        )  # fmt: skip
+
+    for name, transposed in (("gather_sum", False), ("scatter_sum", True)):
+        settled = _settle_weighted_sum(x, values, diagonal, x, index, graph.hops, transposed)
+        window = feature_bytes(graph, settled.numbers["BT"], C * kind.itemsize, transposed, settled.numbers["GROUP"])
+        add(name, _weighted_sum, settled, 2 * x.nbytes + values.nbytes + diagonal.nbytes, window)
+    settled = _settle_edge_dot(x, x, values, index, graph.hops)
+    add("edge_dot", _edge_dot, settled, 2 * x.nbytes + values.nbytes, feature_bytes(graph, settled.numbers["BT"], C * kind.itemsize))
+    add("node_dot", _node_dot, _settle_node_dot(x, dots), 2 * x.nbytes + dots.nbytes)
     return found
 
 
@@ -354,9 +325,14 @@ def frames_read(T: int, BT: int, hops: int) -> int:
     return sum(min(T, t0 + BT + hops) - max(0, t0 - hops) for t0 in range(0, T, BT))
 
 
-def feature_bytes(graph: SkeletonGraph, BT: int, row: int, transposed: bool = False) -> tuple[int, int]:
-    """Of the mean program away from a walk's ends: rows of neighbours asked for and distinct ones, in bytes."""
-    joint, neighbour = (graph.src, graph.dst) if transposed else (graph.dst, graph.src)
-    slots = list(zip(joint.tolist(), neighbour.tolist(), graph.offset.tolist(), strict=True))
-    distinct = {(j, n, t + offset) for j, n, offset in slots for t in range(BT)}
-    return len(slots) * BT * row // graph.num_joints, len(distinct) * row // graph.num_joints
+def feature_bytes(graph: SkeletonGraph, BT: int, row: int, transposed: bool = False, joints: int = 1) -> tuple[int, int]:
+    """Of the mean program away from a walk's ends: rows of neighbours asked for and distinct ones, in bytes. `joints`: of a program."""
+    index = graph.index()
+    (ptr, order, neighbour), ranked = (
+        ((index.src_ptr, index.src_order, index.dst), index.senders) if transposed else ((index.dst_ptr, index.dst_order, index.src), index.receivers)
+    )
+    slots = [order[first:last].tolist() for first, last in itertools.pairwise(ptr.tolist())]
+    ends = list(zip(neighbour.tolist(), index.offset.tolist(), strict=True))
+    groups = [ranked[first : first + joints].tolist() for first in range(0, graph.num_joints, joints)]
+    distinct = sum(len({(ends[p][0], t + ends[p][1]) for j in group for p in slots[j] for t in range(BT)}) for group in groups)
+    return len(ends) * BT * row // len(groups), distinct * row // len(groups)

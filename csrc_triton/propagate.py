@@ -14,15 +14,14 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.index import bound_rows, row_strides, slot_rows
-from csrc_triton.launch import Settled, enough_programs, launch, launch_options, rows_of_features
-from csrc_triton.products import feature_bytes, frames_read
+from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
+from csrc_triton.launch import Settled, launch, launch_options, rows_of_features
+from csrc_triton.parts import add_parts, dot_parts, load_parts, parts_of_a_row, store_parts, zero_parts
+from csrc_triton.products import feature_bytes, frames_read, joints_and_frames, strides_of, warps_of
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _INT32 = 1 << 31
 _MOST_CHANNELS = 256  # of a program
-_TILE = 1024  # numbers that two warps have
-_JOINTS = 2  # of a program on a skeleton: they share most of the window
 _MAX_REGISTERS = {torch.float64: 128, torch.float32: 128, torch.bfloat16: 96, torch.float16: 96}
 
 
@@ -54,31 +53,23 @@ def _settle(tensors: tuple[Any, ...], index: GraphIndex, hops: int) -> Settled:
     dy, x, weight, self_weight, dx, dweight, dself = tensors
     B, T, J, C = x.shape
     BC = triton.next_power_of_2(C)
-    BT = min(max(_TILE // BC, 1), 64, triton.next_power_of_2(max(T, 1)))
-    GROUP = min(_JOINTS if hops else max(_TILE // (BC * BT), 1), triton.next_power_of_2(J))
-    while GROUP * BT > 4 and B * triton.cdiv(T, BT) * J < enough_programs(x.device) * max(1, GROUP * BT * BC // _TILE):
-        GROUP, BT = (GROUP // 2, BT) if GROUP > 1 else (GROUP, BT // 2)
-    PARTS = max(1, min(4, BC * x.element_size() // 64))
+    GROUP, BT = joints_and_frames(x, hops, BC)
     slots_row, bounds_row = row_strides(index)
     farthest = max(
         (BT + hops) * max(dy.stride(1), x.stride(1), dx.stride(1)) + J * C,
         *(w.stride(1) * w.shape[1] + (BT + hops) * w.stride(2) for w in (weight, dweight)),
     )
-    none = (0, 0, 0)
     numbers = {
         "T": T, "J": J, "C": C, "tiles": triton.cdiv(T, BT), "hops": hops, "slots_row": slots_row, "bounds_row": bounds_row,
-        **_named("dy", dy.stride()[:2]), **_named("x", x.stride()[:2]), **_named("dx", dx.stride()[:2]),
-        **_named("weight", weight.stride(), "bpt"), **_named("dweight", dweight.stride(), "bpt"),
-        **_named("self", none if self_weight is None else self_weight.stride(), "btj"),
-        **_named("dself", none if dself is None else dself.stride(), "btj"),
-        "EVEN": C == BC, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": PARTS, "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
+        **strides_of("dy", dy.stride()[:2], "bt"), **strides_of("x", x.stride()[:2], "bt"), **strides_of("dx", dx.stride()[:2], "bt"),
+        **strides_of("weight", weight.stride(), "bpt"), **strides_of("dweight", dweight.stride(), "bpt"),
+        **strides_of("self", (0, 0, 0) if self_weight is None else self_weight.stride(), "btj"),
+        **strides_of("dself", (0, 0, 0) if dself is None else dself.stride(), "btj"),
+        "EVEN": C == BC, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": parts_of_a_row(BC * x.element_size()),
+        "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
-    programs, num_warps = B * triton.cdiv(T, BT) * triton.cdiv(J, GROUP), max(1, GROUP * BT * BC // 512)
-    return Settled(programs, numbers, launch_options(num_warps=num_warps, max_registers=_MAX_REGISTERS[x.dtype]))
-
-
-def _named(tensor: str, strides: tuple[int, ...], dimensions: str = "bt") -> dict[str, int]:
-    return {f"{tensor}_stride_{dimension}": stride for dimension, stride in zip(dimensions, strides, strict=True)}
+    programs = B * triton.cdiv(T, BT) * triton.cdiv(J, GROUP)
+    return Settled(programs, numbers, launch_options(num_warps=warps_of(GROUP * BT * BC), max_registers=_MAX_REGISTERS[x.dtype]))
 
 
 @triton.jit
@@ -95,32 +86,27 @@ def _propagate_backward(
     groups = tl.cdiv(J, GROUP)
     t0 = program // groups % tiles * BT
     b = (program // groups // tiles).to(tl.int64)
-    length = T
-    if lengths_ptr is not None:
-        length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
+    length = walk_length(lengths_ptr, b, T)
     _, dst_ptr, offset_ptr, _, order_ptr = slot_rows(slots_ptr, slots_row)
     _, ptr_ptr, _, _, joints_ptr = bound_rows(bounds_ptr, bounds_row)
 
-    row = tl.arange(0, GROUP * BT)
-    member = program % groups * GROUP + row // BT
-    there = member < J
-    j = tl.load(joints_ptr + member, there, 0)  # [GROUP * BT]
+    j, row, there = rows_of_group(joints_ptr, program % groups, J, GROUP, BT)  # [GROUP * BT]
     c = tl.arange(0, BC // PARTS)[None, :]
-    frame, t, node = t0.to(tl.int64), t0 + row % BT, j.to(INDEX) * C
-    rows = (row % BT).to(INDEX)
+    frame, t, node = t0.to(tl.int64), t0 + row, j.to(INDEX) * C
+    rows = row.to(INDEX)
     compute: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
     live, written = there & (t < length), there & (t < T)
     dy_rows = dy_ptr + b * dy_stride_b + frame * dy_stride_t + (rows[:, None] * dy_stride_t + c)  # [GROUP * BT, BC / PARTS]
-    x = _load(x_ptr + b * x_stride_b + frame * x_stride_t + ((rows * x_stride_t + node)[:, None] + c), live, C, c, compute, True, EVEN, PARTS)
-    dx = _nothing(GROUP * BT, BC, PARTS, compute)
+    x = load_parts(x_ptr + b * x_stride_b + frame * x_stride_t + ((rows * x_stride_t + node)[:, None] + c), live, C, c, compute, True, EVEN, PARTS)
+    dx = zero_parts(GROUP * BT, BC, PARTS, compute)
     weight_rows = weight_ptr + b * weight_stride_b + frame * weight_stride_t + rows * weight_stride_t  # [GROUP * BT]
     dweight_rows = dweight_ptr + b * dweight_stride_b + frame * dweight_stride_t + rows * dweight_stride_t
     if self_ptr is not None:
-        own = _load(dy_rows + node[:, None], live, C, c, compute, True, EVEN, PARTS)
-        frames = frame + row % BT
+        own = load_parts(dy_rows + node[:, None], live, C, c, compute, True, EVEN, PARTS)
+        frames = frame + row
         factor = tl.load(self_ptr + b * self_stride_b + frames * self_stride_t + j * self_stride_j, live, 0.0).to(compute)
-        dx = _add(dx, factor, own)
-        dself = _dot(own, x)
+        dx = add_parts(dx, factor, own)
+        dself = dot_parts(own, x)
         tl.store(dself_ptr + b * dself_stride_b + frames * dself_stride_t + j * dself_stride_j, dself.to(dself_ptr.dtype.element_ty), written)
 
     first, slots = tl.load(ptr_ptr + j, there, 0), tl.load(ptr_ptr + j + 1, there, 0) - tl.load(ptr_ptr + j, there, 0)
@@ -134,13 +120,14 @@ def _propagate_backward(
                 p = tl.load(order_ptr + first + (s + u))
                 offset = tl.load(offset_ptr + p).to(INDEX)
                 dy_at = dy_rows + (tl.load(dst_ptr + p).to(INDEX) * C - offset * dy_stride_t)[:, None]
-                dy = _load(dy_at, live, C, c, compute, False, EVEN, PARTS)
+                dy = load_parts(dy_at, live, C, c, compute, False, EVEN, PARTS)
                 weight = tl.load(weight_rows + (p.to(INDEX) * weight_stride_p - offset * weight_stride_t)).to(compute)
-                dx = _add(dx, weight, dy)
-                dots += (_dot(dy, x),)
+                dx = add_parts(dx, weight, dy)
+                dots += (dot_parts(dy, x),)
                 places += (p.to(INDEX) * dweight_stride_p - offset * dweight_stride_t,)
             four, place = _four(dots), _four(places)
             tl.store(dweight_rows[:, None] + place, four.to(dweight_ptr.dtype.element_ty))
+    around = (hops // T + 1) * T
     for s in range(fours, tl.max(slots)):  # with masks: at a walk's ends, and what is left of fours or of the group's other joints
         has = s < slots
         p = tl.load(order_ptr + first + s, has, 0)
@@ -148,70 +135,21 @@ def _propagate_backward(
         target = t - offset
         exists = has & (target >= 0) & (target < length) & (t < length)
         dy_at = dy_rows + (tl.load(dst_ptr + p).to(INDEX) * C - offset.to(INDEX) * dy_stride_t)[:, None]
-        dy = _load(dy_at, exists, C, c, compute, True, EVEN, PARTS)
+        dy = load_parts(dy_at, exists, C, c, compute, True, EVEN, PARTS)
         weight = tl.load(weight_rows + (p.to(INDEX) * weight_stride_p - offset.to(INDEX) * weight_stride_t), exists, 0.0).to(compute)
-        dx = _add(dx, weight, dy)
-        place = p.to(INDEX) * dweight_stride_p
-        dot = tl.where(exists, _dot(dy, x), 0.0).to(dweight_ptr.dtype.element_ty)
-        tl.store(dweight_rows + (place - offset.to(INDEX) * dweight_stride_t), dot, has & (target >= 0) & (target < T) & (t < T))
-        if (
-            hops > 0
-        ):  # an edge whose sender would be before the first frame or after the last has no program: the frame at the same distance writes it
-            mirrored = tl.where(offset > 0, 2 * T - 1 - offset, -1 - offset) - t
-            mine = has & (t < T) & (mirrored >= 0) & (mirrored < T) & tl.where(offset > 0, mirrored >= T - offset, mirrored < -offset)
-            back = (mirrored - t).to(INDEX) * dweight_stride_t
-            tl.store(dweight_rows + (place + back), tl.zeros_like(dot), mine)
+        dx = add_parts(dx, weight, dy)
+        # Around the walk's ends: so the edges whose sender would be beyond them, and which no program has, are written too.
+        end = (target + around) % T
+        dot = tl.where(exists, dot_parts(dy, x), 0.0).to(dweight_ptr.dtype.element_ty)
+        tl.store(dweight_rows + (p.to(INDEX) * dweight_stride_p + (end - t).to(INDEX) * dweight_stride_t), dot, has & (t < T))
     dx_rows = dx_ptr + b * dx_stride_b + frame * dx_stride_t + ((rows * dx_stride_t + node)[:, None] + c)
-    W: tl.constexpr = BC // PARTS
-    for part in tl.static_range(PARTS):
-        tl.store(dx_rows + part * W, dx[part].to(dx_ptr.dtype.element_ty), written[:, None] if EVEN else written[:, None] & (part * W + c < C))
+    store_parts(dx_rows, dx, written, C, c, EVEN)
 
 
 @triton.jit
 def _four(values):
     """[N] four times -> [N, 4]"""
     return tl.join(tl.join(values[0], values[2]), tl.join(values[1], values[3])).reshape(values[0].shape[0], 4)
-
-
-@triton.jit
-def _nothing(BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, compute: tl.constexpr):
-    parts: tl.tuple = ()
-    for _ in tl.static_range(PARTS):
-        parts += (tl.zeros((BT, BC // PARTS), compute),)
-    return parts
-
-
-@triton.jit
-def _load(rows, exists, C, c, compute: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr, PARTS: tl.constexpr):
-    """Rows of features, with zeros for those that don't exist.  # PARTS times [BT, BC / PARTS]"""
-    parts: tl.tuple = ()
-    W: tl.constexpr = rows.shape[1]
-    for part in tl.static_range(PARTS):
-        if EVEN:
-            one = tl.load(rows + part * W, exists[:, None], 0.0) if MASKED else tl.load(rows + part * W)
-        else:
-            inside = part * W + c < C
-            one = tl.load(rows + part * W, exists[:, None] & inside if MASKED else inside, 0.0)
-        parts += (one.to(compute),)
-    return parts
-
-
-@triton.jit
-def _add(total, factor, x):
-    """total + factor x"""
-    parts: tl.tuple = ()
-    for part in tl.static_range(len(x)):
-        parts += (tl.fma(factor[:, None].broadcast_to(x[part].shape), x[part], total[part]),)
-    return parts
-
-
-@triton.jit
-def _dot(a, b):
-    """# PARTS times [BT, BC / PARTS], twice -> [BT]"""
-    total = a[0] * b[0]
-    for part in tl.static_range(1, len(a)):
-        total = tl.fma(a[part], b[part], total)
-    return tl.sum(total, 1)
 
 
 def compilations(dtype: str) -> list[Compilation]:
@@ -225,7 +163,7 @@ def compilations(dtype: str) -> list[Compilation]:
     BT, features, edges, nodes = settled.numbers["BT"], x.nbytes, weight.nbytes, own.nbytes
     least = 3 * features + 2 * edges + 2 * nodes
     moved = least + (frames_read(T, BT, graph.hops) - T) * features // T
-    window = feature_bytes(graph, BT, C * kind.itemsize, transposed=True)
+    window = feature_bytes(graph, BT, C * kind.itemsize, True, settled.numbers["GROUP"])
     return [
         Compilation(
             "propagate backward", _propagate_backward, arguments, settled.options["num_warps"], f"B={B} T={T} k={graph.hops} C={C}", settled.programs,

@@ -10,13 +10,10 @@ import torch
 from graphs import CASES, SOME_INPUTS, Case, assert_gradients_of_some, generator, lifted, names
 from torch import Tensor
 
-from csrc_triton.launch import enough_programs
 from fastst import EdgeList, Layout, SkeletonGraph
 from fastst.ops import edge_logits, propagate, sparse, use_backend
 
 products = pytest.importorskip("csrc_triton.products", reason="triton is not installed")
-from csrc_triton import propagate as backward  # noqa: E402
-
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = Layout.custom(["a", "b", "c", "d"], [(0, 1), (1, 2), (2, 3)], "chain")
 SMALL = [case for case in CASES if case.B * case.graph.num_slots <= 60]
@@ -95,8 +92,7 @@ def test_channels_that_do_not_fill_a_tile(C: int):
 
 def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
     case = Case("", SkeletonGraph(Layout.custom(["a"], [], "a"), 2), 2, 70, 40, [70, 37])
-    with use_backend("triton"):
-        tile = products._tile(case.B, case.T, 1, case.C, 1024, enough_programs(torch.device(DEVICE)))[0]
+    _, tile = products.joints_and_frames(case.nodes().to(DEVICE), case.graph.hops, 64)
     assert case.lengths[0] - 2 * tile > 2 * case.graph.hops  # some tile is away from both ends
     assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), [case.nodes(), case.edges(), case.per_node()])
 
@@ -104,7 +100,6 @@ def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
 @pytest.mark.parametrize("case", [*SMALL, FRAMES_AND_LENGTHS], ids=names)
 def test_tiles_as_large_as_where_there_is_much_to_do(case: Case, monkeypatch: pytest.MonkeyPatch):
     """Of several joints and frames; a small problem has small ones, so that there are enough of them."""
-    monkeypatch.setattr(backward, "enough_programs", lambda _: 1)
     monkeypatch.setattr(products, "enough_programs", lambda _: 1)
     inputs = [case.nodes(), case.edges(), case.per_node()]
     assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), inputs)
