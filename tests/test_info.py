@@ -10,7 +10,8 @@ from fastst.info import main
 from fastst.ops import backends
 from fastst.ops.backends import BACKENDS, why_not
 
-COMMITTED = Path(__file__).parents[1] / "docs" / "kernels.md"
+DOCS = Path(__file__).parents[1] / "docs"
+OLDER = "3.6"  # as torch 2.10 brings it
 PRODUCTS = {"gather_sum", "scatter_sum", "edge_dot", "sample_edges from embeddings", "sample_edges from embeddings (edge list)"}
 
 
@@ -51,8 +52,12 @@ def table(text: str, title: str) -> dict[tuple[str, ...], dict[str, str]]:
 def compiled(tmp_path_factory) -> str:
     """What every kernel compiles to today."""
     pytest.importorskip("triton", reason="triton is not installed")
-    file = tmp_path_factory.mktemp("kernels") / "kernels.md"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return kernels_compiled(tmp_path_factory.mktemp("kernels") / "kernels.md", {})
+
+
+def kernels_compiled(file: Path, environment: dict[str, str]) -> str:
+    """What is written about them, with some variables of the environment anew."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | environment
     command = [sys.executable, "-W", "ignore", "-m", "fastst.info", "--kernels", "--write", str(file)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-4000:]
@@ -92,9 +97,29 @@ def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
 
 @pytest.mark.slow
 def test_no_figure_of_the_committed_table_worsens(compiled: str):
-    committed = COMMITTED.read_text()
+    committed = (DOCS / "kernels.md").read_text()
     if triton_version(committed) != triton_version(compiled):
         pytest.skip(f"docs/kernels.md is of Triton {triton_version(committed)}, here is {triton_version(compiled)}")
+    worse = worse_figures(committed, compiled)
+    assert not worse, "\n".join(["if this is wanted: python -m fastst.info --kernels --write docs/kernels.md", *worse])
+
+
+@pytest.mark.slow
+def test_no_figure_worsens_under_an_older_triton(tmp_path):
+    """A Triton beside that of torch, which is enough to compile: PyTorch of some releases back comes with one."""
+    name = f"docs/kernels-triton-{OLDER}.md"
+    folder = os.environ.get("FASTST_OLDER_TRITON")
+    if folder is None:
+        command = f"pip install --no-deps --target FOLDER 'triton=={OLDER}.*'"
+        pytest.skip(f"FASTST_OLDER_TRITON names no folder with Triton {OLDER}: {command}")
+    compiled = kernels_compiled(tmp_path / "kernels.md", {"PYTHONPATH": os.pathsep.join([folder, str(DOCS.parent)])})
+    assert triton_version(compiled).startswith(f"{OLDER}."), f"in {folder} is no Triton {OLDER}"
+    worse = worse_figures((DOCS.parent / name).read_text(), compiled)
+    assert not worse, "\n".join([f"if this is wanted: PYTHONPATH={folder} python -m fastst.info --kernels --write {name}", *worse])
+
+
+def worse_figures(committed: str, compiled: str) -> list[str]:
+    """What is more now and should be less, or the other way round."""
     worse = []
     for title, lower_is_better, higher_is_better in (
         (
@@ -114,13 +139,20 @@ def test_no_figure_of_the_committed_table_worsens(compiled: str):
         ("Memory", ("bytes moved", "over the least", "requested over distinct"), ()),
     ):
         before, now = table(committed, title), table(compiled, title)
-        assert before.keys() == now.keys(), "kernels came or went: write docs/kernels.md anew"
+        assert before.keys() == now.keys(), "kernels came or went: write the committed table anew"
         for row, figures in before.items():
             for name in (*lower_is_better, *higher_is_better):
                 sign = 1 if name in lower_is_better else -1
                 if figures[name] and (not now[row][name] or sign * float(now[row][name]) > sign * float(figures[name])):
                     worse.append(f"{' '.join(row)}: {name} was {figures[name]}, is {now[row][name] or 'gone'}")
-    assert not worse, "\n".join(["if this is wanted: python -m fastst.info --kernels --write docs/kernels.md", *worse])
+    return worse
+
+
+def test_attention_and_sums_spill_nothing_under_an_older_triton():
+    """As they did before csrc_triton/parts.py."""
+    figures = table((DOCS / f"kernels-triton-{OLDER}.md").read_text(), "Machine code")
+    spilling = [row for row, found in figures.items() if row[0].startswith(("attend", "gather_sum", "scatter_sum")) and found["spilled bytes"] != "0"]
+    assert not spilling
 
 
 @pytest.mark.slow
