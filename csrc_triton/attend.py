@@ -13,6 +13,7 @@ each program writes only to the nodes that it goes over. α is found again from 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.launch import launch_options, on_device_of, parts_of_a_row
+from csrc_triton.launch import Settled, launch, launch_options, parts_of_a_row
 from csrc_triton.parts import by_row, channels, load_tile, over_groups, parts_of, store_tile, sum_of_rows, zeros
 from csrc_triton.products import feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
@@ -42,16 +43,11 @@ def attend(
     `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64. What is of lower precision is read as it is.
     """
     x_src, x_dst, att = x_src.contiguous(), x_dst.contiguous(), att.contiguous()
-    B, T, J, _ = x_src.shape
-    H, W = att.shape
     y = torch.empty_like(x_src)
-    log_sum = torch.empty(B, T, J, H, dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
-    tile = _tile(T, J, H, W, x_src.element_size())
-    with on_device_of(x_src.device):
-        _attend[_grid(B, T, J, H, tile)](
-            x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes, negative_slope, T, J, hops,
-            H, W, GENTLE=_is_gentle(negative_slope), **_bounded(tile, _FORWARD_REGISTERS, log_sum.dtype),
-        )  # fmt: skip
+    log_sum = torch.empty(*x_src.shape[:3], len(att), dtype=torch.promote_types(x_src.dtype, torch.float32), device=x_src.device)
+    pointers = (x_src, x_dst, att, y, log_sum, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes)
+    key = (x_src.shape, att.shape, hops, negative_slope)
+    launch(_attend, pointers, key, lambda: _settle(x_src, att, log_sum.dtype, hops, negative_slope, _FORWARD_REGISTERS))
     return y, log_sum
 
 
@@ -69,30 +65,43 @@ def attend_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x_src, x_dst and att, from dy and what `attend` returned."""
     dy, y, log_sum, x_src, x_dst, att = (x.contiguous() for x in (dy, y, log_sum, x_src, x_dst, att))
-    B, T, J, _ = x_src.shape
-    H, W = att.shape
     dsrc, ddst, datt = torch.empty_like(x_src), torch.empty_like(x_dst), torch.empty_like(att)
-    tile = _tile(T, J, H, W, x_src.element_size())
-    grid = _grid(B, T, J, H, tile)
     mean = torch.empty_like(log_sum)  # Σ α dα over the edges into a node, which is y · dy
-    partial = torch.empty(*grid, H, W, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
-    options = _bounded(tile, _BACKWARD_REGISTERS, log_sum.dtype)
-    columns: dict[str, Any] = {"BC": 4, "BN": 1024, **launch_options(num_warps=8)}
-    with on_device_of(x_src.device):
-        _attend_receivers[grid](
-            x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, index.dst_ptr, index.sender_frames, index.sender_nodes,
-            negative_slope, T, J, hops, H, W, **options,
-        )  # fmt: skip
-        _attend_senders[grid](
-            x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, index.src_ptr, index.receiver_frames, index.receiver_nodes,
-            negative_slope, T, J, hops, H, W, **options,
-        )  # fmt: skip
-        _sum_rows[(triton.cdiv(H * W, columns["BC"]),)](partial, datt, *grid, H * W, **columns)
+    programs = _programs(x_src, att)
+    partial = torch.empty(programs, *att.shape, dtype=log_sum.dtype, device=log_sum.device)  # every program's part of datt
+    key = (x_src.shape, att.shape, hops, negative_slope)
+
+    def settle() -> Settled:
+        return _settle(x_src, att, log_sum.dtype, hops, negative_slope, _BACKWARD_REGISTERS)
+
+    into, out_of = (index.dst_ptr, index.sender_frames, index.sender_nodes), (index.src_ptr, index.receiver_frames, index.receiver_nodes)
+    launch(_attend_receivers, (x_src, x_dst, att, dy, y, log_sum, mean, ddst, partial, lengths, *into), key, settle)
+    launch(_attend_senders, (x_src, x_dst, att, dy, log_sum, mean, dsrc, lengths, *out_of), key, settle)
+    launch(_sum_rows, (partial, datt), (programs, att.shape), lambda: _settle_sum(programs, att))
     return dsrc, ddst, datt
 
 
-def _tile(T: int, J: int, H: int, W: int, itemsize: int) -> dict[str, Any]:
-    """BR rows of BW channels by four slots: 32 channels a thread, which are eight loads of 16 bytes in float32."""
+def _settle(x_src: Tensor, att: Tensor, compute: torch.dtype, hops: int, negative_slope: float, registers: int) -> Settled:
+    (_, T, J, _), (H, W) = x_src.shape, att.shape
+    tile, num_warps = _tile(T, H, W, x_src.element_size())
+    numbers = {"negative_slope": negative_slope, "T": T, "J": J, "hops": hops, "H": H, "W": W, "GENTLE": _is_gentle(negative_slope), **tile}
+    options = launch_options(num_warps=num_warps, max_registers=registers if compute == torch.float32 else None)
+    return Settled(_programs(x_src, att), numbers, options)
+
+
+def _programs(x_src: Tensor, att: Tensor) -> int:
+    (B, T, J, _), (H, W) = x_src.shape, att.shape
+    return B * J * triton.cdiv(T * H, _tile(T, H, W, x_src.element_size())[0]["BR"])
+
+
+def _settle_sum(programs: int, att: Tensor) -> Settled:
+    numbers = {"N": programs, "C": att.numel(), "BN": 1024, "BC": 4}
+    return Settled(triton.cdiv(att.numel(), 4), numbers, launch_options(num_warps=8))
+
+
+@functools.lru_cache
+def _tile(T: int, H: int, W: int, itemsize: int) -> tuple[dict[str, int], int]:
+    """BR rows of BW channels by four slots, 32 channels a thread, which are eight loads of 16 bytes in float32; and the warps."""
     BW = triton.next_power_of_2(W)
     # Of att's gradient every program leaves all heads, so with fewer rows than heads that would be more than the features.
     most = min(max(min(1024 // BW, 128), triton.next_power_of_2(H)), max(2048 // BW, 1))
@@ -101,20 +110,12 @@ def _tile(T: int, J: int, H: int, W: int, itemsize: int) -> dict[str, Any]:
     num_warps = max(BR // 32, 1) if BW < 8 else min(max(BR * BW // (256 if BW < 256 else 128), 1), 16)
     groups = min(max(256 // (BR * BW), 1), 4) if num_warps == 1 else 1  # few rows, as in an edge list, leave room for more slots
     parts = parts_of_a_row(BW * itemsize, groups * BR * BW * itemsize, num_warps)
-    return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW, **launch_options(num_warps=num_warps)}
+    return {"BS": 4, "GROUPS": groups, "PARTS": parts, "BR": BR, "BW": BW}, num_warps
 
 
 def _is_gentle(negative_slope: float) -> bool:
     """Whether LeakyReLU(x) is the larger of x and negative_slope · x, infinities included."""
     return negative_slope <= 1 and negative_slope != 0
-
-
-def _bounded(tile: dict[str, Any], registers: int, compute: torch.dtype) -> dict[str, Any]:
-    return tile | launch_options(num_warps=tile["num_warps"], max_registers=registers if compute == torch.float32 else None)
-
-
-def _grid(B: int, T: int, J: int, H: int, tile: dict[str, Any]) -> tuple[int]:
-    return (B * J * triton.cdiv(T * H, tile["BR"]),)
 
 
 class _Sizes(NamedTuple):
@@ -352,10 +353,11 @@ def _add_messages(sums, given, ends, exist, MASKED: tl.constexpr, SIZES: tl.cons
 def _attend_receivers(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, y_ptr, log_sum_ptr, mean_ptr, ddst_ptr, partial_ptr, lengths_ptr,
     ptr_ptr, frames_ptr, nodes_ptr, negative_slope: tl.float64, T, J, hops,
-    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, GENTLE: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr,
+    BW: tl.constexpr,
 ):  # fmt: skip
     """ddst = att Σ dscore LeakyReLU', datt = Σ dscore LeakyReLU, with dscore = α (dy · x_src - mean), over the edges into the rows."""
-    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, True)
+    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, GENTLE)
     rows, slots = _rows_and_slots((ptr_ptr, frames_ptr, nodes_ptr), lengths_ptr, T, J, hops, SIZES)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     x_dst = _load(x_dst_ptr + rows.at, rows.in_walk, True, SIZES).to(compute)
@@ -400,10 +402,11 @@ def _add_to_receivers(sums, given, ends, exist, MASKED: tl.constexpr, SIZES: tl.
 def _attend_senders(
     x_src_ptr, x_dst_ptr, att_ptr, dy_ptr, log_sum_ptr, mean_ptr, dsrc_ptr, lengths_ptr,
     ptr_ptr, frames_ptr, nodes_ptr, negative_slope: tl.float64, T, J, hops,
-    H: tl.constexpr, W: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr, BW: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, GENTLE: tl.constexpr, BS: tl.constexpr, GROUPS: tl.constexpr, PARTS: tl.constexpr, BR: tl.constexpr,
+    BW: tl.constexpr,
 ):  # fmt: skip
     """dsrc = Σ α dy + att Σ dscore LeakyReLU' over the edges out of the rows, α and dscore those of their receivers."""
-    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, True)
+    SIZES: tl.constexpr = _Sizes(H, W, BS, GROUPS, PARTS, BR, BW, GENTLE)
     rows, slots = _rows_and_slots((ptr_ptr, frames_ptr, nodes_ptr), lengths_ptr, T, J, hops, SIZES)
     compute: tl.constexpr = log_sum_ptr.dtype.element_ty
     slope = tl.full([], negative_slope, compute)
@@ -453,33 +456,35 @@ def compilations(dtype: str) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels in 4 heads."""
     B, T, H, W, graph = 8, 60, 4, 16, SkeletonGraph("coco18", 3)
     J, kind = graph.num_joints, DTYPES[dtype]
-    tile = _tile(T, J, H, W, kind.itemsize)
-    grid = _grid(B, T, J, H, tile)
+    x, att = torch.empty(B, T, J, H * W, dtype=kind, device="meta"), torch.empty(H, W, dtype=kind, device="meta")
     known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "frames_ptr", "nodes_ptr"), torch.int32)
     known |= dict.fromkeys(("x_src_ptr", "x_dst_ptr", "att_ptr", "dy_ptr", "y_ptr", "ddst_ptr", "dsrc_ptr"), kind)
     known |= dict.fromkeys(("log_sum_ptr", "mean_ptr", "partial_ptr"), torch.float32)
-    known |= {"lengths_ptr": torch.int64, "negative_slope": 0.2, "T": T, "J": J, "hops": graph.hops, "H": H, "W": W, "GENTLE": True, **tile}
-    BT = tile["BR"] // H  # frames of a program
-    features, per_row = B * T * J * H * W * kind.itemsize, B * T * J * H * 4
+    known["lengths_ptr"] = torch.int64
+    programs = _programs(x, att)
+    BT = _tile(T, H, W, kind.itemsize)[0]["BR"] // H  # frames of a program
+    features, per_row = x.nbytes, B * T * J * H * 4
     window = (frames_read(T, BT, graph.hops) - T) * features // T  # what the tiles read of one another's frames
-    partial = grid[0] * H * W * 4
+    partial = programs * H * W * 4
 
     def one(name: str, kernel: Any, tensors: int, rows: int, windows: int, extra: int = 0) -> Compilation:
         """The counts: tensors of features and of rows' values, of how many of them a window is read, and bytes beside."""
-        arguments = {parameter.name: known[parameter.name] for parameter in kernel.params}
+        settled = _settle(x, att, torch.float32, graph.hops, 0.2, _FORWARD_REGISTERS if kernel is _attend else _BACKWARD_REGISTERS)
+        arguments = {argument: (known | settled.numbers)[argument] for argument in kernel.arg_names}
         least = tensors * features + rows * per_row
         requested, distinct = feature_bytes(graph, BT, windows * H * W * kind.itemsize, transposed=windows == 2)
         return Compilation(
-            name, kernel, arguments, tile["num_warps"], f"B={B} T={T} k={graph.hops} C={H * W} heads={H}", *grid,
+            name, kernel, arguments, settled.options["num_warps"], f"B={B} T={T} k={graph.hops} C={H * W} heads={H}", programs,
             bytes_moved=least + windows * window + extra, bytes_least=least, feature_bytes=(requested, distinct),
-            max_registers=_FORWARD_REGISTERS if kernel is _attend else _BACKWARD_REGISTERS,
+            max_registers=settled.options["maxnreg"],
         )  # fmt: skip
 
-    columns = {"x_ptr": torch.float32, "y_ptr": kind, "N": grid[0], "C": H * W, "BN": 1024, "BC": 4}
+    of_att = _settle_sum(programs, att)
+    columns = {"x_ptr": torch.float32, "y_ptr": kind, **of_att.numbers}
     moved = partial + H * W * kind.itemsize
     return [
         one("attend", _attend, 3, 1, 1),
         one("attend backward (receivers)", _attend_receivers, 5, 2, 1, partial),
         one("attend backward (senders)", _attend_senders, 4, 2, 2),
-        Compilation("attend backward (att)", _sum_rows, columns, 8, f"{grid[0]} parts of {H * W}", H * W // 4, moved, moved),
+        Compilation("attend backward (att)", _sum_rows, columns, 8, f"{programs} parts of {H * W}", of_att.programs, moved, moved),
     ]

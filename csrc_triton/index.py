@@ -20,7 +20,7 @@ def slot_rows(slots_ptr, row):
 
 @triton.jit
 def bound_rows(bounds_ptr, row):
-    """Addresses of dst_ptr, src_ptr, no_loop, and of the joints by how many slots lead into them, and out of them."""
+    """Addresses of dst_ptr, src_ptr, no_loop, and of the joints, those that most slots lead into first, and out of."""
     row = tl.full([], row, tl.int64)
     return bounds_ptr, bounds_ptr + row, bounds_ptr + 2 * row, bounds_ptr + 3 * row, bounds_ptr + 4 * row
 

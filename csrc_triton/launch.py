@@ -39,10 +39,19 @@ def launch(kernel: Any, pointers: Sequence[Tensor | None], key: Hashable, settle
         settle: called where no compiled kernel for the key is at hand.
     """
     device = pointers[0].device  # type: ignore[union-attr]
-    known_as = (kernel.fn, device, key, *[None if pointer is None else pointer.dtype for pointer in pointers])
-    addresses = [None if pointer is None else pointer.data_ptr() for pointer in pointers]
-    aligned = not functools.reduce(int.__or__, filter(None, addresses), 0) % _ALIGNED
-    run = _known.get(known_as) if aligned else None
+    addresses: list[int | None] = []
+    known_as, together = [kernel.fn, device, key], 0
+    for pointer in pointers:
+        if pointer is None:
+            addresses.append(None)
+            known_as.append(None)
+        else:
+            address = pointer.data_ptr()
+            together |= address
+            addresses.append(address)
+            known_as.append(pointer.dtype)
+    kind, aligned = tuple(known_as), together % _ALIGNED == 0
+    run = _known.get(kind) if aligned else None
     with on_device_of(device):
         if run is not None:
             run(addresses, changing)
@@ -53,7 +62,7 @@ def launch(kernel: Any, pointers: Sequence[Tensor | None], key: Hashable, settle
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
         known_grid, rest = compiled[(programs, 1, 1)], tuple(numbers.values())
-        _known[known_as] = lambda addresses, changing: known_grid(*addresses, *changing, *rest)
+        _known[kind] = lambda addresses, changing: known_grid(*addresses, *changing, *rest)
 
 
 def on_device_of(device: torch.device) -> AbstractContextManager:

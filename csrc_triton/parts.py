@@ -90,7 +90,7 @@ def store_tile(ptr, x, exists, C, PARTS: tl.constexpr, WIDTH: tl.constexpr, EVEN
 # The same as tuples of tiles, where all that is done is to load, to add up and to take dot products: four threads have a row of any width then.
 
 
-def parts_of_a_row(row_bytes: int) -> int:
+def parts_for_four_threads(row_bytes: int) -> int:
     """So that a thread has 16 bytes of each part of a row, and four threads together 64."""
     return max(1, min(4, row_bytes // 64))
 

@@ -25,12 +25,12 @@ from torch import Tensor
 from csrc_triton.compilation import DTYPES, Compilation
 from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
 from csrc_triton.launch import Settled, enough_programs, launch, launch_options, rows_of_features
-from csrc_triton.parts import add_parts, load_parts, parts_of_a_row, store_parts, zero_parts
+from csrc_triton.parts import add_parts, load_parts, parts_for_four_threads, store_parts, zero_parts
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _INT32 = 1 << 31
 _TILE = 1024  # numbers that two warps have
-_JOINTS = 2  # of a program on a skeleton
+_JOINTS = 4  # of a program on a skeleton
 _MAX_REGISTERS = {torch.float64: 128, torch.float32: 96, torch.bfloat16: 72, torch.float16: 72}  # for six or more 16-byte loads in flight
 
 
@@ -88,7 +88,7 @@ def _settle_weighted_sum(x: Tensor, values: Tensor, diagonal: Tensor | None, y: 
         diagonal = None if diagonal is None else diagonal.transpose(0, 1)
     B, T, J, C = x.shape
     BC = min(64, triton.next_power_of_2(C))
-    GROUP, BT = joints_and_frames(x, hops, BC)
+    GROUP, BT = joints_and_frames(x, hops, BC, _JOINTS)
     tiles, chunks = triton.cdiv(T, BT), triton.cdiv(C, BC)
     slots_row, bounds_row = row_strides(index)
     farthest = max((BT + hops) * x.stride(1) + J * C, values.shape[1] * values.stride(1) + (BT + hops) * values.stride(2))
@@ -96,7 +96,7 @@ def _settle_weighted_sum(x: Tensor, values: Tensor, diagonal: Tensor | None, y: 
         "T": T, "J": J, "C": C, "tiles": tiles, "chunks": chunks, "hops": hops, "slots_row": slots_row, "bounds_row": bounds_row,
         **strides_of("x", x.stride()[:2], "bt"), **strides_of("y", y.stride()[:2], "bt"), **strides_of("values", values.stride(), "bpt"),
         **strides_of("diagonal", (0, 0, 0) if diagonal is None else diagonal.stride(), "btj"),
-        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": parts_of_a_row(BC * x.element_size()),
+        "TRANSPOSED": transposed, "EVEN": C % BC == 0, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": parts_for_four_threads(BC * x.element_size()),
         "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
     options = launch_options(num_warps=warps_of(GROUP * BT * BC), max_registers=_MAX_REGISTERS[x.dtype])
@@ -129,12 +129,12 @@ def _settle_node_dot(a: Tensor, dots: Tensor) -> Settled:
     return Settled(triton.cdiv(dots.numel(), rows_a_program), numbers, launch_options(num_warps=4))
 
 
-def joints_and_frames(x: Tensor, hops: int, BC: int) -> tuple[int, int]:
-    """Of a program that has BC channels: on a skeleton two joints, which share most of their window, and as many frames as fill two warps with each;
-    of a list's nodes as many as fill two warps. Fewer where there would be too few programs."""
+def joints_and_frames(x: Tensor, hops: int, BC: int, most: int) -> tuple[int, int]:
+    """Of a program that has BC channels: on a skeleton at most `most` joints, which share most of their window, and as many frames as fill two warps
+    with each; of a list's nodes as many as fill two warps. Fewer where there would be too few programs."""
     B, T, J, C = x.shape
     BT = min(max(_TILE // BC, 1), 64, triton.next_power_of_2(max(T, 1)))
-    joints = min(_JOINTS if hops else max(_TILE // (BC * BT), 1), triton.next_power_of_2(J))
+    joints = min(most if hops else max(_TILE // (BC * BT), 1), triton.next_power_of_2(J))
     others = B * triton.cdiv(C, BC)
 
     def warps() -> int:
@@ -198,7 +198,7 @@ def _weighted_sum(
     first, slots = tl.load(ptr_ptr + j, there, 0), tl.load(ptr_ptr + j + 1, there, 0) - tl.load(ptr_ptr + j, there, 0)
     fours = 0
     if (t0 >= hops) & (t0 + BT + hops <= length):
-        fours = tl.min(slots) // 4 * 4
+        fours = tl.min(tl.where(there, slots, 1 << 30)) // 4 * 4  # where there is no joint, what is read is thrown away
         for s in range(0, fours, 4):
             for u in tl.static_range(4):
                 p = tl.load(order_ptr + first + (s + u))

@@ -16,12 +16,13 @@ from torch import Tensor
 from csrc_triton.compilation import DTYPES, Compilation
 from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options, rows_of_features
-from csrc_triton.parts import add_parts, dot_parts, load_parts, parts_of_a_row, store_parts, zero_parts
+from csrc_triton.parts import add_parts, dot_parts, load_parts, parts_for_four_threads, store_parts, zero_parts
 from csrc_triton.products import feature_bytes, frames_read, joints_and_frames, strides_of, warps_of
 from fastst.graph import GraphIndex, SkeletonGraph
 
 _INT32 = 1 << 31
 _MOST_CHANNELS = 256  # of a program
+_JOINTS = 2  # on a skeleton: warps wait for one another when they exchange dot products, so not more
 _MAX_REGISTERS = {torch.float64: 128, torch.float32: 128, torch.bfloat16: 96, torch.float16: 96}
 
 
@@ -53,7 +54,7 @@ def _settle(tensors: tuple[Any, ...], index: GraphIndex, hops: int) -> Settled:
     dy, x, weight, self_weight, dx, dweight, dself = tensors
     B, T, J, C = x.shape
     BC = triton.next_power_of_2(C)
-    GROUP, BT = joints_and_frames(x, hops, BC)
+    GROUP, BT = joints_and_frames(x, hops, BC, _JOINTS)
     slots_row, bounds_row = row_strides(index)
     farthest = max(
         (BT + hops) * max(dy.stride(1), x.stride(1), dx.stride(1)) + J * C,
@@ -65,7 +66,7 @@ def _settle(tensors: tuple[Any, ...], index: GraphIndex, hops: int) -> Settled:
         **strides_of("weight", weight.stride(), "bpt"), **strides_of("dweight", dweight.stride(), "bpt"),
         **strides_of("self", (0, 0, 0) if self_weight is None else self_weight.stride(), "btj"),
         **strides_of("dself", (0, 0, 0) if dself is None else dself.stride(), "btj"),
-        "EVEN": C == BC, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": parts_of_a_row(BC * x.element_size()),
+        "EVEN": C == BC, "GROUP": GROUP, "BT": BT, "BC": BC, "PARTS": parts_for_four_threads(BC * x.element_size()),
         "INDEX": tl.int32 if farthest < _INT32 else tl.int64,
     }  # fmt: skip
     programs = B * triton.cdiv(T, BT) * triton.cdiv(J, GROUP)
@@ -112,7 +113,7 @@ def _propagate_backward(
     first, slots = tl.load(ptr_ptr + j, there, 0), tl.load(ptr_ptr + j + 1, there, 0) - tl.load(ptr_ptr + j, there, 0)
     fours = 0
     if (t0 >= hops) & (t0 + BT + hops <= length):
-        fours = tl.min(slots) // 4 * 4
+        fours = tl.min(tl.where(there, slots, 1 << 30)) // 4 * 4
         for s in range(0, fours, 4):
             dots: tl.tuple = ()
             places: tl.tuple = ()
@@ -126,7 +127,7 @@ def _propagate_backward(
                 dots += (dot_parts(dy, x),)
                 places += (p.to(INDEX) * dweight_stride_p - offset * dweight_stride_t,)
             four, place = _four(dots), _four(places)
-            tl.store(dweight_rows[:, None] + place, four.to(dweight_ptr.dtype.element_ty))
+            tl.store(dweight_rows[:, None] + place, four.to(dweight_ptr.dtype.element_ty), there[:, None])
     around = (hops // T + 1) * T
     for s in range(fours, tl.max(slots)):  # with masks: at a walk's ends, and what is left of fours or of the group's other joints
         has = s < slots

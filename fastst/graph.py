@@ -86,12 +86,12 @@ class GraphIndex(NamedTuple):
 
     @property
     def receivers(self) -> Tensor:
-        """The joints by how many slots lead into them."""
+        """The joints, those that most slots lead into first."""
         return self.bounds[3, :-1]  # [J]
 
     @property
     def senders(self) -> Tensor:
-        """The joints by how many slots lead out of them."""
+        """The joints, those that most slots lead out of first."""
         return self.bounds[4, :-1]  # [J]
 
 
@@ -153,7 +153,8 @@ class Graph:
         no_loop[src[self.loops]] = 0
         self.nodes_with_loops = num_joints - int(no_loop.sum())
         # Arrays, for a tensor would be what the modes at hand make of it: on the meta device, fake, or unfit for a backward.
-        by_slots = [_sorted_by(np.diff(ptr)) for ptr in (dst_ptr, src_ptr)]  # kernels take several joints at a time, and wait for the last
+        # Kernels take several joints at a time, and wait for the one with most slots.
+        by_slots = [_sorted_by(np.diff(ptr).max() - np.diff(ptr)) for ptr in (dst_ptr, src_ptr)]
         bounds = _rows(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
         self._tables = _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), bounds
         self._index: dict[torch.device, GraphIndex] = {}

@@ -88,9 +88,8 @@ def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
             must["loops without"] = figures["loops without"] == "0"
             must["in flight"] = int(figures["in flight"]) >= 4
         if kernel in over_features and (features, chip) == ("float32", "sm_75"):
-            attends = kernel.startswith("attend")  # which takes what is left of a row two slots at a time, with masks
             must["instructions per FFMA"] = float(figures["instructions per FFMA"]) <= 3.5
-            must["at most"] = float(figures["at most"]) <= (4.6 if attends else 3.5)
+            must["at most"] = float(figures["at most"]) <= 4.7  # with masks, at a walk's ends and for what is left of a joint's slots
         wrong += [f"{kernel} {features} {chip}: {name} is {figures[name]}" for name, right in must.items() if not right]
     assert not wrong, "\n".join(wrong)
 

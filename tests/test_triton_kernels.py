@@ -92,7 +92,7 @@ def test_channels_that_do_not_fill_a_tile(C: int):
 
 def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
     case = Case("", SkeletonGraph(Layout.custom(["a"], [], "a"), 2), 2, 70, 40, [70, 37])
-    _, tile = products.joints_and_frames(case.nodes().to(DEVICE), case.graph.hops, 64)
+    _, tile = products.joints_and_frames(case.nodes().to(DEVICE), case.graph.hops, 64, 4)
     assert case.lengths[0] - 2 * tile > 2 * case.graph.hops  # some tile is away from both ends
     assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), [case.nodes(), case.edges(), case.per_node()])
 

@@ -117,7 +117,7 @@ def test_attend_with_any_slope(negative_slope: float):
 def test_attend_on_tiles_without_masks():
     """Six slots: four at a time, and two."""
     case = Case("", SkeletonGraph(Layout.custom(["a"], [], "a"), 3), 2, 40, 9, [40, 27])
-    heads, tile = 4, attend_kernels._tile(40, 1, 4, 9, 8)
+    heads, tile = 4, attend_kernels._tile(40, 4, 9, 8)[0]
     assert case.lengths is not None
     assert case.lengths[0] - 2 * tile["BR"] // heads > 2 * case.graph.hops  # some tile is away from both ends
     check_attend(case, heads)
