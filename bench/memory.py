@@ -37,7 +37,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fastst.cpu
 from bench.contenders import CONTENDERS, Contender, Dense, Fastst, TorchScatter
 from bench.works import JOINTS, Size, paper_model
+from csrc_triton.compilation import KERNEL_MODULES
 from fastst.nn import GraphClassifier
+from fastst.ops import backends
 from fastst.ops.registration import KERNELS
 
 EIGHT_GB = 8 * 10**9
@@ -145,9 +147,24 @@ def _in_cpu_kernels(name: str, function: Callable[..., Any]):
         yield
 
 
+def _launch_nothing(*_: Any) -> None:
+    """And keep nothing, as a mock would."""
+
+
+@contextmanager
+def _no_launches():
+    """The `triton` backend runs without a GPU, up to where it would launch a kernel."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(backends, "_interpreted", return_value=True))
+        for name in KERNEL_MODULES:
+            module = importlib.import_module(f"csrc_triton.{name}")
+            stack.enter_context(mock.patch.object(module, "launch", _launch_nothing))
+        yield
+
+
 @contextmanager
 def loops_left_out():
-    """Compiled kernels (fastst's for the CPU, torch_scatter's) allocate what they would, and compute nothing."""
+    """Compiled kernels (fastst's, torch_scatter's) allocate what they would, and compute nothing."""
     numpy = Tensor.numpy
 
     def numpy_or_stand_in(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -158,6 +175,8 @@ def loops_left_out():
         scalar = _fake_empty(dtype=torch.float32)
         stack.enter_context(_in_cpu_kernels("run_ranges", _no_loops))
         stack.enter_context(_in_cpu_kernels("empty", lambda *shape, dtype: scalar.new_empty(shape, dtype=dtype)))
+        if importlib.util.find_spec("triton"):
+            stack.enter_context(_no_launches())
         if importlib.util.find_spec("torch_scatter"):
             stack.enter_context(mock.patch.multiple("torch_scatter", segment_csr=_segment_csr, gather_csr=_gather_csr))
         yield

@@ -228,9 +228,10 @@ def test_peak_of_a_propagate_by_hand():
     found = run("torch")
     assert found.held == inputs
     assert most <= found.peak - inputs <= most + 8 * (2 * P * T + 6 * P)  # and what is of the graph alone
-    # The CPU's kernel: the result, and index tensors of the slots.
+    # The CPU's kernel: the result, and index tensors of the slots. The GPU's: the result.
     y = 4 * x.numel()
     assert y <= run("cpu").peak - inputs <= y + 8 * 12 * P
+    assert run("triton").peak - inputs == y
 
 
 def test_peak_of_a_training_step_by_hand():
@@ -277,19 +278,21 @@ def test_computed_peak_is_near_the_growth_of_a_process():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_computed_peak_is_near_what_a_gpu_allocates():
     size = Size(1, 1500, 2, 64, 8)
-    assert memory.cuda_step("fastst_torch", size, False) == pytest.approx(training_step_peak("fastst_torch", size).peak, rel=0.1)
+    for name in ("fastst_torch", "fastst_triton"):
+        assert memory.cuda_step(name, size, False) == pytest.approx(training_step_peak(name, size).peak, rel=0.1)
 
 
-def test_peak_grows_linearly_and_a_long_walk_fits_in_8_gb():
+@pytest.mark.parametrize("name", ["fastst_cpu", "fastst_triton"])
+def test_peak_grows_linearly_and_a_long_walk_fits_in_8_gb(name: str):
     size = Size(1, 1_000, 3, 64, 16)
-    peaks = [training_step_peak("fastst_cpu", size.smaller(1, T)).peak for T in (1_000, 2_000, 10_000)]
+    peaks = [training_step_peak(name, size.smaller(1, T)).peak for T in (1_000, 2_000, 10_000)]
     assert peaks[2] <= memory.EIGHT_GB
     assert peaks[2] - peaks[0] == pytest.approx(9 * (peaks[1] - peaks[0]), rel=1e-3)
 
 
 def test_checkpointing_lets_five_times_the_frames_in():
     size = Size(1, 1_000, 3, 64, 16)
-    plain, checkpointed = (training_step_peak("fastst_cpu", size, how).peak for how in (False, True))
+    plain, checkpointed = (training_step_peak("fastst_triton", size, how).peak for how in (False, True))
     assert checkpointed * 50 <= memory.EIGHT_GB
     assert checkpointed < 0.6 * plain
 

@@ -35,7 +35,7 @@ def memory(notes: Notes, tiny: bool) -> None:
 
 
 def _peak(size: Size, checkpointed: bool) -> dict[str, Any]:
-    computed = training_step_peak("fastst_cpu", size, checkpointed).peak
+    computed = training_step_peak("fastst_triton", size, checkpointed).peak
     row: dict[str, Any] = {"computed_GB": computed / 1e9}
     if DEVICE != "cuda":
         return row
