@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fastst
-from fastst.nn import GATv2Conv, GCNConv, patch, patching
+from fastst.nn import GATv2Conv, GCNConv, SAGEConv, patch, patching
 
 theirs = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is not installed")
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 2]])
@@ -27,6 +27,8 @@ class Model(nn.Module):
         self.first = theirs.GCNConv(3, 8)
         self.shared = self.again = theirs.GATv2Conv(8, 4, heads=2)
         self.inside = nn.ModuleList([theirs.GCNConv(8, 8, bias=False), nn.Linear(8, 8)])
+        self.sage = theirs.SAGEConv(8, 8, project=True, normalize=True)
+        self.most = theirs.SAGEConv(8, 8, aggr="max")
         self.dropout = theirs.GATv2Conv(8, 8, dropout=0.5)
         self.edges = theirs.GATv2Conv(8, 8, edge_dim=2)
         self.mean = theirs.GCNConv(8, 8, aggr="mean")
@@ -37,12 +39,12 @@ class Model(nn.Module):
 
     def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
         h = self.again(self.shared(self.first(x, edges).relu(), edges), edges)
-        return self.hooked(self.inside[1](self.inside[0](h, edges)), edges)
+        return self.hooked(self.inside[1](self.inside[0](self.sage(h, edges), edges)), edges)
 
 
 def outcome(model: nn.Module) -> list[torch.Tensor]:
     model.zero_grad()
-    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).to(model.first.lin.weight.dtype)
     y = model(x, EDGES)
     y.square().sum().backward()
     return [y.detach(), *(p.grad.clone() for p in model.parameters() if not isinstance(p, nn.UninitializedParameter) and p.grad is not None)]
@@ -57,17 +59,19 @@ def test_a_patched_model_is_the_same_model():
     assert torch.equal(torch.get_rng_state(), random)
     assert isinstance(model.first, GCNConv)
     assert isinstance(model.shared, GATv2Conv)
+    assert isinstance(model.sage, SAGEConv)
     assert model.shared is model.again
     assert list(model.state_dict()) == keys
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
     for found, want in zip(outcome(model), wanted, strict=True):
         torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
     said = {swap.name: (swap.swapped, swap.why) for swap in patched.swaps}
-    assert {name for name, (swapped, _) in said.items() if swapped} == {"first", "shared", "again", "inside.0"}
+    assert {name for name, (swapped, _) in said.items() if swapped} == {"first", "shared", "again", "inside.0", "sage"}
     for name, why in {
         "dropout": "dropout=0.5 of attention weights is not supported",
         "edges": "edge_dim=2 is not supported",
         "mean": "it is asked to aggregate in another way (aggr, flow or explain)",
+        "most": "it is asked to aggregate in another way (aggr, flow or explain)",
         "lazy": "its sizes are not known before its first call",
         "pair": "it is for two sets of nodes",
         "hooked": "it has hooks",
@@ -78,8 +82,7 @@ def test_a_patched_model_is_the_same_model():
 
 
 def test_an_optimizer_goes_on_and_undo_gives_the_layers_back():
-    torch.manual_seed(0)
-    one = Model()
+    one = Model().double()  # Adam divides by gradients that may be small
     other = copy.deepcopy(one)
     first = one.first
     results = []
@@ -98,7 +101,7 @@ def test_an_optimizer_goes_on_and_undo_gives_the_layers_back():
     assert one.first is first
     assert not first.training
     for found, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found, wanted, atol=1e-8, rtol=1e-8)
 
 
 def test_a_with_block_and_a_dry_run():
@@ -122,6 +125,16 @@ def test_what_only_the_original_knows_goes_to_the_original():
         torch.testing.assert_close(model[0]((x, x[:3]), EDGES[:, :3]), pair)
 
 
+@pytest.mark.parametrize(("receivers", "size"), [(3, None), (3, (5, 3)), (None, (5, 5))])
+def test_two_sets_of_nodes_go_to_the_original(receivers: int | None, size: tuple[int, int] | None):
+    model, x = nn.Sequential(theirs.SAGEConv(3, 4)), torch.randn(5, 3)
+    inputs = ((x, None if receivers is None else x[:receivers]), EDGES[:, :3], size)
+    wanted = model[0](*inputs)
+    with patch(model):
+        assert isinstance(model[0], SAGEConv)
+        torch.testing.assert_close(model[0](*inputs), wanted)
+
+
 def test_parameters_that_were_replaced_go_with_the_original():
     torch.manual_seed(0)
     model, x = nn.Sequential(theirs.GATv2Conv(3, 4)), torch.randn(5, 3)
@@ -138,7 +151,7 @@ def test_a_compiled_layer_is_left():
     assert row.why == "it is compiled already"
 
 
-@pytest.mark.parametrize("name", ["GCN", "GAT"])
+@pytest.mark.parametrize("name", ["GCN", "GAT", "GraphSAGE"])
 def test_models_of_pytorch_geometric(name: str):
     models = pytest.importorskip("torch_geometric.nn.models")
     torch.manual_seed(0)

@@ -3,7 +3,7 @@
 from fastst.nn.layers import EncoderLayer, GraphAttention, GraphConvolution
 from fastst.nn.models import Classification, Downstream, GraphClassifier
 from fastst.nn.patching import Patch, patch
-from fastst.nn.pyg import GATv2Conv, GCNConv
+from fastst.nn.pyg import GATv2Conv, GCNConv, SAGEConv
 from fastst.nn.sources import Edges, FixedGraph, GivenGraph, GraphSource, LearnedGraph, RandomGraph
 from fastst.nn.upstream import Upstream
 
@@ -23,6 +23,7 @@ __all__ = [
     "LearnedGraph",
     "Patch",
     "RandomGraph",
+    "SAGEConv",
     "Upstream",
     "patch",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastst.nn.pyg import GATv2Conv, GCNConv, original_of
+from fastst.nn.pyg import GATv2Conv, GCNConv, SAGEConv
+from fastst.nn.stand_in import StandIn
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _THEIR_HOOKS = tuple(f"_{step}_forward{when}_hooks" for step in ("propagate", "message", "aggregate", "edge_update") for when in ("", "_pre"))
@@ -38,7 +39,7 @@ class Patch:
     def undo(self) -> None:
         """Puts the original layers back, with the weights as they are now."""
         for parent, name in self._places:
-            parent._modules[name] = original_of(parent._modules[name])  # type: ignore[arg-type]
+            parent._modules[name] = parent._modules[name].original_layer()  # type: ignore[union-attr, operator]
         self._places = []
 
     def __enter__(self) -> Patch:
@@ -54,7 +55,7 @@ class Patch:
 
 
 def patch(model: nn.Module, dry_run: bool = False) -> Patch:
-    """Replaces PyTorch Geometric's `GCNConv` and `GATv2Conv` in the model by fastst's, in place.
+    """Replaces PyTorch Geometric's `GCNConv`, `GATv2Conv` and `SAGEConv` in the model by fastst's, in place.
 
     Outputs and gradients stay what they were, up to rounding. The parameters stay the same objects, under the same names: an optimizer made
     before goes on, and `state_dict` doesn't change. What fastst can't do (dropout of attention weights, edge features) is left alone, and a
@@ -83,7 +84,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
         raise ValueError("the model is compiled already; patch it first, then torch.compile it")
     swaps: list[Swap] = []
     places: list[tuple[nn.Module, str, nn.Module]] = []
-    made: dict[nn.Module, nn.Module] = {}  # a layer that is used in two places stays one
+    made: dict[nn.Module, StandIn] = {}  # a layer that is used in two places stays one
     for prefix, parent in [("", None), *model.named_modules()]:
         for name, layer in [("", model)] if parent is None else list(parent._modules.items()):
             kind = None if layer is None else _kind(layer)
@@ -93,7 +94,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
             why = _why_not(layer) or _why_not_there(parent)
             if not why and not dry_run and parent is not None:
                 if layer not in made:
-                    made[layer] = _MAKERS[kind](layer)
+                    made[layer] = _made(layer, kind)
                 places.append((parent, name, layer))
             swaps.append(Swap(path or "(model)", kind, not why, why))
     for parent, name, layer in places:
@@ -115,7 +116,7 @@ def _why_not(layer: Any) -> str:
         return "it has hooks"
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in layer.parameters()):
         return "its sizes are not known before its first call"
-    if layer.aggr not in ("add", "sum") or layer.flow != "source_to_target" or getattr(layer, "explain", None):
+    if layer.aggr not in _AGGREGATIONS[type(layer).__name__] or layer.flow != "source_to_target" or getattr(layer, "explain", None):
         return "it is asked to aggregate in another way (aggr, flow or explain)"
     if getattr(layer, "dropout", 0.0):
         return f"dropout={layer.dropout} of attention weights is not supported"
@@ -130,31 +131,33 @@ def _why_not_there(parent: nn.Module | None) -> str:
     return "it is compiled already" if isinstance(parent, torch._dynamo.OptimizedModule) else ""
 
 
-def _gcn(layer: Any) -> nn.Module:
-    with torch.device("meta"):  # no memory, no random numbers
-        ours = GCNConv(*_sizes(layer.lin.weight), layer.improved, layer.cached, layer.add_self_loops, layer.normalize, layer.bias is not None)
-    ours.lin, ours.bias = layer.lin, layer.bias
-    return _in_place_of(layer, ours)
+def _gcn(layer: Any) -> StandIn:
+    options = (layer.improved, layer.cached, layer.add_self_loops, layer.normalize, layer.bias is not None)
+    return GCNConv(*_sizes(layer.lin), *options)
 
 
-def _gatv2(layer: Any) -> nn.Module:
-    width, _ = _sizes(layer.lin_l.weight)
+def _gatv2(layer: Any) -> StandIn:
+    width, _ = _sizes(layer.lin_l)
     words = {"bias": layer.bias is not None, "share_weights": layer.share_weights, "residual": layer.res is not None}
-    with torch.device("meta"):
-        ours = GATv2Conv(width, layer.out_channels, layer.heads, layer.concat, layer.negative_slope, add_self_loops=layer.add_self_loops, **words)
-    for name in ("lin_l", "lin_r", "att", "res", "bias"):
-        setattr(ours, name, getattr(layer, name))
-    return _in_place_of(layer, ours)
+    return GATv2Conv(width, layer.out_channels, layer.heads, layer.concat, layer.negative_slope, add_self_loops=layer.add_self_loops, **words)
 
 
-def _sizes(weight: torch.Tensor) -> tuple[int, int]:
-    return weight.shape[1], weight.shape[0]
+def _sage(layer: Any) -> StandIn:
+    words = {"normalize": layer.normalize, "root_weight": layer.root_weight, "project": layer.project, "bias": layer.lin_l.bias is not None}
+    return SAGEConv(*_sizes(layer.lin_l), **words)
 
 
-def _in_place_of(layer: nn.Module, ours: GCNConv | GATv2Conv) -> nn.Module:
-    ours.original = (layer,)  # in a tuple: it is no part of the model any more
-    return ours.train(layer.training)
+def _sizes(linear: Any) -> tuple[int, int]:
+    return linear.weight.shape[1], linear.weight.shape[0]
 
 
-_MAKERS: dict[str, Callable[[Any], nn.Module]] = {"GCNConv": _gcn, "GATv2Conv": _gatv2}
-_MODULES = ("torch_geometric.nn.conv.gcn_conv", "torch_geometric.nn.conv.gatv2_conv")
+def _made(layer: nn.Module, kind: str) -> StandIn:
+    with torch.device("meta"):  # no memory, no random numbers
+        ours = _MAKERS[kind](layer)
+    ours.take_place(layer)
+    return ours
+
+
+_MAKERS: dict[str, Callable[[Any], StandIn]] = {"GCNConv": _gcn, "GATv2Conv": _gatv2, "SAGEConv": _sage}
+_AGGREGATIONS = {"GCNConv": ("add", "sum"), "GATv2Conv": ("add", "sum"), "SAGEConv": ("mean",)}
+_MODULES = tuple(f"torch_geometric.nn.conv.{name}_conv" for name in ("gcn", "gatv2", "sage"))
