@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastst.nn.pyg import GATv2Conv, GCNConv, SAGEConv
+from fastst.nn.skeleton import FEW_CHANNELS, ConvTemporalGraphical, SpatialTemporal_MS_GCN
 from fastst.nn.stand_in import StandIn
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -91,7 +95,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
             if layer is None or kind is None:
                 continue
             path = f"{prefix}.{name}".strip(".")
-            why = _why_not(layer) or _why_not_there(parent)
+            why = _why_not(layer, kind) or _why_not_there(parent)
             if not why and not dry_run and parent is not None:
                 if layer not in made:
                     made[layer] = _made(layer, kind)
@@ -103,26 +107,78 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
 
 
 def _kind(layer: nn.Module) -> str | None:
-    """The name of a layer of PyTorch Geometric for which there is one of fastst."""
+    """The name of a layer of somebody else for which there is one of fastst. Those of skeleton models are copied around: theirs is all one knows."""
+    name = type(layer).__name__
+    if name in _PROBES and not isinstance(layer, StandIn):
+        return name
     kind = next((base for base in type(layer).__mro__ if base.__module__ in _MODULES and base.__name__ in _MAKERS), None)
     return None if kind is None else kind.__name__
 
 
-def _why_not(layer: Any) -> str:
+def _why_not(layer: Any, kind: str) -> str:
     """Why a layer is left alone; nothing if it needn't be."""
-    if type(layer).__module__ not in _MODULES:
+    if kind not in _PROBES and type(layer).__module__ not in _MODULES:
         return f"its class {type(layer).__name__} is made from the layer, and may do something else"
     if any(getattr(layer, name, None) for name in (*_HOOKS, *_THEIR_HOOKS)):
         return "it has hooks"
+    if getattr(layer, "_compiled_call_impl", None) is not None:
+        return "it is compiled already"
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in layer.parameters()):
         return "its sizes are not known before its first call"
-    if layer.aggr not in _AGGREGATIONS[type(layer).__name__] or layer.flow != "source_to_target" or getattr(layer, "explain", None):
+    return _why_not_in_skeletons(layer, kind) if kind in _PROBES else _why_not_in_geometric(layer, kind)
+
+
+def _why_not_in_geometric(layer: Any, kind: str) -> str:
+    if layer.aggr not in _AGGREGATIONS[kind] or layer.flow != "source_to_target" or getattr(layer, "explain", None):
         return "it is asked to aggregate in another way (aggr, flow or explain)"
     if getattr(layer, "dropout", 0.0):
         return f"dropout={layer.dropout} of attention weights is not supported"
     if getattr(layer, "edge_dim", None) is not None:
         return f"edge_dim={layer.edge_dim} is not supported"
     return "" if isinstance(layer.in_channels, int) else "it is for two sets of nodes"
+
+
+def _why_not_in_skeletons(layer: Any, kind: str) -> str:
+    """By name and attributes; then whether it computes what ours does, for layers of this name have been changed."""
+    try:
+        if any(getattr(module, name) for module in layer.modules() for name in _HOOKS):
+            return "a layer in it has hooks"
+        if getattr(layer, "use_Ares", False):
+            return "its adjacency A_res is learned and has no zeros"
+        if kind == "SpatialTemporal_MS_GCN" and not isinstance(layer.mlp.layers[0], nn.Conv2d):
+            return "it has dropout before its convolution"
+        conv, partitions = (layer.mlp.layers[0], 1) if kind == "SpatialTemporal_MS_GCN" else (layer.conv, layer.kernel_size)
+        if conv.out_channels <= FEW_CHANNELS * partitions:
+            return f"slots can't win on {FEW_CHANNELS} channels or fewer"
+        theirs = copy.deepcopy(layer).eval()
+        ours, inputs = _made(theirs, kind), _PROBES[kind](theirs)
+        if isinstance(ours, SpatialTemporal_MS_GCN) and ours.graph is None:
+            return "its graph is too small or too dense for slots to win"
+        with torch.no_grad():
+            found, wanted = (outputs[0] if isinstance(outputs, tuple) else outputs for outputs in (ours(*inputs), theirs(*inputs)))
+        same = found.shape == wanted.shape and torch.allclose(found, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
+    except Exception as error:  # whatever a stranger's layer does
+        return f"it can't be tried ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"
+    return "" if same else "it computes something else than the layer of this name that fastst knows"
+
+
+def _probe_of_conv_temporal_graphical(layer: Any) -> tuple[Tensor, Tensor]:
+    """Features and a matrix with few entries, on which ours uses slots."""
+    (kernel, _), (dilation, _), V = layer.conv.kernel_size, layer.conv.dilation, 48
+    A = torch.zeros(layer.kernel_size, V, V)
+    for k in range(layer.kernel_size):
+        A[k, torch.arange(V), (torch.arange(V) * 5 + k) % V] = 0.5 + k
+    return _waves(layer.conv, layer.conv.in_channels, 2 + dilation * (kernel - 1), V), A.to(layer.conv.weight)
+
+
+def _probe_of_windows(layer: Any) -> tuple[Tensor]:
+    conv = layer.mlp.layers[0]
+    return (_waves(conv, conv.in_channels // layer.num_scales, 2, layer.A_scales.shape[1]),)
+
+
+def _waves(conv: Any, *sizes: int) -> Tensor:
+    """Numbers that are no random ones, for whose these would be is not ours.  # [1, *sizes]"""
+    return torch.arange(math.prod(sizes), dtype=torch.float64).mul(1.7).sin().view(1, *sizes).to(conv.weight)
 
 
 def _why_not_there(parent: nn.Module | None) -> str:
@@ -147,6 +203,16 @@ def _sage(layer: Any) -> StandIn:
     return SAGEConv(*_sizes(layer.lin_l), **words)
 
 
+def _conv_temporal_graphical(layer: Any) -> StandIn:
+    return ConvTemporalGraphical(1, 1, layer.kernel_size)  # the convolution will be theirs
+
+
+def _windows(layer: Any) -> StandIn:
+    ours = SpatialTemporal_MS_GCN(1, 1, np.zeros((1, 1)), layer.num_scales, layer.window_size, use_Ares=False)
+    ours.V, ours.A_scales, ours.residual = layer.V, layer.A_scales, layer.residual
+    return ours
+
+
 def _sizes(linear: Any) -> tuple[int, int]:
     return linear.weight.shape[1], linear.weight.shape[0]
 
@@ -158,6 +224,16 @@ def _made(layer: nn.Module, kind: str) -> StandIn:
     return ours
 
 
-_MAKERS: dict[str, Callable[[Any], StandIn]] = {"GCNConv": _gcn, "GATv2Conv": _gatv2, "SAGEConv": _sage}
-_AGGREGATIONS = {"GCNConv": ("add", "sum"), "GATv2Conv": ("add", "sum"), "SAGEConv": ("mean",)}
+_MAKERS: dict[str, Callable[[Any], StandIn]] = {
+    "GCNConv": _gcn,
+    "GATv2Conv": _gatv2,
+    "SAGEConv": _sage,
+    "ConvTemporalGraphical": _conv_temporal_graphical,
+    "SpatialTemporal_MS_GCN": _windows,
+}
 _MODULES = tuple(f"torch_geometric.nn.conv.{name}_conv" for name in ("gcn", "gatv2", "sage"))
+_AGGREGATIONS = {"GCNConv": ("add", "sum"), "GATv2Conv": ("add", "sum"), "SAGEConv": ("mean",)}
+_PROBES: dict[str, Callable[[Any], tuple[Tensor, ...]]] = {
+    "ConvTemporalGraphical": _probe_of_conv_temporal_graphical,
+    "SpatialTemporal_MS_GCN": _probe_of_windows,
+}
