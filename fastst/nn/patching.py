@@ -59,11 +59,13 @@ class Patch:
 
 
 def patch(model: nn.Module, dry_run: bool = False) -> Patch:
-    """Replaces PyTorch Geometric's `GCNConv`, `GATv2Conv` and `SAGEConv` in the model by fastst's, in place.
+    """Replaces layers of other people's by fastst's, in place: PyTorch Geometric's `GCNConv`, `GATv2Conv` and `SAGEConv`, ST-GCN's
+    `ConvTemporalGraphical` and MS-G3D's `SpatialTemporal_MS_GCN`.
 
     Outputs and gradients stay what they were, up to rounding. The parameters stay the same objects, under the same names: an optimizer made
-    before goes on, and `state_dict` doesn't change. What fastst can't do (dropout of attention weights, edge features) is left alone, and a
-    call of a swapped layer with an argument that only the original knows goes to the original.
+    before goes on, DistributedDataParallel too, and `state_dict` doesn't change. What fastst can't do (dropout of attention weights, edge features,
+    layers with hooks), and where it can't win, is left alone, and a call of a swapped layer with an argument that only the original knows goes to
+    the original. `to_hetero` comes before; explainers of PyTorch Geometric and second derivatives need the layers as they were: `undo()`.
 
     Args:
         model: any module. Only its layers are looked at.
@@ -84,7 +86,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch._dynamo.OptimizedModule):
+    if isinstance(model, torch._dynamo.OptimizedModule) or model._compiled_call_impl is not None:
         raise ValueError("the model is compiled already; patch it first, then torch.compile it")
     swaps: list[Swap] = []
     places: list[tuple[nn.Module, str, nn.Module]] = []
