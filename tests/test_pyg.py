@@ -80,7 +80,7 @@ SAGE = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["torch", "cpu"])  # the reference has no matrix for an edge that comes twice
+@pytest.mark.parametrize("backend", ["torch", "cpu", "triton"])  # the reference has no matrix for an edge that comes twice
 @pytest.mark.parametrize("options", SAGE, ids=str)
 def test_sage(options: dict, backend: str):
     layers = [kind(3, 4, **options).double() for kind in (SAGEConv, theirs.SAGEConv)]
@@ -91,17 +91,19 @@ def test_sage(options: dict, backend: str):
         assert_same(*layers, features(N, 3), EDGES, (N, N))
 
 
-def test_sage_is_the_mean_on_a_graph_of_slots():
+@pytest.mark.parametrize("T", [1, 2, 4])
+def test_sage_is_the_mean_on_a_graph_of_slots(T: int):
     """Of the edges that exist: frames at the ends have fewer. Against a loop over them."""
-    graph, x, layer = SlotGraph([0, 1, 1, 2], [1, 0, 1, 1], [0, -1, 0, 2], 4), features(2, 4, 4, 3), SAGEConv(3, 2).double()
+    graph, layer = SlotGraph([0, 1, 1, 2], [1, 0, 1, 1], [0, -1, 0, 2], 4), SAGEConv(3, 2).double()
+    x = features(2, 4, T, 3).transpose(1, 2)  # not contiguous
     wanted = layer.lin_r(x)
-    for t in range(4):
+    for t in range(T):
         for j in range(4):
             slots = zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True)
-            senders = [x[:, t + offset, src] for src, dst, offset in slots if dst == j and 0 <= t + offset < 4]
+            senders = [x[:, t + offset, src] for src, dst, offset in slots if dst == j and 0 <= t + offset < T]
             mean = torch.stack(senders).mean(0) if senders else torch.zeros(2, 3, dtype=torch.float64)
             wanted[:, t, j] += layer.lin_l(mean)
-    for backend in ("reference", "torch", "cpu"):
+    for backend in ("reference", "torch", "cpu", "triton"):
         with use_backend(backend):
             torch.testing.assert_close(layer(x, graph), wanted)
 
@@ -113,6 +115,8 @@ def test_sage_takes_one_set_of_nodes_in_any_form():
     matrix = torch.sparse_coo_tensor(EDGES[:, :6].flip(0), WEIGHT[:6].float(), (N, N), check_invariants=True).coalesce().to_sparse_csr()
     torch.testing.assert_close(ours(x, matrix), other(x, matrix))
     half = x.bfloat16()
+    x[1, 0], x[4, 1] = float("inf"), float("nan")
+    torch.testing.assert_close(ours(x, EDGES), other(x, EDGES), equal_nan=True)
     assert ours.bfloat16()(half, EDGES).dtype == torch.bfloat16
 
 
