@@ -87,7 +87,7 @@ def _gcn_norm(
     values = sparse.mask_edges(kept, index.offset, lengths).transpose(1, 2)  # [B, T, P]
     into, own = _into(index, kept), loop * index.no_loop.to(kept.dtype)
     degree = own + values @ into.T
-    root = sparse.mask_frames(torch.where(degree == 0, 0, degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt()), lengths)
+    root = sparse.mask_frames(torch.where(degree == 0, 0, degree.rsqrt()), lengths)
     weight = values * (root @ into) * _from(index, root[..., None]).squeeze(-1)
     return weight.transpose(1, 2), own * root.square()
 

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from graphs import CASES, Case, names
 
 from fastst import SkeletonGraph, export
 from fastst.errors import UserError
 from fastst.nn import GivenGraph, GraphClassifier
-from fastst.ops import use_backend
+from fastst.ops import gcn_norm, propagate, use_backend
 
 T, HOPS = 7, 2
 LENGTHS = torch.tensor([T, 3, 0, T + 4, 1])
@@ -52,6 +53,22 @@ def runtime():
     for name in export._NEEDED:
         pytest.importorskip(name, reason=f"{name} is not installed (extra `export`)")
     return pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra `export`)")
+
+
+@pytest.mark.parametrize("case", CASES, ids=names)
+def test_every_operation_written_out_is_the_operation(case: Case):
+    """Also where a model never goes: edges with values that don't exist, nodes without any, edge lists."""
+    x, edges, own = case.nodes(), case.edges().abs() * (case.edges() > 0), case.per_node()
+    lengths, graph = case.length_tensor(), case.graph
+    lifted = (x.unsqueeze(1), edges.unsqueeze(-1), own.unsqueeze(1)) if case.is_edge_list else (x, edges, own)
+    rest = (lengths, *graph.index())
+    with use_backend("cpu"):
+        wanted = propagate(x, edges, graph, own, lengths)
+        torch.testing.assert_close(export._propagate(lifted[0], lifted[1], lifted[2], *rest, graph.hops, "").view(wanted.shape), wanted)
+        for loops in (False, True):
+            found = export._gcn_norm(lifted[1], *rest, float(loops), graph.num_joints, graph.hops, "")
+            for a, b in zip(found, gcn_norm(edges, graph, lengths, add_self_loops=loops), strict=True):
+                torch.testing.assert_close(a.reshape(b.shape), b)
 
 
 MODELS = [{}, {"hops": 1, "readout": "nodes"}, {"hops": 3, "joint_embedding": False, "residual": 0.0}]
