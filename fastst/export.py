@@ -77,7 +77,7 @@ def _propagate(
     index = GraphIndex(slots, bounds)
     x, values = sparse.mask_frames(x, lengths), sparse.mask_edges(weight, index.offset, lengths).to(x.dtype)
     y = _into(index, x) @ (_from(index, x) * values.transpose(1, 2)[..., None])
-    return y if self_weight is None else y + sparse.mask_frames(self_weight, lengths)[..., None] * x
+    return y if self_weight is None else y + self_weight[..., None] * x
 
 
 def _gcn_norm(

@@ -308,6 +308,25 @@ def test_another_layer_of_the_same_name_is_left():
     assert row.why.startswith("it can't be tried")
 
 
+def test_a_layer_that_gives_zeros_can_not_be_told():
+    model = nn.Sequential(ConvTemporalGraphical(4, 48, 3))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    (row,) = patch(model).swaps
+    assert row.why == "it gives nothing but zeros, which don't tell what it computes"
+
+
+def test_a_matrix_to_fewer_joints_is_taken_as_there():
+    other, ours, A, x = (
+        ConvTemporalGraphical(4, 48, 3),
+        skeleton.ConvTemporalGraphical(4, 48, 3),
+        partitions("ntu25").float(),
+        torch.randn(2, 4, 3, 25),
+    )
+    ours.load_state_dict(other.state_dict())
+    torch.testing.assert_close(ours(x, A[:, :, :7])[0], other(x, A[:, :, :7])[0])
+
+
 def test_hooks_and_subclasses_of_skeleton_layers():
     hooked = ConvTemporalGraphical(4, 48, 3)
     hooked.conv.register_forward_hook(lambda *_: None)

@@ -158,6 +158,8 @@ def _why_not_in_skeletons(layer: Any, kind: str) -> str:
             return "its graph is too small or too dense for slots to win"
         with torch.no_grad():
             found, wanted = (outputs[0] if isinstance(outputs, tuple) else outputs for outputs in (ours(*inputs), theirs(*inputs)))
+        if not wanted.any():
+            return "it gives nothing but zeros, which don't tell what it computes"
         same = found.shape == wanted.shape and torch.allclose(found, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
     except Exception as error:  # whatever a stranger's layer does
         return f"it can't be tried ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"

@@ -53,15 +53,17 @@ class ConvTemporalGraphical(StandIn):
     def forward(self, x: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
         """`[N, C, T, V]` and A `[K, V, V]`, rows from, columns to -> `[N, C', T', V]` and A. A gets a gradient for all its entries, zeros too.
 
+        Which entries of A are 0 is looked at in every call, for which a GPU is waited for; only the graph is remembered.
+
         Raises:
             ValueError: an argument of the wrong shape.
         """
-        if x.ndim != 4 or A.shape != (self.kernel_size, x.shape[-1], x.shape[-1]):
+        if x.ndim != 4 or A.ndim != 3 or A.shape[:2] != (self.kernel_size, x.shape[-1]):
             expected = f"x [N, C, T, V] and A [K, V, V] with K = {self.kernel_size}"
             raise ValueError(f"ConvTemporalGraphical takes {expected}, got {list(x.shape)} and {list(A.shape)}")
         K = self.kernel_size
         graph = _graph_of(A) if self.conv.out_channels > FEW_CHANNELS * K else None
-        if graph is None or current_backend(x.device.type) == "reference":  # whose second derivatives are those of the zeros, too
+        if graph is None or current_backend(x.device.type) == "reference":  # which has second derivatives, and these need the zeros
             return torch.einsum("nkctv,kvw->nctw", self.conv(x).unflatten(1, (K, -1)), A).contiguous(), A
         h = self.conv(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
         h = h.unflatten(3, (K, -1)).flatten(2, 3)  # [N, T, V * K, C]
@@ -191,6 +193,8 @@ class _GradientOfMatrices(torch.autograd.Function):
 @torch.compiler.disable  # which entries are 0 is nothing to compile
 def _graph_of(A: Tensor) -> SlotGraph | None:
     """The graph of the matrices' entries that are not 0, where slots are worth it. Joint v of partition k is joint v · K + k; sums end in k = 0."""
+    if A.shape[1] != A.shape[2] or (A.is_cuda and torch.cuda.is_current_stream_capturing()):  # while a GPU can't be waited for
+        return None
     pattern = (A.detach() != 0).cpu().numpy()
     return _graph_of_pattern(pattern.tobytes(), *pattern.shape[:2])
 
