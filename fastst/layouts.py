@@ -1,6 +1,6 @@
 """Skeletons: what the joints of a pose are called, which bones join them, which of them mirror each other.
 
-A layout is everything that `fastst` knows about a body. Seven common ones are built in (`LAYOUTS`); any other is made from joint names and
+A layout is everything that `fastst` knows about a body. Common ones are built in (`LAYOUTS`); any other is made from joint names and
 bones with `Layout.custom` or `Layout.from_dict`.
 """
 
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 UNREACHABLE = 1 << 30  # more than any number of hops
+_STRATEGIES = ("uniform", "distance", "spatial")
+_CENTRES = ("spine_shoulder", "mid_shoulder", "shoulder_center", "thorax", "neck")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,51 @@ class Layout:
         for via in range(self.num_joints):  # Floyd-Warshall
             distance = np.minimum(distance, distance[:, via, None] + distance[None, via])
         return np.minimum(distance, UNREACHABLE)
+
+    def partitions(self, strategy: str, max_hop: int = 1, centre: int | str | None = None) -> np.ndarray:
+        """A of ST-GCN (Yan et al. 2018): the pairs of joints at most `max_hop` bones apart, 1 / the number of those that end at the same joint, dealt
+        out to K matrices.
+
+        As in the authors' code no distance beyond `max_hop` is known: two joints that are both further from the centre are equally far.
+
+        Args:
+            strategy: `uniform` for all pairs in one matrix; `distance` for one matrix a distance, K = max_hop + 1; `spatial` for the joints
+                themselves, then for every distance the pairs that don't lead away from the centre and those that do, K = 2 max_hop + 1.
+            max_hop: at least 1.
+            centre: the joint, for `spatial`. Left out, the one between the shoulders or the neck, as the layout has them.
+
+        Returns:
+            # [K, J, J], rows from, columns to; float64
+
+        Raises:
+            ValueError: a strategy that does not exist, max_hop below 1, no such joint, or none that could be the centre.
+        """
+        if strategy not in _STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(_STRATEGIES)}, got {strategy!r}")
+        if not isinstance(max_hop, int) or max_hop < 1:
+            raise ValueError(f"max_hop must be a whole number of at least 1, got {max_hop!r}")
+        distance = self.joint_distance()
+        distance[distance > max_hop] = UNREACHABLE
+        near = distance <= max_hop
+        share = near / near.sum(0)
+        if strategy == "uniform":
+            return share[None]
+        at = [share * (distance == hop) for hop in range(max_hop + 1)]
+        if strategy == "distance":
+            return np.stack(at)
+        away = distance[self._centre(centre)]
+        outward = away[:, None] < away[None]
+        return np.stack([at[0], *(part for pairs in at[1:] for part in (pairs * ~outward, pairs * outward))])
+
+    def _centre(self, joint: int | str | None) -> int:
+        if joint is None:
+            joint = next((name for name in _CENTRES if name in self.joints), None)
+        if joint is None:
+            raise ValueError(f"layout {self.name!r} has none of the joints {', '.join(_CENTRES)}; say which joint is the centre")
+        number = self.index(joint) if isinstance(joint, str) else joint
+        if not 0 <= number < self.num_joints:
+            raise ValueError(f"layout {self.name!r}: centre {joint} is no joint; they are 0 to {self.num_joints - 1}")
+        return number
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, ready for JSON; `Layout.from_dict` reads them back."""
@@ -198,7 +245,8 @@ _H36M_LEGS = "right_hip right_knee right_ankle left_hip left_knee left_ankle"
 _H36M_ARMS = "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist"
 
 # Bones as their makers draw them: COCO's annotation format (coco17), OpenPose's COCO and BODY_25 models, the NTU RGB+D bones of ST-GCN,
-# Human3.6M's 17 joints as in VideoPose3D, the Kinect v1 SDK. coco18 is the paper's skeleton: COCO-17 plus mid-shoulder.
+# Human3.6M's 17 joints as in VideoPose3D, the Kinect v1 SDK. coco18 is the paper's skeleton: COCO-17 plus mid-shoulder. Two more are ST-GCN's own:
+# OpenPose's joints with hips that hang from the shoulders, and NTU RGB+D without the joint between the shoulders.
 _BUILT_IN = (
     ("coco17", _COCO17, f"0-1 0-2 1-2 1-3-5 2-4-6 5-6 {_COCO_LIMBS}", ["left_hip", "right_hip"]),
     ("coco18", [*_COCO17, "mid_shoulder"], f"0-1-3 0-2-4 0-17-5 17-6 {_COCO_LIMBS}", ["left_hip", "right_hip"]),
@@ -231,6 +279,18 @@ _BUILT_IN = (
         f"hip_center spine shoulder_center head {_NTU_ARMS} {_NTU_LEGS}".split(),
         "0-1-2-3 2-4-5-6-7 2-8-9-10-11 0-12-13-14-15 0-16-17-18-19",
         ["hip_center"],
+    ),
+    (
+        "stgcn18",
+        f"nose neck {_OPENPOSE_ARMS} {_OPENPOSE_LEGS} right_eye left_eye right_ear left_ear".split(),
+        "1-0 1-2-3-4 1-5-6-7 2-8-9-10 5-11-12-13 0-14-16 0-15-17",
+        ["left_hip", "right_hip"],
+    ),
+    (
+        "ntu24",
+        f"spine_base spine_mid neck head {_NTU_ARMS} {_NTU_LEGS} left_hand_tip left_thumb right_hand_tip right_thumb".split(),
+        "0-1-2-3 1-4-5-6-7-21-20 1-8-9-10-11-23-22 0-12-13-14-15 0-16-17-18-19",
+        ["spine_base"],
     ),
 )
 LAYOUTS: dict[str, Layout] = {name: Layout.custom(joints, _chains(bones), name, root=root) for name, joints, bones, root in _BUILT_IN}

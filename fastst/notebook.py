@@ -17,6 +17,7 @@ from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
 from fastst.runs.folder import read_json
+from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
 from fastst.runs.predictions import Asked, open_run, predicted_rows, unlabelled_task
 
 if TYPE_CHECKING:
@@ -133,6 +134,16 @@ class Run:
         model, config, class_names = self._opened
         task = unlabelled_task(_walks(data), model, config, class_names)
         return list(predicted_rows(model, task, class_names, Asked.by(config, config.seed)))
+
+    def graphs(self, data: str | Path | WalkSet) -> list[KeptGraph]:
+        """What was kept of every walk's graph, for other libraries: `edge_index()`, `to_networkx()`, `save("walk.graphml")`.
+
+        Raises:
+            UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
+        """
+        model, config, class_names = self._opened
+        task = unlabelled_task(_walks(data), model, config, class_names)
+        return list(kept_graphs_of_walks(model, task, Asked.by(config, config.seed)))
 
     def explain(self, data: str | Path | WalkSet | None = None) -> Explanation:
         """The audit of the run and, of walks that are given, every edge.

@@ -13,10 +13,12 @@ SIZES = {
     "ntu25": (25, 24),
     "h36m17": (17, 16),
     "kinect20": (20, 19),
+    "stgcn18": (18, 17),
+    "ntu24": (24, 23),
 }
 
 
-def test_all_seven_with_their_joints_and_bones():
+def test_all_with_their_joints_and_bones():
     assert {name: (layout.num_joints, len(layout.bones)) for name, layout in LAYOUTS.items()} == SIZES
 
 
@@ -82,3 +84,68 @@ def test_bad_layout_files(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             get_layout(str(file))
+
+
+# The bones of ST-GCN's own graphs, as printed there, and its centres.
+ST_GCN = {
+    "stgcn18": ("4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14", 0, 1),
+    "ntu25": ("1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19 22-23 23-8 24-25 25-12", 1, 20),
+    "ntu24": ("1-2 3-2 4-3 5-2 6-5 7-6 8-7 9-2 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19 21-22 22-8 23-24 24-12", 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", ST_GCN)
+def test_bones_are_those_of_st_gcn(name: str):
+    printed, first, centre = ST_GCN[name]
+    wanted = {frozenset(int(joint) - first for joint in bone.split("-")) for bone in printed.split()}
+    assert {frozenset(bone) for bone in LAYOUTS[name].bones} == wanted
+    assert LAYOUTS[name]._centre(None) == centre
+
+
+def partitions_one_by_one(layout: Layout, strategy: str, max_hop: int, centre: int) -> np.ndarray:
+    """Pair by pair, with the distances as the steps in which powers of the matrix first reach."""
+    J = layout.num_joints
+    step = np.eye(J)
+    for a, b in layout.bones:
+        step[a, b] = step[b, a] = 1
+    distance = np.full((J, J), np.inf)
+    for hop in range(max_hop, -1, -1):
+        distance[np.linalg.matrix_power(step, hop) > 0] = hop
+    K = {"uniform": 1, "distance": max_hop + 1, "spatial": 2 * max_hop + 1}[strategy]
+    A = np.zeros((K, J, J))
+    for src in range(J):
+        for dst in range(J):
+            hop = distance[src, dst]
+            if hop > max_hop:
+                continue
+            k = 0 if strategy == "uniform" or hop == 0 else int(hop)
+            if strategy == "spatial" and hop > 0:
+                k = 2 * int(hop) - 1 + int(distance[src, centre] < distance[dst, centre])
+            A[k, src, dst] = 1 / np.isfinite(distance[:, dst]).sum()
+    return A
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
+@pytest.mark.parametrize("max_hop", [1, 2, 3])
+@pytest.mark.parametrize("name", ST_GCN)
+def test_partitions_of_st_gcn(name: str, strategy: str, max_hop: int):
+    layout = LAYOUTS[name]
+    A = layout.partitions(strategy, max_hop)
+    np.testing.assert_allclose(A, partitions_one_by_one(layout, strategy, max_hop, ST_GCN[name][2]), atol=1e-15)
+    np.testing.assert_allclose(A.sum((0, 1)), 1)
+
+
+def test_partitions_of_any_layout_and_what_is_refused():
+    for layout in LAYOUTS.values():
+        assert layout.partitions("spatial", centre=0).shape == (3, layout.num_joints, layout.num_joints)
+    apart = Layout.custom(["a", "b"], [])
+    np.testing.assert_array_equal(apart.partitions("spatial", centre="b"), [np.eye(2), np.zeros((2, 2)), np.zeros((2, 2))])
+    for arguments, message in (
+        (("radial",), "strategy must be one of uniform, distance, spatial, got 'radial'"),
+        (("spatial", 0), "max_hop must be a whole number of at least 1, got 0"),
+        (("spatial", 1, "neck"), "layout 'coco17' has no joint 'neck'"),
+        (("spatial", 1, 17), "centre 17 is no joint; they are 0 to 16"),
+        (("spatial",), "layout 'coco17' has none of the joints spine_shoulder, .*; say which joint is the centre"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LAYOUTS["coco17"].partitions(*arguments)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastst import EdgeList, SkeletonGraph
-from fastst.nn import GATv2Conv, GCNConv, pyg
+from fastst import EdgeList, SkeletonGraph, SlotGraph
+from fastst.nn import GATv2Conv, GCNConv, SAGEConv, pyg
+from fastst.ops import use_backend
 
 geometric = pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
 from torch_geometric import nn as theirs  # noqa: E402
@@ -69,11 +70,62 @@ def test_gatv2(options: dict):
     assert_same(*layers, features(N, 3), EDGES)
 
 
+SAGE = [
+    {},
+    {"normalize": True},
+    {"root_weight": False},
+    {"project": True},
+    {"bias": False, "flow": "source_to_target"},
+    {"normalize": True, "root_weight": False, "project": True, "bias": False},
+]
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu", "triton"])  # the reference has no matrix for an edge that comes twice
+@pytest.mark.parametrize("options", SAGE, ids=str)
+def test_sage(options: dict, backend: str):
+    layers = [kind(3, 4, **options).double() for kind in (SAGEConv, theirs.SAGEConv)]
+    assert list(layers[0].state_dict()) == list(layers[1].state_dict())
+    with use_backend(backend):
+        assert_same(*layers, features(N, 3), EDGES)
+        assert_same(*layers, features(2, N, 3), EDGES)
+        assert_same(*layers, features(N, 3), EDGES, (N, N))
+
+
+@pytest.mark.parametrize("T", [1, 2, 4])
+def test_sage_is_the_mean_on_a_graph_of_slots(T: int):
+    """Of the edges that exist: frames at the ends have fewer. Against a loop over them."""
+    graph, layer = SlotGraph([0, 1, 1, 2], [1, 0, 1, 1], [0, -1, 0, 2], 4), SAGEConv(3, 2).double()
+    x = features(2, 4, T, 3).transpose(1, 2)  # not contiguous
+    wanted = layer.lin_r(x)
+    for t in range(T):
+        for j in range(4):
+            slots = zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True)
+            senders = [x[:, t + offset, src] for src, dst, offset in slots if dst == j and 0 <= t + offset < T]
+            mean = torch.stack(senders).mean(0) if senders else torch.zeros(2, 3, dtype=torch.float64)
+            wanted[:, t, j] += layer.lin_l(mean)
+    for backend in ("reference", "torch", "cpu", "triton"):
+        with use_backend(backend):
+            torch.testing.assert_close(layer(x, graph), wanted)
+
+
+def test_sage_takes_one_set_of_nodes_in_any_form():
+    ours, other, x = SAGEConv(3, 4), theirs.SAGEConv(3, 4), torch.randn(N, 3)
+    ours.load_state_dict(other.state_dict())
+    torch.testing.assert_close(ours((x, x), EDGES), other((x, x), EDGES))
+    matrix = torch.sparse_coo_tensor(EDGES[:, :6].flip(0), WEIGHT[:6].float(), (N, N), check_invariants=True).coalesce().to_sparse_csr()
+    torch.testing.assert_close(ours(x, matrix), other(x, matrix))
+    half = x.bfloat16()
+    x[1, 0], x[4, 1] = float("inf"), float("nan")
+    torch.testing.assert_close(ours(x, EDGES), other(x, EDGES), equal_nan=True)
+    assert ours.bfloat16()(half, EDGES).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("edges", [torch.zeros(2, 0, dtype=torch.int64), torch.tensor([[0], [0]]), torch.tensor([[0, 0], [1, 1]], dtype=torch.int32)])
 def test_hardly_any_edges(edges: Tensor):
     x = features(2, 3)
     assert_same(GCNConv(3, 1).double(), theirs.GCNConv(3, 1).double(), x, edges.long())
     assert_same(GATv2Conv(3, 1).double(), theirs.GATv2Conv(3, 1).double(), x, edges.long())
+    assert_same(SAGEConv(3, 1).double(), theirs.SAGEConv(3, 1).double(), x, edges.long())
     assert torch.equal(GCNConv(3, 1).double()(x, edges).isfinite(), torch.ones(2, 1, dtype=torch.bool))
 
 
@@ -98,6 +150,7 @@ def test_a_sparse_tensor():
     for options in ({}, {"improved": True}, {"add_self_loops": False}):
         assert_same(GCNConv(3, 4, **options).double(), theirs.GCNConv(3, 4, **options).double(), features(N, 3), adjacency)
     assert_same(GATv2Conv(3, 4).double(), theirs.GATv2Conv(3, 4).double(), features(N, 3), adjacency)
+    assert_same(SAGEConv(3, 4).double(), theirs.SAGEConv(3, 4).double(), features(N, 3), adjacency)
 
 
 def test_an_edge_index_of_theirs():
@@ -105,7 +158,7 @@ def test_an_edge_index_of_theirs():
     assert_same(GCNConv(3, 4).double(), theirs.GCNConv(3, 4).double(), features(N, 3), edges)
 
 
-@pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2)], ids=["gcn", "gatv2"])
+@pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2), SAGEConv(3, 4)], ids=["gcn", "gatv2", "sage"])
 def test_a_graph_of_slots_is_its_edge_list(layer: torch.nn.Module):
     graph, x = SkeletonGraph("coco18", 2), torch.randn(2, 5, 18, 3)
     y = layer(x, graph)
@@ -155,7 +208,7 @@ def test_the_edges_used_last_are_remembered():
     assert len(pyg._known) == pyg._KNOWN_MOST
 
 
-@pytest.mark.parametrize("kind", [GCNConv, GATv2Conv])
+@pytest.mark.parametrize("kind", [GCNConv, GATv2Conv, SAGEConv])
 def test_any_dimensions_in_front_and_no_nodes_at_all(kind: type):
     ours, other = kind(3, 4).double(), getattr(theirs, kind.__name__)(3, 4).double()
     ours.load_state_dict(other.state_dict())
@@ -208,6 +261,11 @@ def test_cached_keeps_the_first_graph():
         (lambda: GATv2Conv(3, 4, edge_dim=2), "edge_dim=2 is not supported"),
         (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, torch.randn(9, 2)), "edge_attr is not supported"),
         (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, None, True), "return_attention_weights is not supported"),
+        (lambda: SAGEConv(3, 4, aggr="max"), "SAGEConv: aggr='max' is not supported, only 'mean'"),
+        (lambda: SAGEConv((3, 3), 4), r"SAGEConv: in_channels=\(3, 3\) is not supported"),
+        (lambda: SAGEConv(3, 4, decomposed_layers=2), "SAGEConv: decomposed_layers=2 is not supported, only 1"),
+        (lambda: SAGEConv(3, 4)((torch.randn(N, 3), torch.randn(2, 3)), EDGES), r"two sets of nodes \(a pair of features\) are not supported"),
+        (lambda: SAGEConv(3, 4)(torch.randn(N, 3), EDGES, (N, 2)), r"size=\(7, 2\) is not supported, only None or .*, \(7, 7\)"),
         (lambda: GCNConv(3, 4)(torch.randn(3, 3), EDGES), "edge 4 goes from node 3 to node 0, but the nodes are 0 to 2"),
     ],
 )
@@ -227,7 +285,7 @@ def test_parallel_edges_have_no_matrix():
         graph.dense()
 
 
-@pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2)], ids=["gcn", "gatv2"])
+@pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2), SAGEConv(3, 4)], ids=["gcn", "gatv2", "sage"])
 def test_compiled(layer: torch.nn.Module):
     """In full on a graph of slots, before anything else has used it; around the sorting of edges on an edge_index."""
     graph, x = SkeletonGraph("coco18", 1), torch.randn(2, 4, 18, 3)

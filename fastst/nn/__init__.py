@@ -3,12 +3,14 @@
 from fastst.nn.layers import EncoderLayer, GraphAttention, GraphConvolution
 from fastst.nn.models import Classification, Downstream, GraphClassifier
 from fastst.nn.patching import Patch, patch
-from fastst.nn.pyg import GATv2Conv, GCNConv
+from fastst.nn.pyg import GATv2Conv, GCNConv, SAGEConv
+from fastst.nn.skeleton import ConvTemporalGraphical, SpatialTemporal_MS_GCN
 from fastst.nn.sources import Edges, FixedGraph, GivenGraph, GraphSource, LearnedGraph, RandomGraph
 from fastst.nn.upstream import Upstream
 
 __all__ = [
     "Classification",
+    "ConvTemporalGraphical",
     "Downstream",
     "Edges",
     "EncoderLayer",
@@ -23,6 +25,8 @@ __all__ = [
     "LearnedGraph",
     "Patch",
     "RandomGraph",
+    "SAGEConv",
+    "SpatialTemporal_MS_GCN",
     "Upstream",
     "patch",
 ]

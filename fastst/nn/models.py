@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
@@ -26,6 +27,9 @@ class Classification(NamedTuple):
     kept: Tensor  # [B, P, T], 0 or 1
     embedding: Tensor  # [B, T, J, C], after the last graph convolution
     information: Tensor | None = None  # [B], where a prior was given and the graph is learned
+
+
+_register_namedtuple(Classification, serialized_type_name="fastst.nn.Classification")  # for torch.export.save
 
 
 class Downstream(nn.Module):
@@ -216,7 +220,7 @@ class GraphClassifier(nn.Module):
             if seed is None:
                 seed = torch.randint(1 << 62, (), device="cpu") if self.training else 0
                 if sample_ids is None and not self.training:
-                    sample_ids = torch.zeros(len(poses), dtype=torch.int64, device=poses.device)
+                    sample_ids = torch.zeros(poses.shape[0], dtype=torch.int64, device=poses.device)
             options = {"evaluation": evaluation, "prior": prior, "likeliest": likeliest}
             kept, information = self.source(poses, lengths, seed=seed, sample_ids=sample_ids, **options)
             if edges_of is not None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize as unit_length
 
-from fastst.graph import EdgeList, Graph
+from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.nn.stand_in import StandIn
 from fastst.ops import attend, gcn_norm, propagate
 
 _KNOWN_MOST = 32  # edge lists that are remembered: a model's layers mostly share one
 _SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
-
-_PARTS = ("lin", "lin_l", "lin_r", "att", "res", "bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +33,7 @@ class _Known:
 _known: list[_Known] = []
 
 
-def original_of(layer: GCNConv | GATv2Conv) -> nn.Module:
-    """The layer in whose place this one was put, with the parameters as they are now."""
-    (original,) = layer.original
-    for name in _PARTS:
-        if hasattr(layer, name):
-            setattr(original, name, getattr(layer, name))
-    return original.train(layer.training)
-
-
-class GCNConv(nn.Module):
+class GCNConv(StandIn):
     """h' = D^-½ (A + I) D^-½ h W + b (Kipf & Welling 2017), in place of `torch_geometric.nn.GCNConv`.
 
     Args:
@@ -57,8 +48,6 @@ class GCNConv(nn.Module):
     Raises:
         ValueError: an argument that is not supported, named.
     """
-
-    original: tuple[nn.Module, ...] = ()  # the layer whose place this one was put in
 
     def __init__(
         self,
@@ -102,7 +91,7 @@ class GCNConv(nn.Module):
         """
         if not isinstance(x, Tensor):
             if self.original:
-                return original_of(self)(x, edge_index, edge_weight)
+                return self.original_layer()(x, edge_index, edge_weight)
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         h = self.lin(x)
         if h.numel():
@@ -110,10 +99,7 @@ class GCNConv(nn.Module):
             if self.cached and self.normalize and self._cache is None:
                 self._cache = graph, weight, self_weight
             h = h.to(weight.dtype) if weight.dtype == torch.float64 else h  # whose sums are wanted in it
-            nodes = 2 if isinstance(graph, EdgeList) else 3  # dimensions of one walk's features
-            whole = h.reshape(-1, *h.shape[-nodes:])
-            own = None if self_weight is None else self_weight.expand(len(whole), *self_weight.shape[1:])
-            y = propagate(whole, weight, graph, own).view(h.shape).to(torch.promote_types(h.dtype, weight.dtype))
+            y = _propagated(h, weight, graph, self_weight).to(torch.promote_types(h.dtype, weight.dtype))
         else:
             y = h
         return y if self.bias is None else y + self.bias
@@ -139,7 +125,7 @@ class GCNConv(nn.Module):
         return f"{self.in_channels}, {self.out_channels}"
 
 
-class GATv2Conv(nn.Module):
+class GATv2Conv(StandIn):
     """y = Σ α lin_l(h) + b, α the softmax over a node's edges of att · LeakyReLU(lin_l(h[from]) + lin_r(h[to])) (Brody et al. 2022), in place of
     `torch_geometric.nn.GATv2Conv`.
 
@@ -157,8 +143,6 @@ class GATv2Conv(nn.Module):
     Raises:
         ValueError: an argument that is not supported, named.
     """
-
-    original: tuple[nn.Module, ...] = ()  # the layer whose place this one was put in
 
     def __init__(
         self,
@@ -209,7 +193,7 @@ class GATv2Conv(nn.Module):
         """
         known = isinstance(x, Tensor) and edge_attr is None and return_attention_weights is None
         if not known and self.original:
-            return original_of(self)(x, edge_index, edge_attr, return_attention_weights)
+            return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
         if not isinstance(x, Tensor):
             raise ValueError("GATv2Conv: two sets of nodes (a pair of features) are not supported")
         if not known:
@@ -219,8 +203,7 @@ class GATv2Conv(nn.Module):
         y = senders
         if senders.numel():
             graph, _ = graph_of(edge_index, x.shape[-2])
-            nodes = 2 if isinstance(graph, EdgeList) else 3
-            left, right = (side.reshape(-1, *side.shape[-nodes:]) for side in (senders, receivers))
+            left, right = (_one_batch(side, graph) for side in (senders, receivers))
             y = attend(left, right, self.att[0], graph, self.heads, self.negative_slope, add_self_loops=self.add_self_loops).view(senders.shape)
         y = y if self.concat else y.unflatten(-1, (self.heads, -1)).mean(-2)
         y = y if self.res is None else y + self.res(x)
@@ -228,6 +211,85 @@ class GATv2Conv(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, heads={self.heads}"
+
+
+class SAGEConv(StandIn):
+    """h' = W_l mean of h[from] over a node's edges + b + W_r h[to] (GraphSAGE, Hamilton et al. 2017), in place of `torch_geometric.nn.SAGEConv`.
+
+    The mean of no edges is 0. A loop is an edge like any other.
+
+    Args:
+        in_channels, out_channels: sizes of the features.
+        aggr: only "mean" is supported.
+        normalize: divide every node's h' by its length.
+        root_weight: False to leave W_r h[to] out.
+        project: take relu(W h + b) of the senders first, with a W and b of their own.
+        bias: add b.
+        options: of `MessagePassing`, as far as they ask for what this layer does.
+
+    Raises:
+        ValueError: an argument that is not supported, named.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        aggr: str = "mean",
+        normalize: bool = False,
+        root_weight: bool = True,
+        project: bool = False,
+        bias: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        _check_options("SAGEConv", options, in_channels=in_channels)
+        if aggr != "mean":
+            raise ValueError(f"SAGEConv: aggr={aggr!r} is not supported, only 'mean'")
+        self.in_channels, self.out_channels, self.normalize = in_channels, out_channels, normalize
+        self.lin = nn.Linear(in_channels, in_channels) if project else None
+        self.lin_l = nn.Linear(in_channels, out_channels, bias=bias)
+        self.lin_r = nn.Linear(in_channels, out_channels, bias=False) if root_weight else None
+
+    def reset_parameters(self) -> None:
+        for linear in (self.lin, self.lin_l, self.lin_r):
+            if linear is not None:
+                linear.reset_parameters()
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
+        """`[N, F]` or `[B, N, F]` -> the same with F'; on a `SlotGraph` `[B, T, J, F]`. `edge_index` as in `GCNConv`: of a torch.sparse matrix the
+        values weigh the sum, but not what it is divided by; those of a `SparseTensor` don't count. Both as in PyTorch Geometric.
+
+        Args:
+            x: features of the nodes; or twice the same as a pair.
+            size: None or (N, N).
+
+        Raises:
+            ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
+        """
+        whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
+        if self.original and (not isinstance(whole, Tensor) or not _is_square(size, whole)):
+            return self.original_layer()(x, edge_index, size)
+        if not isinstance(whole, Tensor):
+            raise ValueError("SAGEConv: two sets of nodes (a pair of features) are not supported")
+        if not _is_square(size, whole):
+            raise ValueError(f"SAGEConv: size={size} is not supported, only None or the number of nodes twice, {(whole.shape[-2],) * 2}")
+        y = self.lin_l(self._mean(whole if self.lin is None else self.lin(whole).relu(), edge_index))
+        y = y if self.lin_r is None else y + self.lin_r(whole)
+        return unit_length(y, dim=-1) if self.normalize else y
+
+    def _mean(self, h: Tensor, edge_index: Any) -> Tensor:
+        if not h.numel():
+            return h
+        graph, values = graph_of(edge_index, h.shape[-2])
+        weight = _shares(graph, 1 if isinstance(graph, EdgeList) else h.shape[-3], h)
+        weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
+        if values is not None and isinstance(edge_index, Tensor):
+            weight = weight * values
+        return _propagated(h, weight, graph)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, aggr=mean"
 
 
 def graph_of(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
@@ -278,6 +340,29 @@ def _remembered(edges: Any, edge_index: Tensor, num_nodes: int) -> EdgeList:
 
 def _forget(edges: weakref.ref) -> None:
     _known[:] = [known for known in _known if known.edges is not edges]
+
+
+def _propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
+    """`propagate` of features with any dimensions in front, on weights that all of these share."""
+    whole = _one_batch(h, graph)
+    own = None if self_weight is None else self_weight.expand(whole.shape[0], *self_weight.shape[1:])
+    return propagate(whole, weight, graph, own).view(h.shape)
+
+
+def _one_batch(h: Tensor, graph: Graph) -> Tensor:
+    return h.reshape(-1, *h.shape[-2 if isinstance(graph, EdgeList) else -3 :])  # [B, N, F] or [B, T, J, F]
+
+
+def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
+    """1 / how many edges end where this one does.  # [1, P, T]"""
+    index = graph.index(like.device)
+    exists = edge_exists(index.offset, T, None)[0].to(torch.promote_types(like.dtype, torch.float32))
+    arriving = exists.new_zeros(graph.num_joints, T).index_add(0, index.dst.long(), exists)
+    return (exists / arriving[index.dst.long()].clamp(min=1))[None]
+
+
+def _is_square(size: Any, x: Tensor) -> bool:
+    return size is None or tuple(size) == (x.shape[-2],) * 2
 
 
 def _shaped(weight: Tensor, graph: Graph, frames: Sequence[int]) -> Tensor:

@@ -122,7 +122,7 @@ class RandomGraph(GraphSource):
         **_: object,
     ) -> Edges:
         logit = math.log((1 - self.drop) / max(self.drop, 1e-30))
-        logits = poses.new_full((len(poses), self.graph.num_slots, poses.shape[1]), logit)
+        logits = poses.new_full((poses.shape[0], self.graph.num_slots, poses.shape[1]), logit)
         return Edges(sample_edges(logits, self.graph, seed=seed, noise="logistic", sample_ids=sample_ids, lengths=lengths))
 
     def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:

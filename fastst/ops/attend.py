@@ -56,7 +56,7 @@ def attend(
     if list(att.shape) != [heads, C // heads]:
         raise ValueError(f"att must be [heads, C // heads] = {[heads, C // heads]}, got {list(att.shape)}")
     check_device("att", att, "x_src", x_src)
-    lengths = check_lengths(lengths, graph, len(x_src), ("x_src", x_src))
+    lengths = check_lengths(lengths, graph, x_src.shape[0], ("x_src", x_src))
     backend = current_backend(x_src.device.type)
     if backend == "reference":
         return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)

@@ -43,7 +43,7 @@ def check_embeddings(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, le
         if list(bias.shape) != [graph.num_slots]:
             raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
         check_device("bias", bias, "q", q)
-    return receivers, senders, check_lengths(lengths, graph, len(q), ("q", q))
+    return receivers, senders, check_lengths(lengths, graph, q.shape[0], ("q", q))
 
 
 def reference(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> Tensor:

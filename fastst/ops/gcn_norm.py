@@ -35,7 +35,7 @@ def gcn_norm(
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
     """
     edges = check_edges("kept", kept, graph)
-    lengths = check_lengths(lengths, graph, len(edges), ("kept", kept))
+    lengths = check_lengths(lengths, graph, edges.shape[0], ("kept", kept))
     backend = current_backend(kept.device.type)
     loop = (2.0 if improved else 1.0) if add_self_loops else 0.0
     if backend == "reference":

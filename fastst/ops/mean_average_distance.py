@@ -29,7 +29,7 @@ def mean_average_distance(h: Tensor, lengths: Tensor | None = None) -> Tensor:
     if lengths is not None and h.ndim == 3:
         raise ValueError("lengths counts frames, which [B, N, C] does not have; leave it out")
     if lengths is not None:
-        check_per_walk("lengths", lengths, len(h), ("h", h))
+        check_per_walk("lengths", lengths, h.shape[0], ("h", h))
     nodes = h if h.ndim == 4 else h.unsqueeze(1)
     if current_backend(h.device.type) == "reference":
         return reference(nodes, lengths)

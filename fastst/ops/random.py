@@ -44,7 +44,7 @@ def edge_uniform(seed: int | Tensor, sample_ids: Tensor, P: int, T: int, of_edge
     kind = torch.full((1,), int(of_edge_list), device=device)
     words = philox((group, row, n, kind), (seed & _WORD, seed >> 32 & _WORD))
     bits = torch.stack(words, -1).flatten(-2)[..., :count]  # [B, rows, count]
-    return _to_uniform(bits).view(len(sample_ids), P, T)
+    return _to_uniform(bits).view(sample_ids.shape[0], P, T)
 
 
 def _to_uniform(bits: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ def sample_edges(
     """
     sampling = sampling_of(sampling, options)
     edges, like = check_edges("logits", logits, graph), ("logits", logits)
-    lengths = check_lengths(lengths, graph, len(edges), like)
-    seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, len(edges), like)
+    lengths = check_lengths(lengths, graph, edges.shape[0], like)
+    seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, edges.shape[0], like)
     backend = current_backend(logits.device.type)
     if backend == "reference":
         kept = reference(edges, graph, seed, sample_ids, lengths, sampling)

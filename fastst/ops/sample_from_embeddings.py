@@ -89,7 +89,7 @@ def sample_from_embeddings(
     """
     sampling, like = sampling_of(sampling, options), ("q", q)
     receivers, senders, lengths = check_embeddings(q, k, graph, bias, lengths)
-    seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, len(q), like)
+    seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, q.shape[0], like)
     r = None if prior is None else check_prior(prior, like)
     backend = current_backend(q.device.type)
     if backend == "reference":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -61,20 +62,35 @@ def check_edges_file(path: Path) -> None:
         raise UserError(f"--edges {path} is of no kind that can be written; name a file that ends in .csv or .parquet")
 
 
+class WindowEdges(NamedTuple):
+    """What a model said of the edges of one window, all `[P, T]`."""
+
+    start: int
+    probability: np.ndarray
+    kept: np.ndarray
+    new: np.ndarray  # the edges that exist, and that no window before it had
+
+
 @torch.no_grad()
-def _tables(model: GraphClassifier, task: Task, walk: int, asked: Asked) -> Iterator[pa.Table]:
+def edges_of_windows(model: GraphClassifier, task: Task, walk: int, asked: Asked) -> Iterator[WindowEdges]:
+    """Window by window of a walk."""
     windows = even_windows(task.lengths, [walk], asked.frames)
-    written = np.zeros((model.graph.num_slots, max(task.lengths[walk], asked.frames)), bool)
+    seen = np.zeros((model.graph.num_slots, max(task.lengths[walk], asked.frames)), bool)
     with evaluating(model) as device:
         for batch in batches(task, windows, asked.frames, asked.batch_size, device):
             output = model(batch.poses, batch.lengths, seed=asked.seed, sample_ids=batch.sample_ids, evaluation=asked.evaluation)
             probability = model.probability(batch.poses, batch.lengths).cpu().numpy()
             exists = model.source.existing(batch.poses, batch.lengths).bool().cpu().numpy()
             for b, start in enumerate(batch.start.tolist()):
-                here = written[:, start : start + exists.shape[2]]
+                here = seen[:, start : start + exists.shape[2]]
                 new = exists[b] & ~here
-                yield _table(model, task.walks.names[walk], start, probability[b], output.kept[b].bool().cpu().numpy(), new)
+                yield WindowEdges(start, probability[b], output.kept[b].bool().cpu().numpy(), new)
                 here |= new
+
+
+def _tables(model: GraphClassifier, task: Task, walk: int, asked: Asked) -> Iterator[pa.Table]:
+    for window in edges_of_windows(model, task, walk, asked):
+        yield _table(model, task.walks.names[walk], *window)
 
 
 def _table(model: GraphClassifier, name: str, start: int, probability: np.ndarray, kept: np.ndarray, chosen: np.ndarray) -> pa.Table:

@@ -1,0 +1,41 @@
+"""What the layers that take somebody else's place share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.fx import Proxy
+
+
+class StandIn(nn.Module):
+    """A layer that may stand in another one's place: it then has that one's parameters and modules, the same objects under the same names."""
+
+    original: tuple[nn.Module, ...] = ()  # the other layer; in a tuple, for it is no part of the model any more
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What calls the layer.
+
+        Raises:
+            TypeError: PyTorch Geometric makes a model for several kinds of nodes of this one. It knows its own layers only, and would forget to add
+                up what they give.
+        """
+        if any(isinstance(x, Proxy) and type(x.tracer).__module__.startswith("torch_geometric") for x in (*args, *kwargs.values())):
+            raise TypeError(f"to_hetero doesn't know fastst's {type(self).__name__}; make the model of PyTorch Geometric's layers, then patch it")
+        return super().__call__(*args, **kwargs)
+
+    def take_place(self, layer: nn.Module) -> None:
+        """From now on this layer stands in the other one's place."""
+        for part in ("_parameters", "_modules"):
+            mine, theirs = getattr(self, part), getattr(layer, part)
+            mine.update((name, theirs[name]) for name in mine if name in theirs)
+        self.original = (layer,)
+        self.train(layer.training)
+
+    def original_layer(self) -> Any:
+        """The other layer, with the parameters and modules as they are now."""
+        (layer,) = self.original
+        for part in ("_parameters", "_modules"):
+            mine, theirs = getattr(self, part), getattr(layer, part)
+            theirs.update((name, value) for name, value in mine.items() if name in theirs)
+        return layer.train(self.training)
