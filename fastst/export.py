@@ -82,14 +82,14 @@ def _propagate(
 
 def _gcn_norm(
     kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, loop: float, num_joints: int, hops: int, backend: str
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     index = GraphIndex(slots, bounds)
     values = sparse.mask_edges(kept, index.offset, lengths).transpose(1, 2)  # [B, T, P]
     into, own = _into(index, kept), loop * index.no_loop.to(kept.dtype)
     degree = own + values @ into.T
     root = sparse.mask_frames(torch.where(degree == 0, 0, degree.rsqrt()), lengths)
     weight = values * (root @ into) * _from(index, root[..., None]).squeeze(-1)
-    return weight.transpose(1, 2), own * root.square()
+    return weight.transpose(1, 2), own * root.square(), root.transpose(1, 2)
 
 
 def _from(index: GraphIndex, x: Tensor) -> Tensor:
