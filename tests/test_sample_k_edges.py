@@ -55,7 +55,8 @@ def test_any_number_of_edges(case: Case, estimator: str, k: int, backend: str):
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck(case: Case, per: str, backend: str):
     (logits,) = lifted(case, [], [case.edges()])
-    given = logits, torch.arange(case.B), case.length_tensor(), *case.graph.index(), torch.tensor(-3), case.graph.hops, 2, per, 2
+    widest = case.graph.most_into if per == "dst" else case.graph.num_slots
+    given = logits, torch.arange(case.B), case.length_tensor(), *case.graph.index(), torch.tensor(-3), case.graph.hops, 2, per, widest, 2
     torch.library.opcheck(torch.ops.fastst.sample_k_edges.default, (*given, "simple", backend))
     torch.library.opcheck(torch.ops.fastst.perturbed_top_k.default, (*given, 2.0, backend))
 

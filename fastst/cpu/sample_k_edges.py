@@ -31,10 +31,19 @@ _EPS = 1e-10  # of `fastst.ops.k_subsets`
 
 
 def sample_k_edges(
-    logits: Tensor, sample_ids: Tensor, lengths: Tensor | None, index: GraphIndex, seed: Tensor, hops: int, k: int, per: str, samples: int
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    index: GraphIndex,
+    seed: Tensor,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
+    samples: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Kept edges, marginals and log-probabilities.  # [S, B, P, T], [B, P, T], [S, B]"""
-    given, work, noise = _prepared(logits, sample_ids, lengths, index, seed, hops, k, per)
+    given, work, noise = _prepared(logits, sample_ids, lengths, index, seed, hops, k, per, widest)
     B, count = len(logits), work[0]
     kept, marginals = given.new_zeros(samples, *given.shape), torch.zeros_like(given)
     parts = given.new_empty(B, count // max(B, 1), samples, dtype=torch.float64)
@@ -42,9 +51,9 @@ def sample_k_edges(
     return kept.to(logits.dtype), marginals, parts.sum(1).T.to(given.dtype)
 
 
-def covariance_product(logits: Tensor, toward: Tensor, lengths: Tensor | None, index: GraphIndex, hops: int, k: int, per: str) -> Tensor:
+def covariance_product(logits: Tensor, toward: Tensor, lengths: Tensor | None, index: GraphIndex, hops: int, k: int, per: str, widest: int) -> Tensor:
     """The covariance matrix of a group's edges times `toward`, which is the gradient of Σ toward · marginals.  # [B, P, T]"""
-    given, work, _ = _prepared(logits, None, lengths, index, None, hops, k, per)
+    given, work, _ = _prepared(logits, None, lengths, index, None, hops, k, per, widest)
     product = torch.zeros_like(given)
     run_ranges(_multiply_groups, *work, given.view(-1), toward.to(given.dtype).reshape(-1), product.view(-1))
     return product
@@ -60,10 +69,11 @@ def perturbed_top_k(
     hops: int,
     k: int,
     per: str,
+    widest: int,
     samples: int,
 ) -> Tensor:
     """1 at the k largest logit + Gumbel noise + nudge of every group.  # [S, B, P, T]"""
-    given, work, noise = _prepared(logits, sample_ids, lengths, index, seed, hops, k, per)
+    given, work, noise = _prepared(logits, sample_ids, lengths, index, seed, hops, k, per, widest)
     kept = given.new_zeros(samples, *given.shape)
     nudges = given.new_empty(0) if nudge is None else nudge.to(given.dtype).reshape(-1)
     run_ranges(_perturb_groups, *work, *noise, given.view(-1), nudges, kept.view(samples, -1))
@@ -71,7 +81,15 @@ def perturbed_top_k(
 
 
 def _prepared(
-    logits: Tensor, sample_ids: Tensor | None, lengths: Tensor | None, index: GraphIndex, seed: Tensor | None, hops: int, k: int, per: str
+    logits: Tensor,
+    sample_ids: Tensor | None,
+    lengths: Tensor | None,
+    index: GraphIndex,
+    seed: Tensor | None,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
 ) -> tuple[Tensor, tuple[Any, ...], tuple[Any, ...]]:
     """Logits of at least float32; how many groups there are and what every kernel has to know of them; what the random numbers depend on."""
     B, P, T = logits.shape
@@ -82,7 +100,7 @@ def _prepared(
     frames = 1 if per == "graph" else T  # groups that a row of slots has, one behind the other in time
     count = B * (len(bounds) - 1) * frames
     ends = index.src, index.dst, index.offset
-    work = count, P, T, k, frames, order, bounds, *ends, frame_counts(lengths, B, T)
+    work = count, P, T, k, frames, widest * (T if per == "graph" else 1), order, bounds, *ends, frame_counts(lengths, B, T)
     if sample_ids is None or seed is None:
         return given, work, ()
     bits = int(seed) % (1 << 64)
@@ -238,12 +256,11 @@ def _write_sample(q, theta, n, k, u, counter, P, T, k0, k1, walk, kind, of_edge_
 
 @compile_loops
 def _sample_groups(
-    first, last, P, T, k, frames, order, bounds, src, dst, offset, lengths,
+    first, last, P, T, k, frames, widest, order, bounds, src, dst, offset, lengths,
     k0, k1, sample_ids, of_edge_list, logits, kept, marginals, parts,
 ):  # fmt: skip
-    size = len(order) * (T if frames == 1 else 1)
-    theta, place, u = np.empty(size, np.float64), np.empty(size, np.int64), np.empty(4, np.float32)
-    counts, q = np.empty((3, min(k, size) + 1), np.float64), np.empty(0, np.float64)
+    theta, place, u = np.empty(widest, np.float64), np.empty(widest, np.int64), np.empty(4, np.float32)
+    counts, q = np.empty((3, min(k, widest) + 1), np.float64), np.empty(0, np.float64)
     for item in range(first, last):
         b, n, taken = _candidates(item, P, T, k, frames, order, bounds, src, dst, offset, lengths, logits, theta, place)
         if n < 0 or taken == n or taken == 0:
@@ -314,10 +331,9 @@ def _with_candidate(reach, later, row, before, gain, top):
 
 
 @compile_loops
-def _multiply_groups(first, last, P, T, k, frames, order, bounds, src, dst, offset, lengths, logits, toward, product):
-    size = len(order) * (T if frames == 1 else 1)
-    theta, place = np.empty(size, np.float64), np.empty(size, np.int64)
-    counts, q, values = np.empty((3, min(k, size) + 1), np.float64), np.empty(0, np.float64), np.empty(0, np.float64)
+def _multiply_groups(first, last, P, T, k, frames, widest, order, bounds, src, dst, offset, lengths, logits, toward, product):
+    theta, place = np.empty(widest, np.float64), np.empty(widest, np.int64)
+    counts, q, values = np.empty((3, min(k, widest) + 1), np.float64), np.empty(0, np.float64), np.empty(0, np.float64)
     for item in range(first, last):
         _, n, taken = _candidates(item, P, T, k, frames, order, bounds, src, dst, offset, lengths, logits, theta, place)
         for i in range(-1 - n):
@@ -333,11 +349,10 @@ def _multiply_groups(first, last, P, T, k, frames, order, bounds, src, dst, offs
 
 @compile_loops
 def _perturb_groups(
-    first, last, P, T, k, frames, order, bounds, src, dst, offset, lengths,
+    first, last, P, T, k, frames, widest, order, bounds, src, dst, offset, lengths,
     k0, k1, sample_ids, of_edge_list, logits, nudge, kept,
 ):  # fmt: skip
-    size = len(order) * (T if frames == 1 else 1)
-    theta, place, value = np.empty(size, np.float64), np.empty(size, np.int64), np.empty(size, np.float64)
+    theta, place, value = np.empty(widest, np.float64), np.empty(widest, np.int64), np.empty(widest, np.float64)
     u = np.empty(4, np.float32)
     for item in range(first, last):
         b, n, taken = _candidates(item, P, T, k, frames, order, bounds, src, dst, offset, lengths, logits, theta, place)

@@ -44,12 +44,12 @@ class _Groups(NamedTuple):
         return edges[..., : self.P, :]
 
 
-def _groups(index: GraphIndex, per: str) -> _Groups:
+def _groups(index: GraphIndex, per: str, widest: int) -> _Groups:
     P, device = index.num_slots, index.slots.device
     if per == "dst":
         ptr, order = index.dst_ptr.long(), index.dst_order.long()
         dst = index.dst.long()[order]
-        table = torch.full((len(ptr) - 1, int((ptr[1:] - ptr[:-1]).max())), P, device=device)
+        table = torch.full((len(ptr) - 1, widest), P, device=device)
         table[dst, torch.arange(P, device=device) - ptr[dst]] = order
     else:
         table = torch.arange(P, device=device)[None]
@@ -101,10 +101,19 @@ def _end_of_chain(taken: Tensor, most: int) -> Tensor:
 
 
 def sample_k_edges(
-    logits: Tensor, sample_ids: Tensor, lengths: Tensor | None, index: GraphIndex, seed: Tensor, hops: int, k: int, per: str, samples: int
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    index: GraphIndex,
+    seed: Tensor,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
+    samples: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Kept edges, marginals and log-probabilities.  # [S, B, P, T], [B, P, T], [S, B]"""
-    groups, (_, P, T) = _groups(index, per), logits.shape
+    groups, (_, P, T) = _groups(index, per, widest), logits.shape
     theta, taken, no_number = _candidates(logits, lengths, index, k, groups)
     n = theta.shape[-1]
     most = min(k, n)
@@ -126,9 +135,9 @@ def sample_k_edges(
     return groups.put_back(kept, T).to(logits.dtype), groups.put_back(marginals, T).to(dtype), log_probability.to(dtype)
 
 
-def covariance_product(logits: Tensor, toward: Tensor, lengths: Tensor | None, index: GraphIndex, hops: int, k: int, per: str) -> Tensor:
+def covariance_product(logits: Tensor, toward: Tensor, lengths: Tensor | None, index: GraphIndex, hops: int, k: int, per: str, widest: int) -> Tensor:
     """The covariance matrix of a group's edges times `toward`: E[z G] - E[z] E[G], G = Σ toward z.  # [B, P, T]"""
-    groups, T = _groups(index, per), logits.shape[2]
+    groups, T = _groups(index, per, widest), logits.shape[2]
     theta, taken, no_number = _candidates(logits, lengths, index, k, groups)
     most, gains = min(k, theta.shape[-1]), torch.where(theta == -torch.inf, 0, groups.take(toward.double(), 0.0))
     q, _ = _chances(theta, most)
@@ -161,10 +170,11 @@ def perturbed_top_k(
     hops: int,
     k: int,
     per: str,
+    widest: int,
     samples: int,
 ) -> Tensor:
     """1 at the k largest logit + Gumbel noise + nudge of every group, of equal ones at the first.  # [S, B, P, T]"""
-    groups, (_, P, T) = _groups(index, per), logits.shape
+    groups, (_, P, T) = _groups(index, per, widest), logits.shape
     theta, taken, no_number = _candidates(logits, lengths, index, k, groups)
     value = theta + gumbel(groups.take(edge_uniforms(seed, sample_ids, samples, P, T, hops == 0), 0.0))
     if nudge is not None:

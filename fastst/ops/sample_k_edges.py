@@ -89,7 +89,8 @@ def sample_k_edges(
     if backend == "reference":
         drawn = reference(edges, graph, k, seed, sample_ids, lengths, per, estimator, samples, lam)
     else:
-        index, draw = graph.index(logits.device), (graph.hops, k, per, samples)
+        index, widest = graph.index(logits.device), graph.most_into if per == "dst" else graph.num_slots
+        draw = graph.hops, k, per, widest, samples
         if estimator == "imle":
             drawn = _perturb(edges, sample_ids, lengths, *index, seed, *draw, lam, backend), None, None
         else:
@@ -245,16 +246,17 @@ def _sample(
     hops: int,
     k: int,
     per: str,
+    widest: int,
     samples: int,
     estimator: str,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernels = compiled("sample_k_edges", backend) or k_subsets
-    return kernels.sample_k_edges(logits, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, samples)
+    return kernels.sample_k_edges(logits, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, widest, samples)
 
 
 @_sample.register_fake
-def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, samples, *_):
+def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, widest, samples, *_):
     dtype = torch.promote_types(logits.dtype, torch.float32)
     kept, marginals = logits.new_empty(samples, *logits.shape), logits.new_empty(logits.shape, dtype=dtype)
     return kept, marginals, logits.new_empty(samples, len(logits), dtype=dtype)
@@ -274,6 +276,7 @@ def _sample_backward(
     hops: int,
     k: int,
     per: str,
+    widest: int,
     estimator: str,
     backend: str,
 ) -> Tensor:
@@ -286,7 +289,7 @@ def _sample_backward(
             toward = of_samples if toward is None else toward + of_samples
     if toward is not None:
         kernels = compiled("sample_k_edges", backend) or k_subsets
-        dlogits = dlogits + kernels.covariance_product(logits, toward, lengths, GraphIndex(slots, bounds), hops, k, per)
+        dlogits = dlogits + kernels.covariance_product(logits, toward, lengths, GraphIndex(slots, bounds), hops, k, per, widest)
     if dlog_probability is not None:
         scores = torch.einsum("sb,sbpt->bpt", dlog_probability, kept.to(marginals.dtype))
         dlogits = dlogits + scores - dlog_probability.sum(0)[:, None, None] * marginals
@@ -300,7 +303,7 @@ def _(logits, *_):
 
 
 def _setup_sample(ctx, inputs, output):
-    logits, _, *tensors, _, ctx.hops, ctx.k, ctx.per, _, ctx.estimator, ctx.backend = inputs
+    logits, _, *tensors, _, ctx.hops, ctx.k, ctx.per, ctx.widest, _, ctx.estimator, ctx.backend = inputs
     kept, marginals, _ = output
     ctx.set_materialize_grads(False)  # a result that nobody uses costs no gradient
     ctx.save_for_backward(logits, kept, marginals, *tensors)
@@ -308,8 +311,8 @@ def _setup_sample(ctx, inputs, output):
 
 def _sample_autograd(ctx, *gradients):
     *saved, lengths, slots, bounds = ctx.saved_tensors
-    dlogits = _sample_backward(*saved, *gradients, lengths, slots, bounds, ctx.hops, ctx.k, ctx.per, ctx.estimator, ctx.backend)
-    return dlogits, *[None] * 11
+    dlogits = _sample_backward(*saved, *gradients, lengths, slots, bounds, ctx.hops, ctx.k, ctx.per, ctx.widest, ctx.estimator, ctx.backend)
+    return dlogits, *[None] * 12
 
 
 _sample.register_autograd(_sample_autograd, setup_context=_setup_sample)
@@ -326,16 +329,17 @@ def _perturb(
     hops: int,
     k: int,
     per: str,
+    widest: int,
     samples: int,
     lam: float,
     backend: str,
 ) -> Tensor:
     kernels = compiled("sample_k_edges", backend) or k_subsets
-    return kernels.perturbed_top_k(logits, None, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, samples)
+    return kernels.perturbed_top_k(logits, None, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, widest, samples)
 
 
 @_perturb.register_fake
-def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, samples, *_):
+def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, widest, samples, *_):
     return logits.new_empty(samples, *logits.shape)
 
 
@@ -352,11 +356,12 @@ def _perturb_backward(
     hops: int,
     k: int,
     per: str,
+    widest: int,
     lam: float,
     backend: str,
 ) -> Tensor:
     kernels, nudge = compiled("sample_k_edges", backend) or k_subsets, -lam * dkept
-    target = kernels.perturbed_top_k(logits, nudge, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, len(kept))
+    target = kernels.perturbed_top_k(logits, nudge, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, widest, len(kept))
     dlogits = (kept - target).sum(0, dtype=torch.promote_types(logits.dtype, torch.float32)) / lam
     return torch.where(logits.isinf(), 0, dlogits).to(logits.dtype)
 
@@ -367,13 +372,13 @@ def _(dkept, kept, logits, *_):
 
 
 def _setup_perturb(ctx, inputs, output):
-    logits, *tensors, ctx.hops, ctx.k, ctx.per, _, ctx.lam, ctx.backend = inputs
+    logits, *tensors, ctx.hops, ctx.k, ctx.per, ctx.widest, _, ctx.lam, ctx.backend = inputs
     ctx.save_for_backward(output, logits, *tensors)
 
 
 def _perturb_autograd(ctx, dkept):
-    dlogits = _perturb_backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.k, ctx.per, ctx.lam, ctx.backend)
-    return dlogits, *[None] * 11
+    dlogits = _perturb_backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.k, ctx.per, ctx.widest, ctx.lam, ctx.backend)
+    return dlogits, *[None] * 12
 
 
 _perturb.register_autograd(_perturb_autograd, setup_context=_setup_perturb)
