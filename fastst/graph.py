@@ -129,6 +129,7 @@ class Graph:
         slots_of_offset: how many slots have the frame offset -hops, …, hops.
         loops: numbers of the slots that are loops.
         nodes_with_loops: how many nodes of a frame have any.
+        most_into: of all nodes of a frame, how many slots end in the one with most.
         parallel: whether an edge may come several times; only in an `EdgeList`.
     """
 
@@ -138,6 +139,7 @@ class Graph:
     slots_of_offset: tuple[int, ...]
     loops: np.ndarray
     nodes_with_loops: int
+    most_into: int
     parallel = False
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
@@ -148,6 +150,7 @@ class Graph:
         if not self.parallel:
             self._refuse_repeats(src, dst, offset, dst_order)
         dst_ptr, src_ptr = (np.concatenate(([0], np.bincount(ends, minlength=num_joints).cumsum())) for ends in (dst, src))
+        self.most_into = int(np.diff(dst_ptr).max())
         self.loops = np.flatnonzero((src == dst) & (offset == 0))
         no_loop = np.ones(num_joints, np.int32)
         no_loop[src[self.loops]] = 0

@@ -14,7 +14,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from fastst import SkeletonGraph
 from fastst.nn import GraphClassifier
-from fastst.ops import attend, edge_logits, gcn_norm, mean_average_distance, propagate, sample_edges, sample_from_embeddings, use_backend
+from fastst.ops import (
+    attend,
+    edge_logits,
+    gcn_norm,
+    mean_average_distance,
+    propagate,
+    sample_edges,
+    sample_from_embeddings,
+    sample_k_edges,
+    use_backend,
+)
 
 GRAPH = SkeletonGraph("coco17", 1)
 B, T, J, C = 2, 6, 17, 4
@@ -26,6 +36,8 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "attend": lambda x: attend(x, x, torch.ones(2, C // 2), GRAPH, 2),
     "sample_edges": lambda x: sample_edges(WEIGHTS * x.sum(), GRAPH, seed=0, estimator="sigmoid"),
     "sample_from_embeddings": lambda x: sample_from_embeddings(x, x, GRAPH, seed=0),
+    "sample_k_edges": lambda x: sample_k_edges(WEIGHTS * x.sum(), GRAPH, 3, seed=0, per="frame")[0],
+    "perturbed_top_k": lambda x: sample_k_edges(WEIGHTS * x.sum(), GRAPH, 3, seed=0, per="frame", estimator="imle")[0],
     "gcn_norm": lambda x: gcn_norm(WEIGHTS * x.square().mean(), GRAPH)[0],
     "mean_average_distance": lambda x: mean_average_distance(x),
 }
@@ -114,9 +126,10 @@ def test_without_walks_or_frames_there_is_nothing_and_no_gradient(backend: str, 
         results = [
             *(weight, self_weight, propagate(x, edges, GRAPH, nodes), edge_logits(x, x, GRAPH), attend(x, x, torch.ones(2, C // 2), GRAPH, 2)),
             *(sample_edges(edges, GRAPH, seed=0), sample_from_embeddings(x, x, GRAPH, seed=0)),
+            *(sample_k_edges(edges, GRAPH, 2, seed=0, per=per, estimator=name)[0][0] for per in ("graph", "dst") for name in ("simple", "imle")),
         ]
         gradients = torch.autograd.grad([result.sum() for result in results], [x, edges, nodes])
-    assert [result.shape for result in results] == [edges.shape, nodes.shape, x.shape, edges.shape, x.shape, edges.shape, edges.shape]
+    assert [result.shape for result in results] == [edges.shape, nodes.shape, x.shape, edges.shape, x.shape, *[edges.shape] * 6]
     assert [gradient.shape for gradient in gradients] == [x.shape, edges.shape, nodes.shape]
 
 

@@ -190,7 +190,7 @@ def _work(
 
 
 @compile_loops
-def _uniforms(out, first, count, row, n, kind, k0, k1):
+def uniforms(out, first, count, row, n, kind, k0, k1):
     """u of the values first … first + count - 1 of a row; `first` is a multiple of 4."""
     group = np.uint64(first // 4)
     for g in range((count + 3) // 4):
@@ -324,7 +324,7 @@ def _keep_chunks(
         if begin >= end:
             continue
         n = np.uint64(sample_ids[b]) & _WORD
-        _uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
+        uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
         # The result may be written over the logits, which are taken out first: loops that read and
         # write one array don't become vectors.
         whole = _take_logits(gamma, logits, bias, at, first, row, begin, end, of_edge_list)
@@ -394,7 +394,7 @@ def _slope_chunks(
             continue
         if len(smooth):
             n = np.uint64(sample_ids[b]) & _WORD
-            _uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
+            uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
         whole = _take_logits(gamma, logits, bias, at, first, row, begin, end, of_edge_list)
         for i in range(len(out)):
             given[i] = here[i]

@@ -9,6 +9,7 @@ from fastst.ops.mean_average_distance import mean_average_distance
 from fastst.ops.propagate import propagate
 from fastst.ops.sample_edges import sample_edges
 from fastst.ops.sample_from_embeddings import sample_from_embeddings
+from fastst.ops.sample_k_edges import sample_k_edges
 from fastst.ops.sampling import Sampling
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "propagate",
     "sample_edges",
     "sample_from_embeddings",
+    "sample_k_edges",
     "use_backend",
 ]

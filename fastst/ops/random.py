@@ -36,15 +36,20 @@ def edge_uniform(seed: int | Tensor, sample_ids: Tensor, P: int, T: int, of_edge
     (e // 4, 0, n, 1) and the word e % 4. n is taken modulo 2³², the seed modulo 2⁶⁴;
     as a 0-d int64 tensor it has the same bits.
     """
+    return edge_uniforms(seed, sample_ids, 1, P, T, of_edge_list)[0]
+
+
+def edge_uniforms(seed: int | Tensor, sample_ids: Tensor, draws: int, P: int, T: int, of_edge_list: bool) -> Tensor:
+    """Several numbers for every edge: draw s has 2 s more in the last word of the counter, so that draw 0 is `edge_uniform`.  # [S, B, P, T]"""
     device = sample_ids.device
     n = (sample_ids.long() & _WORD)[:, None, None]
     count, rows = (P, 1) if of_edge_list else (T, P)
     group = torch.arange((count + 3) // 4, device=device)
     row = torch.arange(rows, device=device)[:, None]
-    kind = torch.full((1,), int(of_edge_list), device=device)
+    kind = 2 * torch.arange(draws, device=device)[:, None, None, None] + int(of_edge_list)
     words = philox((group, row, n, kind), (seed & _WORD, seed >> 32 & _WORD))
-    bits = torch.stack(words, -1).flatten(-2)[..., :count]  # [B, rows, count]
-    return _to_uniform(bits).view(sample_ids.shape[0], P, T)
+    bits = torch.stack(words, -1).flatten(-2)[..., :count]  # [S, B, rows, count]
+    return _to_uniform(bits).view(draws, sample_ids.shape[0], P, T)
 
 
 def _to_uniform(bits: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ def mask_frames(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def mask_edges(values: Tensor, offset: Tensor, lengths: Tensor | None) -> Tensor:
-    """Edge values with zeros where no edge exists.  # [B, P, T]"""
-    return torch.where(edge_exists(offset, values.shape[2], lengths), values, 0)
+    """Edge values with zeros where no edge exists.  # [..., P, T]"""
+    return torch.where(edge_exists(offset, values.shape[-1], lengths), values, 0)
 
 
 def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
