@@ -7,21 +7,26 @@ from fastst.graph import GraphIndex
 
 
 def row_strides(index: GraphIndex) -> tuple[int, int]:
-    """How far a row is from the next, of the slots and of the bounds."""
-    return index.slots.stride(0), index.bounds.stride(0)
+    """How far a row is from the next, of the slots and of the bounds.
+
+    Raises:
+        ValueError: so far that the last row is beyond 32 bits, in which kernels count.
+    """
+    slots_row, bounds_row = index.slots.stride(0), index.bounds.stride(0)
+    if 9 * max(slots_row, bounds_row) >= 1 << 31:
+        raise ValueError(f"the backend 'triton' takes graphs of up to {(1 << 31) // 9:,} slots and nodes; this one has {index.num_slots:,} slots")
+    return slots_row, bounds_row
 
 
 @triton.jit
 def slot_rows(slots_ptr, row):
     """Addresses of src, dst, offset, dst_order and src_order; `row` is how far a row is from the next."""
-    row = tl.full([], row, tl.int64)
     return slots_ptr, slots_ptr + row, slots_ptr + 2 * row, slots_ptr + 3 * row, slots_ptr + 4 * row
 
 
 @triton.jit
 def bound_rows(bounds_ptr, row):
     """Addresses of dst_ptr, src_ptr, no_loop, and of the joints, those that most slots lead into first, and out of."""
-    row = tl.full([], row, tl.int64)
     return bounds_ptr, bounds_ptr + row, bounds_ptr + 2 * row, bounds_ptr + 3 * row, bounds_ptr + 4 * row
 
 

@@ -177,7 +177,8 @@ def _over_slots(q: Tensor, index: GraphIndex, hops: int, sampling: Sampling) -> 
         numbers |= {"T": T, "J": J, "P": P, "slots_row": slots_row, "bounds_row": bounds_row}
         tile, num_warps = {"QUADS": T % 4 == 0, "BT": _frames_a_program(T)}, _frames_a_program(T) // 16
     numbers |= {"D": D, "LOGISTIC": sampling.noise == "logistic", "BD": _channels(q), **tile}
-    return Settled(B * _programs_a_walk(q, P, hops), numbers, launch_options(num_warps=num_warps))
+    bound = 216 if hops and q.dtype in (torch.bfloat16, torch.float16) else None  # with it ptxas has twice the loads in flight, and spills nothing
+    return Settled(B * _programs_a_walk(q, P, hops), numbers, launch_options(num_warps=num_warps, max_registers=bound))
 
 
 def _programs_a_walk(q: Tensor, num_slots: int, hops: int) -> int:
@@ -482,7 +483,8 @@ def compilations(dtype: str) -> list[Compilation]:
         name: str, kernel: Any, changes: dict[str, Any], settled: Settled, work: str, moved: int, least: int, window: tuple[int, int] | None = None
     ) -> Compilation:
         arguments = {parameter.name: (known | changes | settled.numbers)[parameter.name] for parameter in kernel.params}
-        return Compilation(name, kernel, arguments, settled.options["num_warps"], work, settled.programs, moved, least, window)
+        num_warps, bound = settled.options["num_warps"], settled.options.get("maxnreg")
+        return Compilation(name, kernel, arguments, num_warps, work, settled.programs, moved, least, window, bound)
 
     values = torch.empty(B, P, T, device="meta")
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
