@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import contenders, memory, timing, works
+from bench import contenders, host_time, memory, timing, works
 from bench.memory import allocated_peak, fake_mode, longest_walk, peak_of, training_step_peak
 from bench.selection import ALL, MODEL, ON_GPUS, default_groups, full_groups
 from bench.timing import Group, interleaved, machine_limits, reference_size, row_info, run_groups
@@ -318,3 +318,23 @@ def test_the_profile_of_a_training_step_knows_its_groups():
     assert group_of("aten::add") == OTHERS
     committed = (Path(__file__).parent.parent / "docs/training_step.md").read_text(encoding="utf-8")
     assert all(group in committed for group in (*GROUPS, OTHERS))
+
+
+# Host time.
+
+
+@pytest.mark.slow
+def test_host_time_is_measured_without_a_gpu():
+    """The stand-in fits this Triton's driver: every call is specialised, compiled and launched, into nothing."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    ended = subprocess.run([sys.executable, "-m", "bench.host_time", "--measure"], cwd=host_time.ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found = json.loads(ended.stdout)
+    assert {"propagate", "propagate with gradients", "attend with gradients"} <= found.keys()
+    assert all(0 < microseconds < 1e6 for microseconds in found.values())
+
+
+def test_host_times_of_two_checkouts_side_by_side():
+    said = host_time.table([{"propagate": 20.0}, {"propagate": 80.0}])
+    assert said.splitlines()[-1] == "| propagate | 20 | 80 | 0.25 |"
+    assert host_time.table([{"propagate": 20.0}]).splitlines()[-1] == "| propagate | 20 |"
