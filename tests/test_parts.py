@@ -5,11 +5,11 @@ import torch
 from graphs import Case, generator
 
 from fastst import Layout, SkeletonGraph
-from fastst.ops import attend, propagate, use_backend
+from fastst.ops import attend, use_backend
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 from csrc_triton import attend as attend_kernels  # noqa: E402
-from csrc_triton import parts, products  # noqa: E402
+from csrc_triton import parts  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="kernels are compiled for the GPU, with the order of this Triton"),
@@ -40,7 +40,7 @@ def assert_matches(function, inputs: list[torch.Tensor]) -> None:
 @pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_attend(case: Case):
-    assert attend_kernels._tile(case.T, CHAIN.num_joints, 2, case.C, 8)["PARTS"] == 2
+    assert attend_kernels._tile(case.T, 2, case.C, 8)[0]["PARTS"] == 2
     att = torch.randn(2, case.C, dtype=torch.float64, generator=generator(3))
     lengths = case.length_tensor()
     assert_matches(lambda *x: attend(*x, case.graph, 2, lengths=lengths), [case.nodes(2 * case.C), case.nodes(2 * case.C).flip(-1), att])
@@ -50,17 +50,7 @@ def test_attend(case: Case):
 def test_attend_in_groups():
     """Few rows: groups of threads with slots of their own."""
     case = Case("few", CHAIN, 2, 2, 16)
-    tile = attend_kernels._tile(case.T, CHAIN.num_joints, 1, case.C, 8)
+    tile, _ = attend_kernels._tile(case.T, 1, case.C, 8)
     assert (tile["PARTS"], tile["GROUPS"]) == (2, 4)
     att = torch.randn(1, case.C, dtype=torch.float64, generator=generator(3))
     assert_matches(lambda *x: attend(*x, case.graph, 1), [case.nodes(), case.nodes().flip(-1), att])
-
-
-@pytest.mark.usefixtures("order")
-@pytest.mark.parametrize("C", [64, 40])
-def test_propagate(C: int):
-    case = Case("", CHAIN, 2, 14, C, [14, 6])
-    x, weight, self_weight, lengths = case.nodes(), case.edges(), case.per_node(), case.length_tensor()
-    launch = products._weighted_sum_launch(x, weight, None, x, case.graph.index("cpu"), case.graph.hops, None, False)
-    assert launch[1]["PARTS"] == 2
-    assert_matches(lambda *leaves: propagate(leaves[0], leaves[1], case.graph, leaves[2], lengths), [x, weight, self_weight])
