@@ -40,7 +40,7 @@ def sample_edges(
     γ + log(u + ε) - log(1 - u + ε) > 0.  # [B, P, T], γ's dtype"""
     logits = logits.contiguous()
     kept = torch.empty_like(logits)
-    shape, grid, tile, num_warps = _rows(logits, hops)
+    shape, grid, tile, num_warps = edge_rows(logits, hops)
     with on_device_of(logits):
         _sample[grid](
             logits, kept, sample_ids.contiguous(), lengths, offset, *number_or_pointer(seed),
@@ -141,7 +141,7 @@ def _slope(
     sampling: Sampling,
 ) -> None:
     """Writes `dlogits`, which may be `logits`."""
-    shape, grid, tile, num_warps = _rows(dkept, hops)
+    shape, grid, tile, num_warps = edge_rows(dkept, hops)
     ids = sample_ids.contiguous() if sampling.estimator == "sigmoid" else None
     bias = None if bias is None else bias.contiguous()
     weight = None if weight is None else weight.contiguous()
@@ -157,7 +157,7 @@ def _prior(prior: Tensor | None) -> tuple[float, Tensor | None]:
     return (0.5, None) if prior is None else number_or_pointer(prior)
 
 
-def _rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any], int]:
+def edge_rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any], int]:
     """Rows and columns of a walk's edges, the grid, what is constant in the kernel, and warps. A thread makes four neighbours or a few times that."""
     B, rows, columns = edges.shape
     if hops == 0:
@@ -188,9 +188,9 @@ def _channels(q: Tensor) -> int:
 
 
 @triton.jit
-def _uniform(quad, row, sample, KIND: tl.constexpr, seed):
-    """u of four neighbours for every call; the counter is (quad, row, sample, KIND).  # [1, Q], [R, 1] -> [R, 4 Q]"""
-    first, second, third, fourth = tl.philox(seed, quad, row, sample, KIND)
+def uniform(quad, row, sample, kind, seed):
+    """u of four neighbours for every call; the counter is (quad, row, sample, kind).  # [1, Q], [R, 1] -> [R, 4 Q]"""
+    first, second, third, fourth = tl.philox(seed, quad, row, sample, kind)
     words = tl.join(tl.join(first, third), tl.join(second, fourth))  # [R, Q, 2, 2], in order
     u = tl.random.uint_to_uniform_float(words.reshape(row.shape[0], 4 * quad.shape[1]))
     # u never is above this. Without it u + ε and 1 - u would be fused with the multiplication that makes u, which is then not rounded.
@@ -257,7 +257,7 @@ def _logarithms(prior, prior_ptr, compute: tl.constexpr):
 
 
 @triton.jit
-def _seed(seed, seed_ptr):
+def seed_of(seed, seed_ptr):
     if seed_ptr is not None:
         seed = tl.load(seed_ptr)
     return seed
@@ -270,7 +270,7 @@ def _keep(score):
 
 
 @triton.jit
-def _length(lengths_ptr, b, T):
+def length_of(lengths_ptr, b, T):
     """Frames of a walk."""
     length = T
     if lengths_ptr is not None:
@@ -279,7 +279,7 @@ def _length(lengths_ptr, b, T):
 
 
 @triton.jit
-def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def edge_tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
     """Of this program: the walk, its first column, its rows [BR, 1], the addresses, which are inside and which edges exist.  # [BR, BC]"""
     if QUADS:
         columns = columns // 4 * 4  # the same, but now the compiler knows that rows begin at multiples of 16 bytes
@@ -293,7 +293,7 @@ def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.
     inside = (row < rows) & (column < columns)
     exists = inside
     if not LIST:
-        length = _length(lengths_ptr, b, columns)
+        length = length_of(lengths_ptr, b, columns)
         source = column + tl.load(offset_ptr + row, row < rows, 0)
         exists = inside & (source >= 0) & (source < length) & (column < length)
     return b, first_column, row, at, inside, exists
@@ -305,11 +305,11 @@ def _sample(
     rows, columns,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
+    b, first_column, row, at, inside, exists = edge_tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if logits_ptr.dtype.element_ty == tl.float64 else tl.float32
     gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
     quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, _seed(seed, seed_ptr))
+    u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed_of(seed, seed_ptr))
     kept = _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC))
     tl.store(kept_ptr + at, tl.where(exists, kept, 0.0), inside)
 
@@ -323,7 +323,7 @@ def _sample_backward(
 ):  # fmt: skip
     """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not; without either of sigmoid and
     information there need be no logits."""
-    b, first_column, row, at, inside, exists = _tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
+    b, first_column, row, at, inside, exists = edge_tile(lengths_ptr, offset_ptr, rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if dkept_ptr.dtype.element_ty == tl.float64 else tl.float32
     slope = tl.full([], slope, compute)
     gradient = tl.load(dkept_ptr + at, inside, 0.0).to(compute) * slope
@@ -337,7 +337,7 @@ def _sample_backward(
                 gamma += tl.load(bias_ptr + row, row < rows, 0.0).to(compute)
         if ids_ptr is not None:
             quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-            u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, _seed(seed, seed_ptr))
+            u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed_of(seed, seed_ptr))
             soft = tl.sigmoid((gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)) * slope)
             gradient *= soft * (1 - soft)
         if weight_ptr is not None:
@@ -384,14 +384,14 @@ def _sample_slots(
     first_frame = program // J % tl.cdiv(T, BT) * BT
     b = program // J // tl.cdiv(T, BT)
     compute: tl.constexpr = tl.float64 if q_ptr.dtype.element_ty == tl.float64 else tl.float32
-    length = _length(lengths_ptr, b, T)
+    length = length_of(lengths_ptr, b, T)
     sample = tl.load(ids_ptr + b).to(tl.uint32)
     t = (first_frame + tl.arange(0, BT))[None, :]
     walk = b.to(tl.int64) * T * J * D
     q_at = q_ptr + walk + ((tl.minimum(t, T - 1) * J + j).to(tl.int64) * D)[:, :, None] + tl.arange(0, BD)[None, None, :]
     quad = (first_frame // 4 + tl.arange(0, BT // 4))[None, :]
     last = tl.load(ptr_ptr + j + 1)
-    seed = _seed(seed, seed_ptr)
+    seed = seed_of(seed, seed_ptr)
     if parts_ptr is not None:
         log_r, log_s = _logarithms(prior, prior_ptr, compute)
         divergence = tl.zeros((1, BT), compute)
@@ -410,7 +410,7 @@ def _sample_slots(
             gamma += tl.load(bias_ptr + p).to(compute)
         source = tl.where(t < length, t, 1 << 30) + tl.load(offset_ptr + p)
         exists = source.to(tl.uint32) < length.to(tl.uint32)
-        kept = _keep(gamma - _threshold(_uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
+        kept = _keep(gamma - _threshold(uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
         tl.store(kept_ptr + (b.to(tl.int64) * P + p) * T + t, tl.where(exists, kept, 0.0), (position < last) & (t < T))
         if parts_ptr is not None:
             more = tl.where(exists & (position < last), _divergence(gamma, log_r, log_s, beta, LOGISTIC), 0.0)
@@ -450,7 +450,7 @@ def _sample_list(
         gamma += tl.load(bias_ptr + e, inside, 0.0).to(compute)
     quad = (first_edge // 4 + tl.arange(0, BE // 4))[None, :]
     row = tl.zeros((1, 1), tl.int32)
-    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, _seed(seed, seed_ptr)).reshape(BE)
+    u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, seed_of(seed, seed_ptr)).reshape(BE)
     tl.store(kept_ptr + b * E + e, _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)), inside)
     if parts_ptr is not None:
         divergence = tl.where(inside, _divergence(gamma, log_r, log_s, beta, LOGISTIC), 0.0)
@@ -477,7 +477,7 @@ def compilations(dtype: str) -> list[Compilation]:
         arguments = {parameter.name: (known | changes)[parameter.name] for parameter in kernel.params}
         return Compilation(name, kernel, arguments, num_warps, work, programs, moved, least, window)
 
-    (rows, columns), (programs,), tile, num_warps = _rows(torch.empty(B, P, T, device="meta"), graph.hops)
+    (rows, columns), (programs,), tile, num_warps = edge_rows(torch.empty(B, P, T, device="meta"), graph.hops)
     known |= {"rows": rows, "columns": columns, **tile}
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
     found = [one("sample_edges", _sample, {}, work, programs, 2 * edges, 2 * edges)]

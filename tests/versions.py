@@ -15,7 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # What depends on torch and Triton: operations on every backend, kernels compiled and interpreted, models, training, compilation.
 TESTS = [
     *("attend", "backends", "composability", "edge_logits", "gcn_norm", "graph", "keep_probability", "mean_average_distance", "models", "propagate"),
-    *("random", "sample_edges", "sample_from_embeddings", "sample_k_edges", "sampling", "train", "triton_kernels", "triton_ops"),
+    *(
+        "random",
+        "sample_edges",
+        "sample_from_embeddings",
+        "sample_k_edges",
+        "sampling",
+        "train",
+        "triton_kernels",
+        "triton_ops",
+        "triton_sample_k_edges",
+    ),
 ]
 CODE = "import torch, sys; print('torch', torch.__version__, 'on Python', sys.version.split()[0], end=' ')"
 
