@@ -158,7 +158,8 @@ def _no_launches():
         stack.enter_context(mock.patch.object(backends, "_interpreted", return_value=True))
         for name in KERNEL_MODULES:
             module = importlib.import_module(f"csrc_triton.{name}")
-            stack.enter_context(mock.patch.object(module, "launch", _launch_nothing))
+            if hasattr(module, "launch"):  # what a model's training uses
+                stack.enter_context(mock.patch.object(module, "launch", _launch_nothing))
         yield
 
 

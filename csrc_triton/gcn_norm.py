@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.index import bound_rows, row_strides, slot_rows
+from csrc_triton.index import bound_rows, row_strides, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options
 from fastst.graph import GraphIndex, SkeletonGraph
 
@@ -70,22 +70,13 @@ def _over_edges(kept: Tensor, J: int, index: GraphIndex) -> Settled:
 
 
 @triton.jit
-def _length(lengths_ptr, b, T):
-    """Frames of a walk."""
-    length = T
-    if lengths_ptr is not None:
-        length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
-    return length
-
-
-@triton.jit
 def _nodes(lengths_ptr, T, J, BT: tl.constexpr):
     """Of this program: the walk, the joint, its frames [1, BT] and how many the walk has. The joints of a frame tile are neighbours."""
     program = tl.program_id(0)
     tiles = tl.cdiv(T, BT)
     b = (program // J // tiles).to(tl.int64)
     t = (program // J % tiles * BT + tl.arange(0, BT))[None, :]
-    return b, program % J, t, _length(lengths_ptr, b, T)
+    return b, program % J, t, walk_length(lengths_ptr, b, T)
 
 
 @triton.jit
@@ -157,7 +148,7 @@ def _edges(lengths_ptr, slots_ptr, slots_row, T, J, P, BP: tl.constexpr, BT: tl.
     b = (program // tiles // tl.cdiv(P, BP)).to(tl.int64)
     p = (program // tiles % tl.cdiv(P, BP) * BP + tl.arange(0, BP))[:, None]
     t = (program % tiles * BT + tl.arange(0, BT))[None, :]
-    length = _length(lengths_ptr, b, T)
+    length = walk_length(lengths_ptr, b, T)
     src_ptr, dst_ptr, offset_ptr, _, _ = slot_rows(slots_ptr, slots_row)
     source = t + tl.load(offset_ptr + p, p < P, 0)
     inside = (p < P) & (t < T)

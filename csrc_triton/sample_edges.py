@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
-from csrc_triton.index import bound_rows, row_strides, slot_rows
+from csrc_triton.index import bound_rows, row_strides, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options, number_or_pointer
 from csrc_triton.products import edge_dot, feature_bytes, frames_read
 from fastst.graph import EdgeList, GraphIndex, SkeletonGraph
@@ -147,21 +147,27 @@ def _prior(prior: Tensor | None) -> tuple[float, Tensor | None]:
     return (0.5, None) if prior is None else number_or_pointer(prior)
 
 
-def _over_edges(edges: Tensor, index: GraphIndex, hops: int, sampling: Sampling, backward: bool = False) -> Settled:
-    """Rows and columns of a walk's edges. A thread makes four neighbours or a few times that."""
+def edge_rows(edges: Tensor, hops: int) -> tuple[tuple[int, int], tuple[int], dict[str, Any], int]:
+    """Rows and columns of a walk's edges, the grid, what is constant in the kernel, and warps. A thread makes four neighbours or a few times that."""
     B, rows, columns = edges.shape
     if hops == 0:
         rows, columns = 1, rows
     BC = min(max(triton.next_power_of_2(columns), 16), 256)
     # A tile of 512 edges is one Philox call a thread; small problems keep to it, so that every multiprocessor has some.
     BR = min((512 if edges.numel() < 1 << 19 else 1024) // BC, max(triton.next_power_of_2(rows), 1))
+    programs = B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC)
+    tile = {"LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC}
+    return (rows, columns), (programs,), tile, min(max(BR * BC // 128, 1), 4)
+
+
+def _over_edges(edges: Tensor, index: GraphIndex, hops: int, sampling: Sampling, backward: bool = False) -> Settled:
+    (rows, columns), (programs,), tile, num_warps = edge_rows(edges, hops)
     slope = {"slope": 1 / sampling.tau} if backward else {}
     numbers = {
         "beta": sampling.beta, **slope, "eps": sampling.eps, "rows": rows, "columns": columns, "slots_row": row_strides(index)[0],
-        "LOGISTIC": sampling.noise == "logistic", "LIST": hops == 0, "QUADS": columns % 4 == 0, "BR": BR, "BC": BC,
+        "LOGISTIC": sampling.noise == "logistic", **tile,
     }  # fmt: skip
-    programs = B * triton.cdiv(rows, BR) * triton.cdiv(columns, BC)
-    return Settled(programs, numbers, launch_options(num_warps=min(max(BR * BC // 128, 1), 4)))
+    return Settled(programs, numbers, launch_options(num_warps=num_warps))
 
 
 def _over_slots(q: Tensor, index: GraphIndex, hops: int, sampling: Sampling) -> Settled:
@@ -196,9 +202,9 @@ def _channels(q: Tensor) -> int:
 
 
 @triton.jit
-def _uniform(quad, row, sample, KIND: tl.constexpr, seed):
-    """u of four neighbours for every call; the counter is (quad, row, sample, KIND).  # [1, Q], [R, 1] -> [R, 4 Q]"""
-    first, second, third, fourth = tl.philox(seed, quad, row, sample, KIND)
+def uniform(quad, row, sample, kind, seed):
+    """u of four neighbours for every call; the counter is (quad, row, sample, kind).  # [1, Q], [R, 1] -> [R, 4 Q]"""
+    first, second, third, fourth = tl.philox(seed, quad, row, sample, kind)
     words = tl.join(tl.join(first, third), tl.join(second, fourth))  # [R, Q, 2, 2], in order
     u = tl.random.uint_to_uniform_float(words.reshape(row.shape[0], 4 * quad.shape[1]))
     # u never is above this. Without it u + ε and 1 - u would be fused with the multiplication that makes u, which is then not rounded.
@@ -265,7 +271,7 @@ def _logarithms(prior, prior_ptr, compute: tl.constexpr):
 
 
 @triton.jit
-def _seed(seed, seed_ptr):
+def seed_of(seed, seed_ptr):
     if seed_ptr is not None:
         seed = tl.load(seed_ptr)
     return seed
@@ -278,16 +284,7 @@ def _keep(score):
 
 
 @triton.jit
-def _length(lengths_ptr, b, T):
-    """Frames of a walk."""
-    length = T
-    if lengths_ptr is not None:
-        length = tl.minimum(tl.load(lengths_ptr + b), T).to(tl.int32)
-    return length
-
-
-@triton.jit
-def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+def edge_tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
     """Of this program: the walk, its first column, its rows [BR, 1], the addresses, which are inside and which edges exist.  # [BR, BC]"""
     if QUADS:
         columns = columns // 4 * 4  # the same, but now the compiler knows that rows begin at multiples of 16 bytes
@@ -301,7 +298,7 @@ def _tile(lengths_ptr, offset_ptr, rows, columns, LIST: tl.constexpr, QUADS: tl.
     inside = (row < rows) & (column < columns)
     exists = inside
     if not LIST:
-        length = _length(lengths_ptr, b, columns)
+        length = walk_length(lengths_ptr, b, columns)
         source = column + tl.load(offset_ptr + row, row < rows, 0)
         exists = inside & (source >= 0) & (source < length) & (column < length)
     return b, first_column, row, at, inside, exists
@@ -313,11 +310,11 @@ def _sample(
     rows, columns, slots_row,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    b, first_column, row, at, inside, exists = _tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
+    b, first_column, row, at, inside, exists = edge_tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if logits_ptr.dtype.element_ty == tl.float64 else tl.float32
     gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
     quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, _seed(seed, seed_ptr))
+    u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed_of(seed, seed_ptr))
     kept = _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC))
     tl.store(kept_ptr + at, tl.where(exists, kept, 0.0), inside)
 
@@ -330,7 +327,7 @@ def _sample_backward(
 ):  # fmt: skip
     """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not; without either of sigmoid and
     information there need be no logits."""
-    b, first_column, row, at, inside, exists = _tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
+    b, first_column, row, at, inside, exists = edge_tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if dkept_ptr.dtype.element_ty == tl.float64 else tl.float32
     slope = tl.full([], slope, compute)
     gradient = tl.load(dkept_ptr + at, inside, 0.0).to(compute) * slope
@@ -344,7 +341,7 @@ def _sample_backward(
                 gamma += tl.load(bias_ptr + row, row < rows, 0.0).to(compute)
         if ids_ptr is not None:
             quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-            u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, _seed(seed, seed_ptr))
+            u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed_of(seed, seed_ptr))
             soft = tl.sigmoid((gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)) * slope)
             gradient *= soft * (1 - soft)
         if weight_ptr is not None:
@@ -393,14 +390,14 @@ def _sample_slots(
     first_frame = program // J % tl.cdiv(T, BT) * BT
     b = program // J // tl.cdiv(T, BT)
     compute: tl.constexpr = tl.float64 if q_ptr.dtype.element_ty == tl.float64 else tl.float32
-    length = _length(lengths_ptr, b, T)
+    length = walk_length(lengths_ptr, b, T)
     sample = tl.load(ids_ptr + b).to(tl.uint32)
     t = (first_frame + tl.arange(0, BT))[None, :]
     walk = b.to(tl.int64) * T * J * D
     q_at = q_ptr + walk + ((tl.minimum(t, T - 1) * J + j).to(tl.int64) * D)[:, :, None] + tl.arange(0, BD)[None, None, :]
     quad = (first_frame // 4 + tl.arange(0, BT // 4))[None, :]
     last = tl.load(ptr_ptr + j + 1)
-    seed = _seed(seed, seed_ptr)
+    seed = seed_of(seed, seed_ptr)
     if parts_ptr is not None:
         log_r, log_s = _logarithms(prior, prior_ptr, compute)
         divergence = tl.zeros((1, BT), compute)
@@ -419,7 +416,7 @@ def _sample_slots(
             gamma += tl.load(bias_ptr + p).to(compute)
         source = tl.where(t < length, t, 1 << 30) + tl.load(offset_ptr + p)
         exists = source.to(tl.uint32) < length.to(tl.uint32)
-        kept = _keep(gamma - _threshold(_uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
+        kept = _keep(gamma - _threshold(uniform(quad, p, sample, 0, seed).to(compute), beta, eps, LOGISTIC))
         tl.store(kept_ptr + (b.to(tl.int64) * P + p) * T + t, tl.where(exists, kept, 0.0), (position < last) & (t < T))
         if parts_ptr is not None:
             more = tl.where(exists & (position < last), _divergence(gamma, log_r, log_s, beta, LOGISTIC), 0.0)
@@ -460,7 +457,7 @@ def _sample_list(
         gamma += tl.load(bias_ptr + e, inside, 0.0).to(compute)
     quad = (first_edge // 4 + tl.arange(0, BE // 4))[None, :]
     row = tl.zeros((1, 1), tl.int32)
-    u = _uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, _seed(seed, seed_ptr)).reshape(BE)
+    u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1, seed_of(seed, seed_ptr)).reshape(BE)
     tl.store(kept_ptr + b * E + e, _keep(gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)), inside)
     if parts_ptr is not None:
         divergence = tl.where(inside, _divergence(gamma, log_r, log_s, beta, LOGISTIC), 0.0)

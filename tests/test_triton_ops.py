@@ -183,7 +183,7 @@ def test_features_of_every_dtype(dtype: torch.dtype):
 def _store_uniform(u_ptr, seed, sample, KIND: tl.constexpr, R: tl.constexpr, Q: tl.constexpr):
     row, column = tl.arange(0, R)[:, None], tl.arange(0, 4 * Q)[None, :]
     quad = tl.arange(0, Q)[None, :]
-    u = sample_kernels._uniform(quad, row, sample.to(tl.uint32), KIND, seed)
+    u = sample_kernels.uniform(quad, row, sample.to(tl.uint32), KIND, seed)
     tl.store(u_ptr + row * 4 * Q + column, u)
 
 

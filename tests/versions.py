@@ -27,6 +27,7 @@ TESTS = [
         "train",
         "triton_kernels",
         "triton_ops",
+        "triton_sample_k_edges",
     ),
 ]
 CODE = "import torch, sys; print('torch', torch.__version__, 'on Python', sys.version.split()[0], end=' ')"
