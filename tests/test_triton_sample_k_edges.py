@@ -1,6 +1,7 @@
 """Exactly k edges in Triton: on a GPU where there is one, else in Triton's interpreter, which is slow."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fastst.ops import sample_k_edges, use_backend
 from fastst.ops.sample_k_edges import ESTIMATORS, GROUPS
 
 pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:divide by zero encountered", "ignore:overflow encountered")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = SkeletonGraph(Layout.custom(["a", "b", "c"], [(0, 1), (1, 2)], "chain"), 1)
@@ -57,6 +59,20 @@ def test_logits_of_every_dtype(dtype: torch.dtype):
     atol = 1e-5 if dtype == torch.float32 else 0.02
     for estimator in ("simple", "straight_through", "imle"):
         assert_matches(logits, STAR, 9, seed=4, estimator=estimator, samples=3, atol=atol)
+
+
+def test_more_edges_than_a_program_has_room_for(monkeypatch: pytest.MonkeyPatch):
+    """Then torch operations take over; a group with fewer candidates never needs them."""
+    module, called = sys.modules["fastst.ops.sample_k_edges"], []
+    monkeypatch.setattr(module, "_MOST_ON_GPU", 4)
+    for name in ("sample_k_edges", "covariance_product"):
+        found = getattr(module.k_subsets, name)
+        monkeypatch.setattr(module.k_subsets, name, lambda *given, name=name, found=found: called.append(name) or found(*given))
+    logits = torch.randn(1, 40, dtype=torch.float64, generator=generator())
+    assert_matches(logits, STAR, 5, seed=2)
+    assert called == ["sample_k_edges", "covariance_product"]
+    assert_matches(SHORT.edges(), CHAIN, 5, SHORT.length_tensor(), seed=2, per="dst")
+    assert len(called) == 2
 
 
 def test_more_samples_than_a_tile_has_and_ties():

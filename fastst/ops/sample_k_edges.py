@@ -16,6 +16,7 @@ from fastst.ops.registration import operation
 from fastst.ops.sampling import check_choice
 
 GROUPS = ("graph", "frame", "dst")
+_MOST_ON_GPU = 511
 ESTIMATORS = ("simple", "straight_through", "imle", "reinforce")
 
 
@@ -54,7 +55,7 @@ def sample_k_edges(
 
     Sample s uses the random numbers of `sample_edges` with 2 s more in the last counter word, one for each edge: the
     first sample's are the same. Time and memory of a group are O(n k), for the groups that are worked on at one time
-    (on the `torch` backend for all).
+    (for all on the `torch` backend, which on a GPU also takes over where k is above 511).
 
     Args:
         logits: γ, `[B, P, T]`, or `[B, E]` for an `EdgeList`.
@@ -123,7 +124,8 @@ def reference(
     lam: float,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """By the elementary symmetric polynomials e_0 … e_k of e^γ: μ = ∂ log e_k / ∂γ, and the last of n candidates of which j
-    are kept is one of them with probability e^γ e_{j-1}(n - 1) / e_j(n). In float64, all derivatives by autograd."""
+    are kept is one of them with probability e^γ e_{j-1}(n - 1) / e_j(n). In float64, all derivatives by autograd, for logits of
+    a group that are no more than about 100 apart: beyond, the squares of their exponentials have no room."""
     B, P, T = logits.shape
     S, dtype = samples, torch.promote_types(logits.dtype, torch.float32)
     walk, members = _reference_groups(graph, T, B, lengths, per, logits.device)
@@ -235,6 +237,12 @@ class _Perturbed(torch.autograd.Function):
         return (((before < left) & is_open) | certain).double()
 
 
+def _kernels(backend: str, logits: Tensor, k: int, per: str, widest: int) -> Any:
+    """Those of the backend; torch operations where a group has more counts than a program on a GPU has room for in registers."""
+    most = min(k, widest * (logits.shape[2] if per == "graph" else 1))
+    return k_subsets if backend == "triton" and most > _MOST_ON_GPU else compiled("sample_k_edges", backend) or k_subsets
+
+
 @operation("sample_k_edges")
 def _sample(
     logits: Tensor,
@@ -251,7 +259,7 @@ def _sample(
     estimator: str,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernels = compiled("sample_k_edges", backend) or k_subsets
+    kernels = _kernels(backend, logits, k, per, widest)
     return kernels.sample_k_edges(logits, sample_ids, lengths, GraphIndex(slots, bounds), seed, hops, k, per, widest, samples)
 
 
@@ -288,7 +296,7 @@ def _sample_backward(
         else:
             toward = of_samples if toward is None else toward + of_samples
     if toward is not None:
-        kernels = compiled("sample_k_edges", backend) or k_subsets
+        kernels = _kernels(backend, logits, k, per, widest)
         dlogits = dlogits + kernels.covariance_product(logits, toward, lengths, GraphIndex(slots, bounds), hops, k, per, widest)
     if dlog_probability is not None:
         scores = torch.einsum("sb,sbpt->bpt", dlog_probability, kept.to(marginals.dtype))
