@@ -12,6 +12,7 @@ from fastst.ops.backends import BACKENDS, why_not
 
 DOCS = Path(__file__).parents[1] / "docs"
 OLDER = "3.6"  # as torch 2.10 brings it
+EXACTLY_K = ("sample_k_edges", "perturbed_top_k")
 PRODUCTS = {"gather_sum", "scatter_sum", "edge_dot", "sample_edges from embeddings", "sample_edges from embeddings (edge list)"}
 
 
@@ -72,8 +73,9 @@ def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
     left_out = {"float32": set(), "bfloat16": {"sm_75", "sm_89"}, "float16": {"sm_89"}}
     kernels = {kernel for kernel, _, _ in found}
     assert found.keys() == {(kernel, features, chip) for kernel in kernels for features in left_out for chip in chips - left_out[features]}
-    # Why half precision may leave sm_89 out.
-    assert all(found[kernel, "float32", "sm_86"] == found[kernel, "float32", "sm_89"] for kernel in kernels)
+    # Why half precision may leave sm_89 out. (The kernels of exactly k edges compute in float32 for all, in programs of one warp: there the compiler
+    # knows that one chip holds more of these than the other.)
+    assert all(found[kernel, "float32", "sm_86"] == found[kernel, "float32", "sm_89"] for kernel in kernels if not kernel.startswith(EXACTLY_K))
     over_features = {row[0] for row, figures in memory.items() if figures["requested over distinct"]}
     assert over_features >= PRODUCTS
     wrong = []
@@ -156,9 +158,12 @@ def test_attention_and_sums_spill_nothing_under_an_older_triton():
 
 @pytest.mark.slow
 def test_a_launch_fills_36_multiprocessors(compiled: str):
-    """Of the kernels with work for them: what moves less than 256 KB at this size is over at once."""
+    """Of the kernels with work for them: what moves less than 256 KB at this size is over at once. The chain of counts of exactly k edges can't be cut
+    into more programs than there are groups."""
     launches = {
-        row: (int(f["programs"]), int(f["warps of each"])) for row, f in table(compiled, "Memory").items() if int(f["bytes moved"]) >= 1 << 18
+        row: (int(f["programs"]), int(f["warps of each"]))
+        for row, f in table(compiled, "Memory").items()
+        if int(f["bytes moved"]) >= 1 << 18 and not row[0].startswith(EXACTLY_K)
     }
     few = {row: launch for row, launch in launches.items() if launch[0] < 36 or launch[0] * launch[1] < 36 * 4}
     assert not few, few
