@@ -158,7 +158,7 @@ def test_attention_and_sums_spill_nothing_under_an_older_triton():
 
 @pytest.mark.slow
 def test_a_launch_fills_36_multiprocessors(compiled: str):
-    """Of the kernels with work for them: what moves less than 256 KB at this size is over at once. The chain of counts of exactly k edges can't be cut
+    """Of the kernels with work for them: what moves less than 256 KB at this size is over at once. The chain of counts of exactly k edges is not cut
     into more programs than there are groups."""
     launches = {
         row: (int(f["programs"]), int(f["warps of each"]))
