@@ -97,7 +97,7 @@ def test_frames_that_do_not_fill_a_tile_and_tiles_without_masks():
     assert_matches(lambda x, w, s: propagate(x, w, case.graph, s, lengths_of(case, x)), [case.nodes(), case.edges(), case.per_node()])
 
 
-@pytest.mark.parametrize("case", [*SMALL, FRAMES_AND_LENGTHS], ids=names)
+@pytest.mark.parametrize("case", [FRAMES_AND_LENGTHS, CASES[6], CASES[8], CASES[10]], ids=names)
 def test_tiles_as_large_as_where_there_is_much_to_do(case: Case, monkeypatch: pytest.MonkeyPatch):
     """Of several joints and frames; a small problem has small ones, so that there are enough of them."""
     monkeypatch.setattr(products, "enough_programs", lambda _: 1)
