@@ -1,7 +1,7 @@
 """The gradients of message passing on a GPU in one pass: every row of dy that an edge brings is used for dx and for the edge's own weight.
 
-A program has one joint and a tile of frames as senders, all channels of them, and goes over the slots out of the joint. So x is read once and dy once
-for each edge, where `scatter_sum` and `edge_dot` after one another read both windows.
+A program has a few joints and a tile of frames as senders, all channels of them, and goes over the slots out of the joints. So x is read once and dy
+once for each edge, where `scatter_sum` and `edge_dot` after one another read both windows.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ def propagate_backward(
 
 
 def _settle(tensors: tuple[Any, ...], index: GraphIndex, hops: int) -> Settled:
-    """One joint and BT frames, as many as fill a tile; fewer where there would be too few programs."""
     dy, x, weight, self_weight, dx, dweight, dself = tensors
     B, T, J, C = x.shape
     BC = triton.next_power_of_2(C)
@@ -82,7 +81,7 @@ def _propagate_backward(
     self_stride_b, self_stride_t, self_stride_j, dself_stride_b, dself_stride_t, dself_stride_j,
     EVEN: tl.constexpr, GROUP: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, PARTS: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    """Features are PARTS tiles [BT, BC / PARTS]: few threads have a row, so that few steps add up what they found of a dot product."""
+    """Features are PARTS tiles [GROUP * BT, BC / PARTS]: few threads have a row, so that few steps add up what they found of a dot product."""
     program = tl.program_id(0)
     groups = tl.cdiv(J, GROUP)
     t0 = program // groups % tiles * BT
