@@ -1,13 +1,11 @@
 """The layers that take the place of PyTorch Geometric's, against these: outputs, all gradients, weights that go both ways, what is refused."""
 
-import gc
-
 import pytest
 import torch
 from torch import Tensor
 
 from fastst import EdgeList, SkeletonGraph, SlotGraph
-from fastst.nn import GATv2Conv, GCNConv, SAGEConv, pyg
+from fastst.nn import GATv2Conv, GCNConv, SAGEConv
 from fastst.ops import use_backend
 
 geometric = pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
@@ -173,39 +171,6 @@ def test_a_graph_of_slots_with_weights():
     torch.testing.assert_close(layer(x, graph, weight), layer(x, graph, every))
     edges = layer(x.flatten(1, 2), graph.edge_index(5), every[0][graph.edge_mask(5)])
     torch.testing.assert_close(layer(x, graph, weight), edges.view(2, 5, 18, 4))
-
-
-def test_the_same_edges_are_made_a_graph_once():
-    edges = EDGES.clone()
-    graph, _ = pyg.graph_of(edges, N)
-    assert pyg.graph_of(edges, N)[0] is graph
-    assert pyg.graph_of(edges, N + 1)[0] is not graph
-    assert pyg.graph_of(edges.clone(), N)[0] is not graph
-    edges[0, 0] = 4
-    changed, _ = pyg.graph_of(edges, N)
-    assert changed.edge_index()[0, 0] == 4
-    del edges
-    gc.collect()
-    assert all(known.graph is not changed for known in pyg._known)
-
-
-def test_edges_that_change_behind_torchs_back_are_new_edges():
-    array = EDGES.numpy().copy()
-    edges = torch.from_numpy(array)
-    before, _ = pyg.graph_of(edges, N)
-    array[0, 0] = 4
-    assert pyg.graph_of(edges, N)[0].edge_index()[0, 0] == 4
-    edges.data = EDGES
-    assert torch.equal(pyg.graph_of(edges, N)[0].edge_index(), before.edge_index())
-
-
-def test_the_edges_used_last_are_remembered():
-    many = [EDGES.clone() for _ in range(pyg._KNOWN_MOST + 1)]
-    first, _ = pyg.graph_of(many[0], N)
-    for edges in many[1:]:
-        pyg.graph_of(edges, N)
-        assert pyg.graph_of(many[0], N)[0] is first
-    assert len(pyg._known) == pyg._KNOWN_MOST
 
 
 @pytest.mark.parametrize("kind", [GCNConv, GATv2Conv, SAGEConv])
