@@ -227,7 +227,7 @@ def test_does_not_depend_on_padding_the_batch_or_threads(noise: str):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", [CASES[0], *CASES[2:5], *CASES[-3:]], ids=names)
 def test_opcheck(case: Case, backend: str):
     inputs = lifted(case, [case.nodes(), case.nodes().flip(-1)], [])
     index = case.graph.index()

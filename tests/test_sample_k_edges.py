@@ -52,7 +52,7 @@ def test_any_number_of_edges(case: Case, estimator: str, k: int, backend: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("per", GROUPS)
-@pytest.mark.parametrize("case", CASES, ids=names)
+@pytest.mark.parametrize("case", [CASES[4], *CASES[-3:]], ids=names)
 def test_opcheck(case: Case, per: str, backend: str):
     (logits,) = lifted(case, [], [case.edges()])
     widest = case.graph.most_into if per == "dst" else case.graph.num_slots

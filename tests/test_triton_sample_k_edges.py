@@ -19,7 +19,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHAIN = SkeletonGraph(Layout.custom(["a", "b", "c"], [(0, 1), (1, 2)], "chain"), 1)
 SHORT = Case("chain", CHAIN, 2, 7, 1, [7, 4])
 SMALL = [SHORT, *(case for case in CASES if case.B * case.graph.num_slots <= 60)]
-STAR = EdgeList(torch.stack((torch.arange(1, 41), torch.zeros(40, dtype=torch.int64))), 41)  # 40 edges into one node
+STAR = EdgeList(torch.stack((torch.arange(1, 25), torch.zeros(24, dtype=torch.int64))), 25)  # 24 edges into one node
 
 
 def results(logits: Tensor, graph, k: int, lengths: Tensor | None = None, **options) -> list[Tensor]:
@@ -40,23 +40,26 @@ def assert_matches(logits: Tensor, graph, k: int, lengths: Tensor | None = None,
         torch.testing.assert_close(actual.cpu().double(), expected, atol=atol, rtol=1e-7 + atol)
 
 
-@pytest.mark.parametrize(("case", "estimator"), [(case, "simple") for case in SMALL] + [(case, "imle") for case in SMALL[:3]], ids=str)
-@pytest.mark.parametrize("per", GROUPS)
+@pytest.mark.parametrize(
+    ("case", "per", "estimator"),
+    [(case, "frame", "simple") for case in SMALL] + [(SHORT, per, name) for per in GROUPS for name in ("simple", "imle")],
+    ids=str,
+)
 def test_matches_the_reference(case: Case, per: str, estimator: str):
     assert_matches(case.edges(), case.graph, 3, case.length_tensor(), seed=-5, per=per, estimator=estimator, samples=2, lam=2.0)
 
 
-@pytest.mark.parametrize("k", [0, 5, 31, 100])
+@pytest.mark.parametrize("k", [0, 5, 19, 100])
 def test_any_number_of_edges(k: int):
     for estimator in ("simple", "imle"):
-        assert_matches(torch.randn(1, 40, dtype=torch.float64, generator=generator()), STAR, k, seed=2, estimator=estimator)
+        assert_matches(torch.randn(1, 24, dtype=torch.float64, generator=generator()), STAR, k, seed=2, estimator=estimator)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_logits_of_every_dtype(dtype: torch.dtype):
-    logits = (3 * torch.randn(2, 40, generator=generator())).to(dtype)
+    logits = (3 * torch.randn(2, 24, generator=generator())).to(dtype)
     atol = 1e-5 if dtype == torch.float32 else 0.02
-    for estimator in ("simple", "straight_through", "imle"):
+    for estimator in ("straight_through", "imle"):
         assert_matches(logits, STAR, 9, seed=4, estimator=estimator, samples=3, atol=atol)
 
 
@@ -67,7 +70,7 @@ def test_more_edges_than_a_program_has_room_for(monkeypatch: pytest.MonkeyPatch)
     for name in ("sample_k_edges", "covariance_product"):
         found = getattr(module.k_subsets, name)
         monkeypatch.setattr(module.k_subsets, name, lambda *given, name=name, found=found: called.append(name) or found(*given))
-    logits = torch.randn(1, 40, dtype=torch.float64, generator=generator())
+    logits = torch.randn(1, 24, dtype=torch.float64, generator=generator())
     assert_matches(logits, STAR, 5, seed=2)
     assert called == ["sample_k_edges", "covariance_product"]
     assert_matches(SHORT.edges(), CHAIN, 5, SHORT.length_tensor(), seed=2, per="dst")
@@ -75,7 +78,7 @@ def test_more_edges_than_a_program_has_room_for(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_samples_than_a_tile_has_and_ties():
-    logits = torch.zeros(1, 40, dtype=torch.float64)
+    logits = torch.zeros(1, 24, dtype=torch.float64)
     for estimator in ("simple", "imle"):
         assert_matches(logits, STAR, 9, seed=2**63 + 5, estimator=estimator, samples=11, sample_ids=torch.tensor([2**40 + 3]))
 
@@ -91,7 +94,7 @@ def test_infinite_logits(dtype: torch.dtype):
         ([-inf] * 7, 2),
         ([inf] * 7, 7),
     ):
-        for estimator in ESTIMATORS:
+        for estimator in ("simple", "imle"):
             assert_matches(torch.tensor([values], dtype=dtype), edges, k, seed=4, samples=2, estimator=estimator, atol=1e-6)
 
 
