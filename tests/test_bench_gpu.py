@@ -11,9 +11,10 @@ import torch
 
 from bench.clocks import all_clocks, eager_seconds, seconds_of
 from bench.gpu import __main__ as report
-from bench.gpu import correctness, device
+from bench.gpu import correctness, device, estimates
 from bench.gpu.notes import CONTEXT_LOST, Notes
 from bench.gpu.page import page
+from fastst import SkeletonGraph
 from fastst.errors import UserError
 from fastst.ops.backends import current_backend
 
@@ -188,3 +189,22 @@ def test_clocks():
     assert 0.001 <= eager_seconds(lambda: time.sleep(0.001), calls=3, repeats=3) < 1
     row = all_clocks(lambda: time.sleep(0.001), calls=2)
     assert row["us"] >= 1000
+
+
+def test_the_estimates_are_of_the_kernels_in_the_docs():
+    docs = Path(__file__).parents[1] / "docs"
+    text = estimates.page((docs / "kernels.md").read_text())
+    assert (docs / "gpu" / "estimates.md").read_text() == text, "python -m bench.gpu.estimates --write docs/gpu/estimates.md"
+
+
+def test_an_estimate_is_what_the_slowest_part_takes():
+    chip = estimates.Chip("one", "sm_90", memory=1e9, second=1e9, first=1e9, instructions=1e9)
+    work, launch = estimates.Work(1, 16), estimates.Launch("sum", ffma=1, reads=1, values=1)
+    edges, features = estimates.edges_of(work), 16 * 18 * 64 * 4
+    assert edges == int(SkeletonGraph("coco18", 3).edge_mask(16).sum())
+    slow = estimates.Compiled(instructions=100.0, masked=1000.0, again=4.0)
+    assert estimates.seconds(launch, slow, work, chip) == (pytest.approx(edges * 2 * 1000 / 1e9 + 2e-6), "instructions")
+    seconds, bound = estimates.seconds(launch, slow, work, chip._replace(instructions=1e15))
+    assert (seconds, bound) == (pytest.approx((edges * 256 + features) / 1e9 + 2e-6), "first-level cache")
+    operation = estimates.Operation("sum", (launch,), bar=2.0, least=2, values=1)
+    assert estimates.limit(operation, work, chip) == pytest.approx((2 * features + edges * 4) / 1e9)
