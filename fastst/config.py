@@ -176,7 +176,7 @@ class TrainConfig:
             raise UserError(f"--frames must be above --hops = {self.hops}, got {self.frames}")
 
     def to_json(self) -> str:
-        """All fields but `out` and `resume`, which say where and how a run is called and not what it is."""
+        """All fields but those that say where and how a run is called and not what it is."""
         fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_OF_THE_RUN}
         return json.dumps(fields, indent=2) + "\n"
 
@@ -207,7 +207,7 @@ class TrainConfig:
         return TrainConfig(**{**fields, "planted": tuple(fields["planted"])}, out=out, resume=True)
 
 
-_NOT_OF_THE_RUN = ("out", "resume")
+_NOT_OF_THE_RUN = ("out", "resume", "cuda_graph")
 _PRIOR_FALLS_FOR = 0.25  # of the time in which the graph is learned
 # What a recipe says otherwise than the defaults.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -240,7 +240,7 @@ def option(name: str) -> str:
 
 
 def differences(saved: TrainConfig, asked: TrainConfig) -> list[str]:
-    """What the two say differently, apart from `out` and `resume`."""
+    """What the two say differently of the run itself."""
     return [
         f"{option(field.name)} is {getattr(saved, field.name)} in the run, {getattr(asked, field.name)} was asked for"
         for field in dataclasses.fields(saved)

@@ -63,10 +63,11 @@ def read_config(arguments: list[str]) -> TrainConfig:
         recipe = place.recipe if place.recipe in RECIPES else TrainConfig.recipe  # a misspelled one is an error below
         return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe))
     saved = read_run_config(place.out)
-    differing = differences(saved, tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False)))
+    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False))
+    differing = differences(saved, asked)
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
-    return saved
+    return dataclasses.replace(saved, cuda_graph=asked.cuda_graph)
 
 
 def train(

@@ -1,5 +1,6 @@
 """A training step as a function of tensors: that it asks nothing of a GPU on its way, and that a recorded step trains as a plain one does."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,33 @@ def test_where_a_step_cannot_be_recorded_training_goes_on(tmp_path: Path):
     with pytest.warns(UserWarning, match=r"operation not permitted when stream is capturing\); training goes on without, as with --no-cuda-graph"):
         got = [other.train_epoch()["loss"] for _ in range(3)]
     assert got == pytest.approx([plain.train_epoch()["loss"] for _ in range(3)], rel=1e-4)
+
+
+def test_of_a_step_that_broke_off_while_it_was_recorded_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """After its gradients were unscaled, say; and what it had made does not take the memory of the step that follows."""
+    plain, other = (make_trainer(tmp_path / name, amp="fp16") for name in ("plain", "other"))
+    made: list[weakref.ref] = []
+
+    def broken(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        hook = other.model.register_forward_hook(lambda model, inputs, output: made.append(weakref.ref(output.logits)))
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.ones(2) @ torch.ones(3))
+            try:
+                return run()
+            finally:
+                hook.remove()
+
+    other.captured = CapturedSteps(other.step, torch.device("cpu"), broken)
+    hook = other.model.register_forward_pre_hook(lambda model, inputs: alive.append([one() is not None for one in made]))
+    alive: list[list[bool]] = []
+    for one in (plain, other):
+        one.fold.folder.mkdir()
+    with pytest.warns(UserWarning, match="size"):
+        got = [other.train_epoch()["loss"] for _ in range(3)]
+    hook.remove()
+    assert alive[-1] == [False]
+    assert got == pytest.approx([plain.train_epoch()["loss"] for _ in range(3)], rel=1e-4)
+    assert other.step.scaler.state_dict() == plain.step.scaler.state_dict()
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])

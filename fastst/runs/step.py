@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,31 +122,57 @@ class CapturedSteps:
         self._seen[key] = self._seen.get(key, 0) + 1
         if self._seen[key] <= _STEPS_BEFORE or not self._can_capture:
             return self.step(packed.unpacked(memory))
+        scaler = self.step.scaler.state_dict()
         try:
-            replay = self.capture(lambda: self.step(packed.unpacked(memory)))
+            self._captured[key] = memory, self.capture(lambda: self.step(packed.unpacked(memory)))
         except RuntimeError as error:
-            self._can_capture = False
-            reason = str(error).splitlines()[0]
-            warnings.warn(f"the step is not recorded as a CUDA graph ({reason}); training goes on without, as with --no-cuda-graph", stacklevel=2)
-            return self.step(packed.unpacked(memory))
-        self._captured[key] = memory, replay
-        return replay()
+            reason = str(error).splitlines()[0]  # and no more of it: with its frames it holds all that the step had made
+        if key in self._captured:
+            return self._captured[key][1]()
+        self._can_capture = False
+        warnings.warn(f"the step is not recorded as a CUDA graph ({reason}); training goes on without, as with --no-cuda-graph", stacklevel=2)
+        self._begin_anew(scaler)
+        return self.step(packed.unpacked(memory))
+
+    def _begin_anew(self, scaler: dict[str, Any]) -> None:
+        """After a step that broke off: nothing of it is left, and the scaler is as it was."""
+        self.step.optimizer.zero_grad(set_to_none=True)
+        self.step.scaler = torch.amp.GradScaler(self.device.type, enabled=self.step.scaler.is_enabled())
+        self.step.scaler.load_state_dict(scaler)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def forget(self) -> None:
-        """Gives the memory of all captured steps back."""
+        """Lets all captured steps go."""
         self._captured.clear()
         self._seen.clear()
 
 
-def capture_on_gpu(run: Callable[[], Tensor]) -> Replay:
-    """A CUDA graph of what `run` launches."""
-    graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
-        result = run()
+class Captures:
+    """Makes CUDA graphs, one of them after another replayed whole: so they can share one piece of memory, as large as the largest needs."""
 
-    def replay() -> Tensor:
-        graph.replay()
-        return result
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
+        self._pool = torch.cuda.graph_pool_handle()
 
-    return replay
+    def __call__(self, run: Callable[[], Tensor]) -> Replay:
+        """What repeats all that `run` launches.
+
+        Raises:
+            RuntimeError: it does something that a CUDA graph can't hold; with the first reason.
+        """
+        before, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                result = run()
+        except RuntimeError as error:
+            torch.cuda.set_stream(before)  # which a capture that failed did not leave
+            first = error.__context__ or error
+            raise RuntimeError(str(first)) from None
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay

@@ -31,7 +31,7 @@ from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
 from fastst.runs.predictions import Asked, measure, predict_walks
-from fastst.runs.step import CapturedSteps, Inputs, Packed, Step, capture_on_gpu
+from fastst.runs.step import CapturedSteps, Captures, Inputs, Packed, Step
 
 LIKELIEST = (0.05, 0.5)  # fewest and most edges that a window is classified on alone, as shares of all
 MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
@@ -138,12 +138,12 @@ class Trainer:
         parameters = [{"params": group, "lr": config.learning_rate} for group in groups if group]
         fused = self.device.type == "cuda"  # one kernel for all parameters, and not several for each
         self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay, fused=fused)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
-        self.step = Step(config, parallel, self.optimizer, self.scaler, self.class_weights.to(self.device), processes.count)
+        self.step = Step(config, parallel, self.optimizer, scaler, self.class_weights.to(self.device), processes.count)
         self.captured: CapturedSteps | None = None
         if self.device.type == "cuda" and processes.count == 1 and config.cuda_graph:
-            self.captured = CapturedSteps(self.step, self.device, capture_on_gpu)
+            self.captured = CapturedSteps(self.step, self.device, Captures())
         self.mirror = config.mirror and (task.truth is None or task.truth.symmetric(task.walks.layout))
         self.settled = False
         self.epoch, self.seconds = 0, 0.0
@@ -172,7 +172,7 @@ class Trainer:
             raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
         self.epoch, self.seconds = progress["epoch"], progress["seconds"]
         self.best_epoch, self.best_loss = progress["best_epoch"], math.inf if progress["best_loss"] is None else progress["best_loss"]
-        self.scaler.load_state_dict(progress["scaler"])
+        self.step.scaler.load_state_dict(progress["scaler"])
         if self.processes.leads:
             rows = read_lines(self.metrics)[: self.epoch]
             write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
@@ -335,7 +335,7 @@ class Trainer:
             "seconds": self.seconds,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
         }
 
     def _there(self, inputs: Inputs) -> Inputs:
@@ -415,8 +415,10 @@ def device_of(config: TrainConfig) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"--device {config.device} can't be used: {str(error).splitlines()[0]}") from None
-    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda":
+        if "LOCAL_RANK" in os.environ:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)  # streams and CUDA graphs are of the current one
     return device
 
 
