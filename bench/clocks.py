@@ -6,6 +6,7 @@ a wait for the GPU shows the host's time. A CUDA graph hands over many calls at 
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import time
@@ -68,12 +69,17 @@ def _refuse_to_wait(step: Step) -> None:
 
 
 def seconds_of(step: Step) -> float:
-    """Of one run: on a GPU between two events on its stream, else by the wall's clock. Garbage is not collected meanwhile."""
+    """Of one run: on a GPU between two events on its stream, else by the wall's clock. Garbage is not collected meanwhile.
+
+    The GPU is at work before, on something that also takes the place of all else in its caches: an idle one would note the first event at once, and
+    the way of the step to the GPU would count.
+    """
     enabled = gc.isenabled()
     gc.disable()
     synchronize()
     try:
         if DEVICE == "cuda":
+            _of_no_use().zero_()
             before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             before.record()
             step()
@@ -86,6 +92,12 @@ def seconds_of(step: Step) -> float:
     finally:
         if enabled:
             gc.enable()
+
+
+@functools.cache
+def _of_no_use() -> torch.Tensor:
+    """More than any cache holds."""
+    return torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
 
 
 def gpu_seconds(step: Step, calls: int = 10, replays: int = 7) -> float:
@@ -112,25 +124,28 @@ def eager_seconds(step: Step, calls: int = 20, repeats: int = 5) -> float:
 
 
 def host_seconds(step: Step, calls: int = 50) -> float:
-    """Until a call returns, the GPU left behind."""
+    """Until a call returns, the GPU left behind: one at a time, for a queue that is full would be waited for."""
     for _ in range(_WARM_UPS):
         step()
-    synchronize()
-    start = time.perf_counter()
+    taken = []
     for _ in range(calls):
+        synchronize()
+        start = time.perf_counter()
         step()
-    taken = time.perf_counter() - start
+        taken.append(time.perf_counter() - start)
     synchronize()
-    return taken / calls
+    return statistics.median(taken)
 
 
 def all_clocks(step: Step, calls: int = 20) -> dict[str, Any]:
-    """Microseconds of one run by every clock that there is, and why where one is missing. `us` is the best estimate of the device's own time."""
+    """Microseconds of one run by every clock that there is, and why where one is missing. `us` is the best estimate of the device's own time, of
+    calls that follow one another and so find in its caches what fits there; `cold_us` is that of a single call, which finds nothing."""
     row: dict[str, Any] = {"eager_us": eager_seconds(step, calls) * 1e6}
     if DEVICE == "cuda":
         row["host_us"] = host_seconds(step, 2 * calls) * 1e6
         try:
             row["gpu_us"] = gpu_seconds(step, max(1, calls // 2)) * 1e6
+            row["cold_us"] = gpu_seconds(step, 1) * 1e6
         except NotCaptured as error:
             row["not_captured"] = str(error)
     return {"us": row.get("gpu_us", row["eager_us"]), **row}

@@ -14,6 +14,7 @@ from bench.gpu import __main__ as report
 from bench.gpu import correctness, device, estimates
 from bench.gpu.notes import CONTEXT_LOST, Notes
 from bench.gpu.page import page
+from bench.gpu.speed import over
 from fastst import SkeletonGraph
 from fastst.errors import UserError
 from fastst.ops.backends import current_backend
@@ -44,13 +45,13 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_what_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, chip, triton: str, said: str | None):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: chip)
-    monkeypatch.setattr(device.importlib.metadata, "version", lambda name: triton)
+    monkeypatch.setattr(device, "_triton", lambda: triton)
     assert device.why_not() == said
 
 
 def test_an_unknown_part_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["gpu", "--rehearse", "--only", "speed"])
-    with pytest.raises(UserError, match="no part 'speed'; the parts are device, limits, correct"):
+    with pytest.raises(UserError, match="no part 'speed'; the parts are device, limits, build, correct"):
         report.main()
 
 
@@ -117,7 +118,8 @@ def test_a_part_that_hangs_or_fails_is_reported(monkeypatch: pytest.MonkeyPatch,
         ("correct", {"rows": [{"error": "boom"}]}, False),
         ("tests", {"rows": [], "error": "stopped after 130 s"}, False),
         ("times", {"rows": [{"error": "it does not fit the GPU's memory"}, {"us": 1.0}]}, True),
-        ("compiled", {"rows": [{"left_out": "no time was left"}]}, True),
+        ("compiled", {"rows": [{"left_out": "no time was left"}]}, False),
+        ("times", {"rows": [{"left_out": "no time was left"}]}, True),
     ],
 )
 def test_when_the_command_fails(name: str, part: dict, holds: bool):
@@ -144,7 +146,7 @@ def test_somebody_else_on_the_gpu_is_noticed(monkeypatch: pytest.MonkeyPatch):
         ([("80 %", "9000 MiB")] * 2, "the GPU was 80 % at work and 9000 MiB of its memory taken before this part began"),
     ):
         answers = iter(loads)
-        monkeypatch.setattr(device, "_of_the_driver", lambda names: dict(zip(names.split(","), next(answers), strict=True)))  # noqa: B023
+        monkeypatch.setattr(device, "of_the_driver", lambda names: dict(zip(names.split(","), next(answers), strict=True)))  # noqa: B023
         assert device.disturbance() == said
 
 
@@ -154,7 +156,7 @@ def test_without_the_driver_s_program_nobody_is_noticed(monkeypatch: pytest.Monk
 
 
 def test_the_page_says_first_what_is_wrong_and_shows_every_time():
-    clocks = {"us": 12.0, "eager_us": 150.0, "host_us": 140.0, "gpu_us": 12.0}
+    clocks = {"us": 12.0, "eager_us": 150.0, "host_us": 140.0, "gpu_us": 12.0, "cold_us": 19.0}
     work = {"work": "propagate forward B=32 T=60", "GB_per_second": 1800.0, "TFLOP_per_second": 10.0, "checked": "reference"}
     parts = {
         "device": {"rows": [{"key": "device", "name": "NVIDIA Something", "chip": "sm_90", "versions": {"torch": "2.13", "cuda": None}}]},
@@ -177,11 +179,33 @@ def test_the_page_says_first_what_is_wrong_and_shows_every_time():
     assert "* failed: times: c: it does not fit the GPU's memory" in text
     assert "* memory: stopped after 90 s" in text
     assert "| attend | float32 | triton | 5.0e-01 | 2 | **no** |" in text
-    assert "| fastst_triton | fp32 | 12.0 | graph | 140.0 | 1.00 | 1800 | 10.00 |" in text
-    assert "| csr | fp32 | 30.0 | in a row |  | 2.50 | 1800 | 10.00 |" in text
+    assert "| fastst_triton | fp32 | 12.0 | graph | 19.0 | 140.0 | 1.00 | 1800 | 10.00 |" in text
+    assert "| csr | fp32 | 30.0 | in a row |  |  | 2.50 | 1800 | 10.00 |" in text
     assert "**Disturbed:** the GPU was 80 % at work; the times may be too long." in text
     assert "1 left out: no time was left." in text
     assert "| T=10000 | 2.50 | 2.55 |  |  |" in text
+
+
+def test_a_ratio_is_of_two_times_by_one_clock():
+    graph, plain = {"gpu_us": 10.0, "eager_us": 100.0}, {"eager_us": 50.0}
+    assert over({"gpu_us": 30.0, "eager_us": 90.0}, graph) == 3.0
+    assert over(plain, graph) == 0.5
+    assert over({"gpu_us": 30.0}, plain) is None
+
+
+def test_what_was_not_judged_is_said(monkeypatch: pytest.MonkeyPatch):
+    parts = {name: {"rows": [{"key": "a", "left_out": "no time was left"}]} for name in ("deterministic", "times")}
+    text = page({"began": "2026-01-01 10:00", "seconds": 100.0, "rehearsal": False, "parts": parts})
+    assert "0 checks, 0 wrong. **1 more were not made: no time was left.**" in text
+
+
+def test_kernels_are_compiled_ahead_in_several_processes(monkeypatch: pytest.MonkeyPatch):
+    """Here those of the CPU."""
+    monkeypatch.setattr(correctness, "BACKEND", "triton")
+    file = io.StringIO()
+    monkeypatch.setattr(correctness, "_PROCESSES", 1)
+    correctness.build(Notes(file, 0.5), tiny=True)
+    assert rows(file)[0] == {"key": "kernels", "programs": 24, "processes": 1, "seconds": pytest.approx(1, abs=20)}
 
 
 def test_clocks():

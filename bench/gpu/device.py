@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 import time
 from typing import Any
@@ -29,9 +31,8 @@ def why_not() -> str | None:
     chip = torch.cuda.get_device_capability()
     if torch.version.hip is None and chip < OLDEST_CHIP:
         return f"the GPU is an sm_{chip[0]}{chip[1]}; the kernels are for sm_{OLDEST_CHIP[0]}{OLDEST_CHIP[1]} and later"
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
+    triton = _triton()
+    if triton is None:
         return "triton is not installed"
     if tuple(int(part) for part in triton.split(".")[:2]) < OLDEST_TRITON:
         return f"triton is {triton}; the kernels need {'.'.join(map(str, OLDEST_TRITON))} or later"
@@ -42,7 +43,7 @@ def device(notes: Notes, tiny: bool) -> None:
     """What it is, and the versions of what runs on it."""
     notes.attempt("device", _device)
     if DEVICE == "cuda":
-        notes.attempt("nvidia-smi", _of_the_driver, "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu")
+        notes.attempt("nvidia-smi", of_the_driver, "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu")
 
 
 def _device() -> dict[str, Any]:
@@ -70,7 +71,7 @@ def disturbance() -> str | None:
 
 def _load() -> tuple[float, float]:
     """Percent of the time at work, and MiB of memory taken."""
-    found = _of_the_driver("utilization.gpu,memory.used")
+    found = of_the_driver("utilization.gpu,memory.used")
     return float(found["utilization.gpu"].split()[0]), float(found["memory.used"].split()[0])
 
 
@@ -78,11 +79,22 @@ def _quiet(busy: float, taken: float) -> bool:
     return busy < _BUSY and taken < _TAKEN_MIB
 
 
-def _of_the_driver(names: str) -> dict[str, str]:
+def of_the_driver(names: str) -> dict[str, str]:
+    """What its program says of the GPU; that there is none is no fault of the GPU's."""
+    if shutil.which("nvidia-smi") is None:
+        return {"missing": "nvidia-smi"}
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"  # a number or a UUID
     command = ["nvidia-smi", f"--query-gpu={names}", "--format=csv,noheader", f"--id={first}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return dict(zip(names.split(","), (value.strip() for value in done.stdout.split(",")), strict=True))
+
+
+def _triton() -> str | None:
+    """Its own word: packages that bring it have other names, for AMD's GPUs say."""
+    try:
+        return importlib.import_module("triton").__version__
+    except ImportError:
+        return None
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,10 @@ from typing import Any, TextIO
 import torch
 
 # Nothing after these can run in the same process.
-_LOST = ("illegal memory access", "unspecified launch failure", "device-side assert", "misaligned address", "illegal instruction", "launch timed out")
+_LOST = (
+    "illegal memory access", "unspecified launch failure", "device-side assert", "misaligned address", "illegal instruction", "launch timed out",
+    "uncorrectable ECC", "out of range shared or local address", "invalid program counter",
+)  # fmt: skip
 CONTEXT_LOST = 3  # exit status
 
 

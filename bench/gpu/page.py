@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 Row = dict[str, Any]
+TIMED = ("limits", "times", "steps", "kernels")  # parts of which a row may be missing
 
 
 def page(results: dict[str, Any]) -> str:
@@ -39,7 +40,9 @@ def _device(parts: dict[str, Any], about: Row) -> str:
 def _in_short(parts: dict[str, Any]) -> str:
     wrong = [f"{name}: {row['key']}" for name in parts for row in _rows(parts, name) if row.get("right") is False]
     judged = sum("right" in row for name in parts for row in _rows(parts, name))
-    lines = [f"{judged} checks, {len(wrong)} wrong.", *(f"* wrong: {what}" for what in wrong)]
+    left_out = sum("left_out" in row for name in parts if name not in TIMED for row in _rows(parts, name))
+    not_judged = f" **{left_out} more were not made: no time was left.**" if left_out else ""
+    lines = [f"{judged} checks, {len(wrong)} wrong.{not_judged}", *(f"* wrong: {what}" for what in wrong)]
     lines += [f"* failed: {name}: {row['key']}: {row['error']}" for name in parts for row in _rows(parts, name) if "error" in row]
     lines += [f"* {name}: {parts[name]['error']}" for name in parts if "error" in parts[name]]
     return "\n".join(lines)
@@ -91,6 +94,10 @@ def _correct(rows: list[Row]) -> str:
     return f"{head}\n\n{_table(['operation', 'precision', 'backend', 'largest', 'cases', 'right'], table)}"
 
 
+def _build(rows: list[Row]) -> str:
+    return "\n".join(f"{row['programs']} cases in {row['processes']} processes, {row['seconds']:.0f} s." for row in rows)
+
+
 def _checks(rows: list[Row]) -> str:
     hidden = ("key", "right")
     return _table(
@@ -102,18 +109,21 @@ def _checks(rows: list[Row]) -> str:
 def _times(rows: list[Row]) -> str:
     works = list(dict.fromkeys(row["work"] for row in rows if "work" in row))
     head = (
-        "GPU time is the median of replays of a CUDA graph of many calls, where one could be captured (else of calls in a row); host time is what "
-        "a call takes to return. Rates count what the mathematics needs."
+        "GPU time is the median of replays of a CUDA graph of many calls, where one could be captured (else of calls in a row): what fits the L2 "
+        "cache is found there. The cold time is of a graph of one call after the caches were emptied; host time is what a call takes to return. "
+        "Rates count what the mathematics needs, in the GPU time. A ratio is of two times by the same clock."
     )
     text = [head]
     for work in works:
         table = [
-            [row["contender"], row["precision"], _number(row, "us"), "graph" if "gpu_us" in row else "in a row", _number(row, "host_us"),
-             _number(row, "over_ours", "{:.2f}"), _number(row, "GB_per_second", "{:.0f}"), _number(row, "TFLOP_per_second", "{:.2f}")]
+            [row["contender"], row["precision"], _number(row, "us"), "graph" if "gpu_us" in row else "in a row", _number(row, "cold_us"),
+             _number(row, "host_us"), _number(row, "over_ours", "{:.2f}"), _number(row, "GB_per_second", "{:.0f}"), _number(row, "TFLOP_per_second", "{:.2f}")]
             for row in rows if row.get("work") == work
         ]  # fmt: skip
-        header = ["contender", "precision", "GPU µs", "clock", "host µs", "× fastst's", "GB/s", "TFLOP/s"]
+        header = ["contender", "precision", "GPU µs", "clock", "cold µs", "host µs", "× fastst's", "GB/s", "TFLOP/s"]
         text.append(f"### {work}\n\n{_table(header, table)}")
+    clocks = [", ".join(f"{name} {value}" for name, value in row.items() if name != "key") for row in rows if row["key"] == "after this"]
+    text += [f"After these: {said}." for said in clocks]
     norms = [[row["key"], *(_number(row[phase], "us") for phase in ("forward", "forward + backward"))] for row in rows if "forward" in row]
     return "\n\n".join([*text, _table(["normalisation", "forward µs", "forward + backward µs"], norms)])
 
@@ -142,6 +152,7 @@ def _kernels(rows: list[Row]) -> str:
 
 _SECTIONS: dict[str, tuple[str, Callable[[list[Row]], str]]] = {
     "limits": ("What this machine can do", _limits),
+    "build": ("Kernels compiled ahead", _build),
     "correct": ("Right", _correct),
     "deterministic": ("The same every time", _checks),
     "times": ("Operations", _times),

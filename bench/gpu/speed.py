@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.clocks import DEVICE, NotCaptured, all_clocks, eager_seconds, gpu_seconds, host_seconds
 from bench.contenders import CONTENDERS
 from bench.gpu.correctness import BACKEND
+from bench.gpu.device import of_the_driver
 from bench.gpu.notes import Notes
 from bench.timing import Disagreement, Group, Outcome, checked, forget, why_skipped
 from bench.works import JOINTS, WORKS, Size, paper_model
@@ -47,18 +48,31 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def limits(notes: Notes, tiny: bool) -> None:
     """Copies from memory and from the L2 cache, matrix products in three precisions, and what one launch costs."""
-    for name, count in (("copy", 1 << (18 if tiny else 27)), ("copy in the L2 cache", 1 << (16 if tiny else 20))):
+    for name, count in (("copy", 1 << (18 if tiny else 27)), ("copy in the L2 cache", _half_of_the_cache(tiny))):
         notes.attempt(name, _copy, count)
-    for name, dtype, allowed in (("bf16", torch.bfloat16, False), ("tf32", torch.float32, True), ("fp32", torch.float32, False)):
+    products = [("bf16", torch.bfloat16, False), *[("tf32", torch.float32, True)] * has_tf32(), ("fp32", torch.float32, False)]
+    for name, dtype, allowed in products:
         notes.attempt(f"matrix product, {name}", _product, 128 if tiny else 8192, dtype, allowed)
     one = torch.zeros(1, device=DEVICE)
     notes.attempt("a launch", all_clocks, lambda: one.add_(1), 200)
 
 
+def has_tf32() -> bool:
+    return DEVICE != "cuda" or torch.cuda.get_device_capability() >= (8, 0)
+
+
+def _half_of_the_cache(tiny: bool) -> int:
+    """Numbers of a source and as many of a target that fit into half of the L2 cache."""
+    if tiny or DEVICE != "cuda":
+        return 1 << 16
+    return torch.cuda.get_device_properties(0).L2_cache_size // 4 // 4
+
+
 def _copy(count: int) -> dict[str, Any]:
+    """By a kernel: a copy proper is another engine's, which takes microseconds to start."""
     source = torch.randn(count, device=DEVICE)
     target = torch.empty_like(source)
-    row = all_clocks(lambda: target.copy_(source))
+    row = all_clocks(lambda: torch.neg(source, out=target))
     return {"GB_per_second": 2 * source.nbytes / row["us"] / 1e3, **row}
 
 
@@ -70,37 +84,46 @@ def _product(n: int, dtype: torch.dtype, allowed: bool) -> dict[str, Any]:
 
 
 def times(notes: Notes, tiny: bool) -> None:
-    """Every operation beside its rivals, each only where its results are the reference's."""
-    for size in sizes(tiny):
-        for work, backward in _PLAN:
-            ours: dict[str, float] = {}
+    """Every operation beside its rivals, each only where its results are the reference's: first what matters most, at all sizes."""
+    for work, backward in _PLAN:
+        for size in sizes(tiny):
+            ours: dict[str, dict[str, Any]] = {}
             for name in (OURS, *RIVALS):
-                for precision in ("fp32", *["tf32"] * (name in _IN_TF32), *["bf16"] * (name in _IN_HALVES)):
+                for precision in ("fp32", *["tf32"] * (name in _IN_TF32 and has_tf32()), *["bf16"] * (name in _IN_HALVES)):
                     group = Group(work, backward, replace(size, dtype="bfloat16") if precision == "bf16" else size, (name,))
                     if why_skipped(name, group) is not None:
                         continue
                     about = {"work": group.name.removesuffix(" bfloat16"), "contender": name, "precision": precision}
                     row = notes.attempt(" | ".join(about.values()), _time, name, group, precision == "tf32", ours, about=about)
                     if name == OURS and "us" in row:
-                        ours[precision] = row["us"]
+                        ours[precision] = row
             forget()
             gc.collect()
             torch.cuda.empty_cache()
+    if DEVICE == "cuda":
+        notes.attempt("after this", of_the_driver, "clocks.sm,clocks.mem,temperature.gpu,clocks_throttle_reasons.active")
+    for size in sizes(tiny):
         notes.attempt(f"gcn_norm B={size.B} T={size.T}", _norm, size)
 
 
-def _time(name: str, group: Group, allowed: bool, ours: dict[str, float]) -> dict[str, Any]:
+def _time(name: str, group: Group, allowed: bool, ours: dict[str, dict[str, Any]]) -> dict[str, Any]:
     outcome = Outcome()
     try:
-        work = checked(name, group, outcome)
+        work = checked(name, group, outcome)  # in the precision that was asked for; tf32 is then a speed of the same program
     except Disagreement as error:
         return {"error": f"not timed: {error}"}
     with tf32(allowed):
         row = all_clocks(work.forward_and_backward if group.backward else work.forward)
     flops, numbers = WORKS[group.work].cost(group.size)[group.backward]
     row |= {"GB_per_second": numbers * group.size.itemsize / row["us"] / 1e3, "TFLOP_per_second": flops / row["us"] / 1e6}
-    base = ours.get("bf16" if group.size.dtype == "bfloat16" else "fp32")
-    return row | {"checked": outcome.checked, "over_ours": row["us"] / base if base else None}
+    base = ours.get("bf16" if group.size.dtype == "bfloat16" else "fp32", row if name == OURS else {})
+    return row | {"checked": outcome.checked, "over_ours": over(row, base)}
+
+
+def over(row: dict[str, Any], base: dict[str, Any]) -> float | None:
+    """How many times as long, by the best clock that both have: a host's time is none of a GPU's."""
+    clock = next((clock for clock in ("gpu_us", "eager_us") if clock in row and clock in base), None)
+    return None if clock is None else row[clock] / base[clock]
 
 
 def _norm(size: Size) -> dict[str, Any]:
@@ -159,7 +182,7 @@ def steps(notes: Notes, tiny: bool) -> None:
 def _step(size: Size, backend: str, half: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     model = paper_model(size).to(DEVICE)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, capturable=DEVICE == "cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, capturable=DEVICE == "cuda", fused=DEVICE == "cuda")
     poses, classes = torch.randn(size.B, size.T, JOINTS, 2, device=DEVICE), torch.arange(size.B, device=DEVICE) % 2
 
     def step() -> torch.Tensor:
