@@ -117,7 +117,8 @@ def _times(rows: list[Row]) -> str:
     for work in works:
         table = [
             [row["contender"], row["precision"], _number(row, "us"), "graph" if "gpu_us" in row else "in a row", _number(row, "cold_us"),
-             _number(row, "host_us"), _number(row, "over_ours", "{:.2f}"), _number(row, "GB_per_second", "{:.0f}"), _number(row, "TFLOP_per_second", "{:.2f}")]
+             _number(row, "host_us"), _number(row, "over_ours", "{:.2f}"),
+             _number(row, "GB_per_second", "{:.0f}"), _number(row, "TFLOP_per_second", "{:.2f}")]
             for row in rows if row.get("work") == work
         ]  # fmt: skip
         header = ["contender", "precision", "GPU µs", "clock", "cold µs", "host µs", "× fastst's", "GB/s", "TFLOP/s"]
