@@ -62,8 +62,8 @@ def message_backward(
     launch(_message_backward, (*tensors, lengths, index.slots, index.bounds), key, lambda: _settle_backward(tensors, index, hops, negative_slope))
     if wants_edges and shared and dedges.numel():
         of_shared = (dy, x, edge_attr, given, each)
-        key = (x.shape, edge_attr.shape, each.shape, hops, negative_slope, _strides(of_shared), row_strides(index))
-        launch(_shared_edges, (*of_shared, lengths, index.slots), key, lambda: _settle_shared(of_shared, index, hops, negative_slope))
+        key_of_shared = (x.shape, edge_attr.shape, each.shape, hops, negative_slope, _strides(of_shared), row_strides(index))
+        launch(_shared_edges, (*of_shared, lengths, index.slots), key_of_shared, lambda: _settle_shared(of_shared, index, hops, negative_slope))
     return dx, dedges, weight if dots is None else dots.sum(-1).to(weight.dtype)
 
 
