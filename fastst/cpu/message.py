@@ -18,12 +18,13 @@ from torch import Tensor
 
 from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import clear, lanes_of, vectors_at_once
+from fastst.cpu.microkernel import FRAMES, clear, fetch_rows, lanes_of, vectors_at_once
 from fastst.cpu.products import WIDTH, frame_counts, most_edges
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.vectors import I32, I64, Elements, data_of, loop
 from fastst.graph import GraphIndex
 
+_AHEAD = 8  # edges: a list's lie anywhere in memory, and would else be waited for
 _STORED, _ADDED = (0,), (0, 0)  # what becomes of the gradient of an edge's features; () for nothing
 
 
@@ -77,12 +78,14 @@ def _sum_messages(first, last, x, edges, weight, y, lengths, ptr, order, offset,
     T, J, C = x.shape[1:]
     (parts, P, frames), slope = edges.shape[:3], weight.dtype.type(slope)
     lanes: int = lanes_of(width, weight)
-    most, full = most_edges(ptr) + 1, len(vectors) * lanes
+    most, full, quarter = most_edges(ptr) + 1, len(vectors) * lanes, (C + FRAMES - 1) // FRAMES
     rows, places, factors = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, weight.dtype)
     for node in range(first, last):
         b, j, t = node // (J * T), node // T % J, node % T
         count = 0
         for i in range(ptr[j], ptr[j + 1] if t < lengths[b] else ptr[j]):
+            if frames == T == 1:
+                fetch_rows(edges, (b % parts * P + order[min(i + _AHEAD, P - 1)]) * C, quarter, quarter)
             p = order[i]
             source = t + offset[p]
             if 0 <= source < lengths[b]:
@@ -104,7 +107,7 @@ def _send_back(
     B, T, J, C = x.shape
     (parts, P, frames), slope = edges.shape[:3], weight.dtype.type(slope)
     lanes: int = lanes_of(width, weight)
-    most, full = most_edges(ptr) + 1, len(vectors) * lanes
+    most, full, quarter = most_edges(ptr) + 1, len(vectors) * lanes, (C + FRAMES - 1) // FRAMES
     rows, places, numbers = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     factors, dots = np.empty(most, weight.dtype), np.empty(most, weight.dtype)
     for piece in range(first, last):
@@ -113,6 +116,11 @@ def _send_back(
             for t in range(piece % frames, T, frames):
                 length, count = lengths[b], 0
                 for i in range(ptr[j], ptr[j + 1]):
+                    if frames == T == 1:
+                        following = (b % parts * P + order[min(i + _AHEAD, P - 1)]) * C
+                        fetch_rows(edges, following, quarter, quarter)
+                        if len(to_edges) > 0:
+                            fetch_rows(dedges, following, quarter, quarter)
                     p = order[i]
                     target = t - offset[p]
                     number = (b * P + p) * T + target
