@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fastst
-from fastst.nn import GATv2Conv, GCNConv, SAGEConv, patch, patching
+from fastst.nn import GATv2Conv, GCNConv, GINEConv, SAGEConv, gin, patch, patching
 
 theirs = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is not installed")
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 2]])
@@ -125,7 +125,8 @@ def test_what_only_the_original_knows_goes_to_the_original():
         torch.testing.assert_close(model[0]((x, x[:3]), EDGES[:, :3]), pair)
 
 
-def test_gin_and_gine_are_what_they_were_with_their_buffers():
+def test_gin_and_gine_are_what_they_were_with_their_buffers(monkeypatch):
+    monkeypatch.setattr(gin, "_FEW", 0)
     model = nn.ModuleList(
         [
             theirs.GINConv(nn.Sequential(nn.Linear(3, 8), nn.ReLU()), eps=0.3),
@@ -158,7 +159,18 @@ def test_gin_and_gine_are_what_they_were_with_their_buffers():
     assert model[2].eps.dtype == torch.float64
 
 
-def test_what_only_gine_of_pytorch_geometric_knows():
+def test_a_small_graph_goes_to_the_original_and_a_large_one_does_not(monkeypatch):
+    model, x, edge_attr, sums = nn.Sequential(theirs.GINEConv(nn.Linear(3, 4))), torch.randn(5, 3), torch.randn(6, 3), []
+    monkeypatch.setattr(GINEConv, "_sum", lambda self, x, *_: (sums.append(1), x)[1])
+    patch(model)
+    for few, ours in ((19, 0), (18, 1)):
+        monkeypatch.setattr(gin, "_FEW", few)
+        model[0](x, EDGES, edge_attr)
+        assert len(sums) == ours
+
+
+def test_what_only_gine_of_pytorch_geometric_knows(monkeypatch):
+    monkeypatch.setattr(gin, "_FEW", 0)
     model, x, edge_attr = nn.Sequential(theirs.GINEConv(nn.Linear(3, 4))), torch.randn(5, 3), torch.randn(6, 3)
     calls = [
         ((x, x[:3]), EDGES[:, :3], edge_attr[:3]),
