@@ -89,7 +89,8 @@ def test_kernels_compile_to_what_is_asked_of_them(compiled: str):
             must["16-byte loads"] = int(figures["16-byte loads"] or 0) > 0
             must["loops without"] = figures["loops without"] == "0"
             must["in flight"] = int(figures["in flight"]) >= 4
-        if kernel in over_features and (features, chip) == ("float32", "sm_75"):
+        # Not of messages: an addition and a maximum go with every FFMA, and in their backward only the dot products have any.
+        if kernel in over_features and not kernel.startswith("message") and (features, chip) == ("float32", "sm_75"):
             must["instructions per FFMA"] = float(figures["instructions per FFMA"]) <= 3.5
             must["at most"] = float(figures["at most"]) <= 4.7  # with masks, at a walk's ends and for what is left of a joint's slots
         wrong += [f"{kernel} {features} {chip}: {name} is {figures[name]}" for name, right in must.items() if not right]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fastst
-from fastst.nn import GATv2Conv, GCNConv, SAGEConv, patch, patching
+from fastst.nn import GATv2Conv, GCNConv, GINEConv, SAGEConv, gin, patch, patching
 
 theirs = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is not installed")
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 2]])
@@ -123,6 +123,66 @@ def test_what_only_the_original_knows_goes_to_the_original():
         y, (_, found) = model[0](x, EDGES, return_attention_weights=True)
         torch.testing.assert_close((y, found), (wanted, alpha))
         torch.testing.assert_close(model[0]((x, x[:3]), EDGES[:, :3]), pair)
+
+
+def test_gin_and_gine_are_what_they_were_with_their_buffers(monkeypatch):
+    monkeypatch.setattr(gin, "_FEW", 0)
+    model = nn.ModuleList(
+        [
+            theirs.GINConv(nn.Sequential(nn.Linear(3, 8), nn.ReLU()), eps=0.3),
+            theirs.GINConv(torch.tanh, train_eps=True),
+            theirs.GINEConv(nn.Linear(8, 8), eps=0.2, edge_dim=2),
+            theirs.GINEConv(nn.Linear(8, 4)),
+            theirs.GINConv(nn.Linear(4, 4), aggr="max"),
+        ]
+    )
+    x, first, second = torch.randn(5, 3), torch.randn(6, 2), torch.randn(6, 8)
+
+    def outcome() -> list[torch.Tensor]:
+        model.zero_grad()
+        y = model[3](model[2](model[1](model[0](x, EDGES), EDGES), EDGES, first), EDGES, second)
+        y.square().sum().backward()
+        return [y.detach(), *(p.grad.clone() for layer in model[:4] for p in layer.parameters())]
+
+    wanted, keys, eps, original = outcome(), list(model.state_dict()), model[0].eps, model[2]
+    random = torch.get_rng_state()
+    patched = patch(model)
+    assert [swap.swapped for swap in patched.swaps] == [True] * 4 + [False]
+    assert torch.equal(torch.get_rng_state(), random)
+    assert list(model.state_dict()) == keys
+    assert model[0].eps is eps
+    for found, want in zip(outcome(), wanted, strict=True):
+        torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
+    model.double()
+    patched.undo()
+    assert model[2] is original
+    assert model[2].eps.dtype == torch.float64
+
+
+def test_a_small_graph_goes_to_the_original_and_a_large_one_does_not(monkeypatch):
+    model, x, edge_attr, sums = nn.Sequential(theirs.GINEConv(nn.Linear(3, 4))), torch.randn(5, 3), torch.randn(6, 3), []
+    monkeypatch.setattr(GINEConv, "_sum", lambda self, x, *_: (sums.append(1), x)[1])
+    patch(model)
+    for few, ours in ((19, 0), (18, 1)):
+        monkeypatch.setattr(gin, "_FEW", few)
+        model[0](x, EDGES, edge_attr)
+        assert len(sums) == ours
+
+
+def test_what_only_gine_of_pytorch_geometric_knows(monkeypatch):
+    monkeypatch.setattr(gin, "_FEW", 0)
+    model, x, edge_attr = nn.Sequential(theirs.GINEConv(nn.Linear(3, 4))), torch.randn(5, 3), torch.randn(6, 3)
+    calls = [
+        ((x, x[:3]), EDGES[:, :3], edge_attr[:3]),
+        (x, EDGES[:, :3], edge_attr[:3], (5, 5)),
+        (x, EDGES, edge_attr[0]),
+        (x, EDGES, edge_attr[:1]),
+        (x, EDGES, edge_attr.expand(2, 6, 3)),
+    ]
+    wanted = [model[0](*call) for call in calls]
+    with patch(model):
+        for call, want in zip(calls, wanted, strict=True):
+            torch.testing.assert_close(model[0](*call), want)
 
 
 @pytest.mark.parametrize(("receivers", "size"), [(3, None), (3, (5, 3)), (None, (5, 5))])

@@ -10,13 +10,14 @@ import torch
 from graphs import CASES, Case, generator, lifted, names
 from torch import Tensor
 
-from fastst import EdgeList, Layout, SkeletonGraph
+from fastst import EdgeList, Layout, SkeletonGraph, SlotGraph
 from fastst.ops import (
     Sampling,
     attend,
     edge_logits,
     gcn_norm,
     mean_average_distance,
+    message,
     propagate,
     sample_edges,
     sample_from_embeddings,
@@ -157,6 +158,51 @@ def test_attend_after_scores_of_minus_infinity():
     with use_backend("triton"):
         y = attend(x.to(DEVICE), torch.zeros_like(x).to(DEVICE), torch.full((1, 4), -1e10).to(DEVICE), graph, 1)
     assert torch.equal(y[0, 0].cpu(), x[0, -1])
+
+
+def check_message(case: Case, shared: bool, weighted: bool, dtype: torch.dtype = torch.float64, atol: float = 1e-9, activation: str = "relu") -> None:
+    def function(x, edges, weight=None):
+        return message(x, edges, weight, case.graph, activation, lengths_of(case, x), negative_slope=0.3)
+
+    walks, frames = () if shared else (case.B,), () if shared or case.is_edge_list else (case.T,)
+    edges = torch.randn(*walks, case.graph.num_slots, *frames, case.C, dtype=torch.float64, generator=generator(5))
+    assert_matches(function, [v.to(dtype) for v in (case.nodes(), edges, *([case.edges()] if weighted else []))], atol)
+
+
+MESSAGES = [case for case in FEW_SLOTS if case.B * case.graph.num_slots * case.T <= 120]  # sizes and lengths as they come, and lists of edges
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=names)
+def test_message_matches_the_reference(case: Case):
+    check_message(case, shared=False, weighted=True)
+
+
+@pytest.mark.parametrize("case", [CASES[8], CASES[10]], ids=names)
+def test_message_of_shared_edges(case: Case):
+    check_message(case, shared=True, weighted=False, activation="leaky_relu")
+
+
+def test_message_of_edges_that_frames_share_on_tiles_without_masks():
+    """Three slots into the joint: two at a time or four, and what is left; more channels than a program has."""
+    case = Case("", SlotGraph([0, 0, 0, 0, 0], [0] * 5, [-1, 0, 1, 2, -2], 1), 1, 20, 70, [19])
+    check_message(case, shared=False, weighted=True, activation="none")
+    x, edges = case.nodes(), torch.randn(1, 5, 1, 70, dtype=torch.float64, generator=generator(5))
+    assert_matches(lambda x, e: message(x, e, None, case.graph, lengths=lengths_of(case, x)), [x, edges])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_message_of_every_dtype(dtype: torch.dtype):
+    case = Case("", SlotGraph([0, 1, 1], [1, 0, 0], [0, -1, 0], 2), 1, 4, 5)
+    check_message(case, False, True, dtype, TOLERANCES[dtype])
+    check_message(case, True, True, dtype, TOLERANCES[dtype])
+
+
+def test_message_of_what_is_no_number():
+    graph, x, edges = EdgeList(torch.tensor([[0, 1], [1, 0]]), 2), torch.ones(1, 2, 3), torch.zeros(2, 3)
+    x[0, 0, 0], edges[1] = float("nan"), float("-inf")
+    with use_backend("triton"):
+        y = message(x.to(DEVICE), edges.to(DEVICE), None, graph).cpu()
+    torch.testing.assert_close(y, torch.tensor([[[0.0, 0, 0], [float("nan"), 1, 1]]]), equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

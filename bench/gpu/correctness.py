@@ -76,6 +76,10 @@ def operations(case: Case) -> dict[str, tuple[Function, list[Tensor]]]:
         "edge_logits": (lambda q, k, b: ops.edge_logits(q, k, graph, b, **known), [x, y, bias]),
         "gcn_norm": (lambda kept: ops.gcn_norm(kept, graph, **known), [(weight > 0.3).double()]),
         "attend": (lambda a, b, att: ops.attend(a, b, att, graph, heads, **known), [x, y, att]),
+        "message": (
+            lambda x, e, w: ops.message(x, e, w, graph, **known),
+            [x, torch.randn(graph.num_slots, C, generator=generator, dtype=torch.float64), weight],
+        ),
         "sample_edges, as in the paper": (lambda z: ops.sample_edges(z, graph, seed=7, **known), [4 * weight - 2]),
         "sample_edges": (lambda z: ops.sample_edges(z, graph, seed=7, sampling=_SIGMOID, **known), [4 * weight - 2]),
         "sample_from_embeddings": (embeddings, [q, y, bias]),

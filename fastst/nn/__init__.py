@@ -1,5 +1,6 @@
 """Layers, graph sources and models."""
 
+from fastst.nn.gin import GINConv, GINEConv
 from fastst.nn.layers import EncoderLayer, GraphAttention, GraphConvolution
 from fastst.nn.models import Classification, Downstream, GraphClassifier
 from fastst.nn.patching import Patch, patch
@@ -17,6 +18,8 @@ __all__ = [
     "FixedGraph",
     "GATv2Conv",
     "GCNConv",
+    "GINConv",
+    "GINEConv",
     "GivenGraph",
     "GraphAttention",
     "GraphClassifier",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastst.nn.gin import GINConv, GINEConv
 from fastst.nn.pyg import GATv2Conv, GCNConv, SAGEConv
 from fastst.nn.skeleton import FEW_CHANNELS, ConvTemporalGraphical, SpatialTemporal_MS_GCN
 from fastst.nn.stand_in import StandIn
@@ -59,8 +60,8 @@ class Patch:
 
 
 def patch(model: nn.Module, dry_run: bool = False) -> Patch:
-    """Replaces layers of other people's by fastst's, in place: PyTorch Geometric's `GCNConv`, `GATv2Conv` and `SAGEConv`, ST-GCN's
-    `ConvTemporalGraphical` and MS-G3D's `SpatialTemporal_MS_GCN`.
+    """Replaces layers of other people's by fastst's, in place: PyTorch Geometric's `GCNConv`, `GATv2Conv`, `SAGEConv`, `GINConv` and
+    `GINEConv`, ST-GCN's `ConvTemporalGraphical` and MS-G3D's `SpatialTemporal_MS_GCN`.
 
     Outputs and gradients stay what they were, up to rounding. The parameters stay the same objects, under the same names: an optimizer made
     before goes on, DistributedDataParallel too, and `state_dict` doesn't change. What fastst can't do (dropout of attention weights, edge features,
@@ -137,7 +138,7 @@ def _why_not_in_geometric(layer: Any, kind: str) -> str:
         return f"dropout={layer.dropout} of attention weights is not supported"
     if getattr(layer, "edge_dim", None) is not None:
         return f"edge_dim={layer.edge_dim} is not supported"
-    return "" if isinstance(layer.in_channels, int) else "it is for two sets of nodes"
+    return "" if isinstance(getattr(layer, "in_channels", 1), int) else "it is for two sets of nodes"
 
 
 def _why_not_in_skeletons(layer: Any, kind: str) -> str:
@@ -207,6 +208,20 @@ def _sage(layer: Any) -> StandIn:
     return SAGEConv(*_sizes(layer.lin_l), **words)
 
 
+def _gin(layer: Any) -> StandIn:
+    return GINConv(_for_now(layer.nn), layer.initial_eps, isinstance(layer.eps, nn.Parameter))
+
+
+def _gine(layer: Any) -> StandIn:
+    edge_dim = None if layer.lin is None else 1
+    return GINEConv(_for_now(layer.nn), layer.initial_eps, isinstance(layer.eps, nn.Parameter), edge_dim)
+
+
+def _for_now(network: Any) -> Any:
+    """A network that may be set anew; theirs comes later, or now where it is no module, and has nothing to set."""
+    return nn.Linear(1, 1) if isinstance(network, nn.Module) else network
+
+
 def _conv_temporal_graphical(layer: Any) -> StandIn:
     return ConvTemporalGraphical(1, 1, layer.kernel_size)  # the convolution will be theirs
 
@@ -232,11 +247,15 @@ _MAKERS: dict[str, Callable[[Any], StandIn]] = {
     "GCNConv": _gcn,
     "GATv2Conv": _gatv2,
     "SAGEConv": _sage,
+    "GINConv": _gin,
+    "GINEConv": _gine,
     "ConvTemporalGraphical": _conv_temporal_graphical,
     "SpatialTemporal_MS_GCN": _windows,
 }
-_MODULES = tuple(f"torch_geometric.nn.conv.{name}_conv" for name in ("gcn", "gatv2", "sage"))
-_AGGREGATIONS = {"GCNConv": ("add", "sum"), "GATv2Conv": ("add", "sum"), "SAGEConv": ("mean",)}
+_MODULES = tuple(f"torch_geometric.nn.conv.{name}_conv" for name in ("gcn", "gatv2", "sage", "gin"))
+_AGGREGATIONS = {"GCNConv": ("add", "sum"), "GATv2Conv": ("add", "sum"), "SAGEConv": ("mean",)} | dict.fromkeys(
+    ("GINConv", "GINEConv"), ("add", "sum")
+)
 _PROBES: dict[str, Callable[[Any], tuple[Tensor, ...]]] = {
     "ConvTemporalGraphical": _probe_of_conv_temporal_graphical,
     "SpatialTemporal_MS_GCN": _probe_of_windows,

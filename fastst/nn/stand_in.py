@@ -9,7 +9,7 @@ from torch.fx import Proxy
 
 
 class StandIn(nn.Module):
-    """A layer that may stand in another one's place: it then has that one's parameters and modules, the same objects under the same names."""
+    """A layer that may stand in another one's place: it then has what that one holds, the same objects under the same names."""
 
     original: tuple[nn.Module, ...] = ()  # the other layer; in a tuple, for it is no part of the model any more
 
@@ -26,16 +26,16 @@ class StandIn(nn.Module):
 
     def take_place(self, layer: nn.Module) -> None:
         """From now on this layer stands in the other one's place."""
-        for part in ("_parameters", "_modules"):
+        for part in ("_parameters", "_buffers", "_modules"):
             mine, theirs = getattr(self, part), getattr(layer, part)
             mine.update((name, theirs[name]) for name in mine if name in theirs)
         self.original = (layer,)
         self.train(layer.training)
 
     def original_layer(self) -> Any:
-        """The other layer, with the parameters and modules as they are now."""
+        """The other layer, with the parameters, buffers and modules as they are now."""
         (layer,) = self.original
-        for part in ("_parameters", "_modules"):
+        for part in ("_parameters", "_buffers", "_modules"):
             mine, theirs = getattr(self, part), getattr(layer, part)
             theirs.update((name, value) for name, value in mine.items() if name in theirs)
         return layer.train(self.training)

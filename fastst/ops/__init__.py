@@ -6,6 +6,7 @@ from fastst.ops.edge_logits import edge_logits
 from fastst.ops.gcn_norm import gcn_norm
 from fastst.ops.keep_probability import keep_probability
 from fastst.ops.mean_average_distance import mean_average_distance
+from fastst.ops.message import message
 from fastst.ops.propagate import propagate
 from fastst.ops.sample_edges import sample_edges
 from fastst.ops.sample_from_embeddings import sample_from_embeddings
@@ -19,6 +20,7 @@ __all__ = [
     "gcn_norm",
     "keep_probability",
     "mean_average_distance",
+    "message",
     "propagate",
     "sample_edges",
     "sample_from_embeddings",

@@ -1,0 +1,187 @@
+"""Graph isomorphism layers that take the place of PyTorch Geometric's: a network on sums over the edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastst.graph import EdgeList, Graph
+from fastst.nn.edges import graph_of
+from fastst.nn.pyg import _check_options, _is_square, _one_batch, _propagated
+from fastst.nn.stand_in import StandIn
+from fastst.ops import message
+
+_FEW = 1 << 19  # numbers, of all edges and channels: with fewer the original is faster on a CPU
+
+
+class _Isomorphism(StandIn):
+    """h' = network((1 + ε) h[to] + a sum), with the parameters, buffers and names of PyTorch Geometric's."""
+
+    eps: Tensor
+
+    def __init__(self, network: Callable[[Tensor], Tensor], eps: float, train_eps: bool, options: dict[str, Any]) -> None:
+        super().__init__()
+        _check_options(type(self).__name__, options, in_channels=1)  # which come with the network
+        self.nn, self.initial_eps = network, eps
+        if train_eps:
+            self.eps = nn.Parameter(torch.empty(1))
+        else:
+            self.register_buffer("eps", torch.empty(1))
+
+    def reset_parameters(self) -> None:
+        _reset(self.nn)
+        self.eps.data.fill_(self.initial_eps)
+
+    def _one_set(self, x: Any, size: Any) -> Tensor | None:
+        """The features, of the nodes that send and of those that receive; None where these are not the same and the original knows what to do.
+
+        Raises:
+            ValueError: two sets of nodes, without an original.
+        """
+        whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
+        if isinstance(whole, Tensor) and _is_square(size, whole):
+            return whole
+        if self.original:
+            return None
+        if isinstance(whole, Tensor):
+            nodes = (whole.shape[-2],) * 2
+            raise ValueError(f"{type(self).__name__}: size={size} is not supported, only None or the number of nodes twice, {nodes}")
+        raise ValueError(f"{type(self).__name__}: two sets of nodes (a pair of features) are not supported")
+
+    def _is_theirs(self, x: Tensor, edge_index: Any) -> bool:
+        """Whether the original is there and this layer could not win."""
+        edges = edge_index.shape[-1] if isinstance(edge_index, Tensor) and edge_index.layout == torch.strided else _FEW
+        return bool(self.original) and x.is_cpu and not torch.compiler.is_compiling() and edges * x.shape[-1] * math.prod(x.shape[:-2]) < _FEW
+
+    def _network(self, total: Tensor, x: Tensor) -> Tensor:
+        return self.nn(total + (1 + self.eps) * x)
+
+
+class GINConv(_Isomorphism):
+    """h' = nn((1 + ε) h[to] + Σ h[from] over a node's edges) (Xu et al. 2019), in place of `torch_geometric.nn.GINConv`.
+
+    Args:
+        nn: what is applied to the sums; its parameters are set anew.
+        eps: ε.
+        train_eps: whether ε is learned.
+        options: of `MessagePassing`, as far as they ask for what this layer does.
+
+    Raises:
+        ValueError: an argument that is not supported, named.
+    """
+
+    def __init__(self, nn: Callable[[Tensor], Tensor], eps: float = 0.0, train_eps: bool = False, **options: Any) -> None:
+        super().__init__(nn, eps, train_eps, options)
+        self.reset_parameters()
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
+        """`[N, F]` or `[B, N, F]` -> what nn makes of it; on a `SlotGraph` of `[B, T, J, F]`. `edge_index` as in `GCNConv`; the values of a
+        torch.sparse matrix weigh the sum, those of a `SparseTensor` don't count. Both as in PyTorch Geometric.
+
+        Args:
+            x: features of the nodes; or twice the same as a pair.
+            size: None or (N, N).
+
+        Raises:
+            ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
+        """
+        whole = self._one_set(x, size)
+        if whole is None or self._is_theirs(whole, edge_index):
+            return self.original_layer()(x, edge_index, size)
+        return self._network(_sum(whole, edge_index) if whole.numel() else whole, whole)
+
+
+class GINEConv(_Isomorphism):
+    """h' = nn((1 + ε) h[to] + Σ ReLU(h[from] + e) over a node's edges) (Hu et al. 2020), in place of `torch_geometric.nn.GINEConv`.
+
+    Args:
+        nn: what is applied to the sums; its parameters are set anew.
+        eps: ε.
+        train_eps: whether ε is learned.
+        edge_dim: size of the features of edges, which a linear layer `lin` brings to that of the nodes'; None where they have it already.
+        options: of `MessagePassing`, as far as they ask for what this layer does.
+
+    Raises:
+        ValueError: an argument that is not supported, named; an nn that does not say how many channels `lin` has to make.
+    """
+
+    def __init__(self, nn: nn.Module, eps: float = 0.0, train_eps: bool = False, edge_dim: int | None = None, **options: Any) -> None:
+        super().__init__(nn, eps, train_eps, options)
+        self.lin = None if edge_dim is None else torch.nn.Linear(edge_dim, _channels_into(nn))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.lin is not None:
+            self.lin.reset_parameters()
+
+    def forward(
+        self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, edge_attr: Tensor | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """`[N, F]` or `[B, N, F]` -> what nn makes of it; on a `SlotGraph` of `[B, T, J, F]`.
+
+        Args:
+            x: features of the nodes; or twice the same as a pair.
+            edge_index: as in `GCNConv`. A matrix, its rows one after the other, may bring features of edges as its values, `[E, D]`; those of one
+                number don't count. Both as in PyTorch Geometric.
+            edge_attr: features of edges, `[E, D]` or `[B, E, D]`; on a `SlotGraph` `[P, D]`, `[B, P, 1, D]` or `[B, P, T, D]`. D is edge_dim, or F.
+            size: None or (N, N).
+
+        Raises:
+            ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
+        """
+        whole = self._one_set(x, size)
+        if whole is None or self._is_theirs(whole, edge_index) or (self.original and _only_theirs(whole, edge_index, edge_attr)):
+            return self.original_layer()(x, edge_index, edge_attr, size)
+        return self._network(self._sum(whole, edge_index, edge_attr) if whole.numel() else whole, whole)
+
+    def _sum(self, x: Tensor, edge_index: Any, edge_attr: Tensor | None) -> Tensor:
+        graph, values = graph_of(edge_index, x.shape[-2])
+        brought = values if values is not None and values.ndim > 1 else None
+        edges = brought if edge_attr is None else edge_attr
+        if edges is None:
+            raise ValueError("GINEConv: edge_attr is missing, the features of edges; without any it is a GINConv")
+        edges = edges if self.lin is None else self.lin(edges)
+        if edges.shape[-1] != x.shape[-1]:
+            raise ValueError(
+                f"GINEConv: edge_attr must have the channels of x, {x.shape[-1]}, got {list(edges.shape)}; set edge_dim where it has others"
+            )
+        dtype = torch.promote_types(x.dtype, edges.dtype)
+        one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
+        edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
+        return message(_one_batch(x, graph).to(dtype), edges.to(dtype), None, graph).view(x.shape)
+
+
+def _sum(x: Tensor, edge_index: Any) -> Tensor:
+    graph, values = graph_of(edge_index, x.shape[-2])
+    if values is None or not isinstance(edge_index, Tensor):
+        values = x.new_ones(1).expand(graph.num_slots)
+    return _propagated(x, values, graph)
+
+
+def _only_theirs(x: Tensor, edge_index: Any, edge_attr: Any) -> bool:
+    """Whether the original takes what this layer doesn't: features that several edges share."""
+    return edge_attr is not None and not isinstance(edge_index, Graph) and (edge_attr.ndim not in (2, x.ndim) or edge_attr.shape[-2] == 1)
+
+
+def _channels_into(network: nn.Module) -> int:
+    first = network[0] if isinstance(network, nn.Sequential) else network
+    channels = getattr(first, "in_features", getattr(first, "in_channels", None))
+    if not isinstance(channels, int):
+        raise ValueError(
+            f"GINEConv: edge_dim needs an nn with in_features or in_channels, or a Sequential that begins with one; got {type(first).__name__}"
+        )
+    return channels
+
+
+def _reset(network: Any) -> None:
+    """As PyTorch Geometric does: of the outermost modules that can."""
+    if hasattr(network, "reset_parameters"):
+        network.reset_parameters()
+    else:
+        for child in network.children() if isinstance(network, nn.Module) else ():
+            _reset(child)
