@@ -172,7 +172,7 @@ def _forward(
                     at = ((b * heads + h) * P + p) * T + t
                     alphas[at] = exp(alphas[at] - shift)
                     total += alphas[at]
-            some = not (total == 0)
+            some = total != 0
             sums[row * heads + h] = shift + att.dtype.type(math.log(total)) if some else nothing
             scale = att.dtype.type(1) / total if some else att.dtype.type(0)
             for i in range(ptr[j], ptr[j + 1]):
