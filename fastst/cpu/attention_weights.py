@@ -265,12 +265,12 @@ def _backward_senders(
 
 
 @compile_loops
-def _add_slopes(factor, x, y, z, att, slope, target):
-    """target += factor · att · LeakyReLU' of the sum of three rows, which come as slices: LLVM makes vectors of loops only over places that can't be
-    negative, which numba counts from the end."""
-    weak = factor * slope
-    for c in range(len(att)):
-        target[c] += att[c] * (factor if x[c] + y[c] + z[c] > 0 else weak)
+def _add_slopes(strength, x, y, z, att, slope, target):
+    """target += strength · att · LeakyReLU' of the sum of three rows, which come as slices: LLVM makes vectors of loops only over places that can't
+    be negative, which numba counts from the end."""
+    for c in range(len(target)):
+        hidden = x[c] + y[c] + z[c]
+        target[c] += strength[c] * att[c] * (att.dtype.type(1) if hidden > 0 else slope)
 
 
 @compile_loops
@@ -280,13 +280,14 @@ def _backward_edges(
     """dattr = att Σ dscore LeakyReLU' of the slots from first to last, over the walks and frames that share their features."""
     B, T, J, C = x_src.shape
     (H, channels), P = att.shape, len(offset)
-    senders, receivers, slope, dscore = x_src.ravel(), x_dst.ravel(), att.dtype.type(slope), dscores.ravel()
+    senders, receivers, att, dscore, slope = x_src.ravel(), x_dst.ravel(), att.ravel(), dscores.ravel(), att.dtype.type(slope)
+    strength = np.empty(C, att.dtype)
     for p in range(first, last):
         for b in range(B):
             for t in range(max(0, -offset[p]), min(lengths[b], lengths[b] - offset[p])):
                 for h in range(H):
-                    c = h * channels
-                    x_at, y_at = (((b * T + t + offset[p]) * J + src[p]) * C + c, ((b * T + t) * J + dst[p]) * C + c)
-                    e_at, factor = b * edges_b + p * edges_p + t * edges_t + c, dscore[((b * H + h) * P + p) * T + t]
-                    x, y = senders[x_at : x_at + channels], receivers[y_at : y_at + channels]
-                    _add_slopes(factor, x, y, edges[e_at : e_at + channels], att[h], slope, dattr[e_at : e_at + channels])
+                    strength[h * channels : (h + 1) * channels] = dscore[((b * H + h) * P + p) * T + t]
+                x_at, y_at = ((b * T + t + offset[p]) * J + src[p]) * C, ((b * T + t) * J + dst[p]) * C
+                e_at = b * edges_b + p * edges_p + t * edges_t
+                x, y = senders[x_at : x_at + C], receivers[y_at : y_at + C]
+                _add_slopes(strength, x, y, edges[e_at : e_at + C], att, slope, dattr[e_at : e_at + C])
