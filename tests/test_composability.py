@@ -36,6 +36,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "edge_logits": lambda x: edge_logits(x, x, GRAPH),
     "attend": lambda x: attend(x, x, torch.ones(2, C // 2), GRAPH, 2),
     "message": lambda x: message(x, x[0, 0, GRAPH.src.long()], WEIGHTS, GRAPH),
+    "attention_weights": lambda x: attend(x, x, torch.ones(2, C // 2), GRAPH, 2, edge_weight=WEIGHTS * x.sum().square(), dropout=0.5, seed=1),
     "sample_edges": lambda x: sample_edges(WEIGHTS * x.sum(), GRAPH, seed=0, estimator="sigmoid"),
     "sample_from_embeddings": lambda x: sample_from_embeddings(x, x, GRAPH, seed=0),
     "sample_k_edges": lambda x: sample_k_edges(WEIGHTS * x.sum(), GRAPH, 3, seed=0, per="frame")[0],

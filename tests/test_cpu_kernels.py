@@ -17,6 +17,7 @@ from graphs import generator
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import attend as compiled_attend
+from fastst.cpu import attention_weights as compiled_weights
 from fastst.cpu import plans, products, threads
 from fastst.cpu.functions import exp, log, log1p
 from fastst.cpu.memory import empty
@@ -69,18 +70,24 @@ def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[in
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_attention_at_every_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
     """Heads below, at and beyond a vector; more edges into a node than a vector has lanes."""
-    monkeypatch.setattr(compiled_attend, "WIDTH", width)
+    for module in (compiled_attend, compiled_weights):
+        monkeypatch.setattr(module, "WIDTH", width)
     for heads, channels in ((1, 1), (3, 5), (4, 16), (1, 37), (20, 3), (9, 16), (2, 64)):
         senders, receivers, dy = torch.randn(3, 2, 9, 18, heads * channels, generator=generator()).to(dtype)
         att, lengths = torch.randn(heads, channels, generator=generator(1)).to(dtype), torch.tensor([9, 4])
-        results = []
-        for name, kind in (("cpu", dtype), ("torch", torch.float64)):
-            leaves = [v.to(kind).detach().requires_grad_() for v in (senders, receivers, att)]
-            with use_backend(name):
-                y = attend(*leaves, GRAPH, heads, lengths=lengths)
-            results.append((y, *torch.autograd.grad(y, leaves, dy.to(kind))))
-        for found, wanted in zip(*results, strict=True):
-            assert close(found, wanted, dtype), (heads, channels)
+        attr, weight = torch.randn(GRAPH.num_slots, heads * channels, generator=generator(2)).to(dtype), (dy[..., :1, 0] > 0).to(dtype)
+        weight = weight.transpose(1, 2).expand(-1, GRAPH.num_slots, -1) * (torch.arange(GRAPH.num_slots)[:, None] % 3 > 0)
+        few = (heads, channels) in ((3, 5), (20, 3))  # every number of heads is compiled anew
+        for more in ({}, {"edge_attr": attr, "edge_weight": weight})[: 1 + few]:
+            results = []
+            for name, kind in (("cpu", dtype), ("torch", torch.float64)):
+                values = {"x_src": senders, "x_dst": receivers, "att": att, **more}
+                leaves = {key: value.to(kind).detach().requires_grad_() for key, value in values.items()}
+                with use_backend(name):
+                    y = attend(**leaves, graph=GRAPH, heads=heads, lengths=lengths)
+                results.append((y, *torch.autograd.grad(y, list(leaves.values()), dy.to(kind))))
+            for found, wanted in zip(*results, strict=True):
+                assert close(found, wanted, dtype), (heads, channels, list(more))
 
 
 def test_logarithm_and_exponential_are_within_two_units_in_the_last_place():

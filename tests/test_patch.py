@@ -29,8 +29,6 @@ class Model(nn.Module):
         self.inside = nn.ModuleList([theirs.GCNConv(8, 8, bias=False), nn.Linear(8, 8)])
         self.sage = theirs.SAGEConv(8, 8, project=True, normalize=True)
         self.most = theirs.SAGEConv(8, 8, aggr="max")
-        self.dropout = theirs.GATv2Conv(8, 8, dropout=0.5)
-        self.edges = theirs.GATv2Conv(8, 8, edge_dim=2)
         self.mean = theirs.GCNConv(8, 8, aggr="mean")
         self.lazy = theirs.GCNConv(-1, 8)
         self.pair = theirs.GATv2Conv((8, 8), 8)
@@ -68,8 +66,6 @@ def test_a_patched_model_is_the_same_model():
     said = {swap.name: (swap.swapped, swap.why) for swap in patched.swaps}
     assert {name for name, (swapped, _) in said.items() if swapped} == {"first", "shared", "again", "inside.0", "sage"}
     for name, why in {
-        "dropout": "dropout=0.5 of attention weights is not supported",
-        "edges": "edge_dim=2 is not supported",
         "mean": "it is asked to aggregate in another way (aggr, flow or explain)",
         "most": "it is asked to aggregate in another way (aggr, flow or explain)",
         "lazy": "its sizes are not known before its first call",
@@ -117,11 +113,8 @@ def test_a_with_block_and_a_dry_run():
 def test_what_only_the_original_knows_goes_to_the_original():
     model = nn.Sequential(theirs.GATv2Conv(3, 4))
     x = torch.randn(5, 3)
-    wanted, (_, alpha) = model[0](x, EDGES, return_attention_weights=True)
     pair = model[0]((x, x[:3]), EDGES[:, :3])
     with patch(model):
-        y, (_, found) = model[0](x, EDGES, return_attention_weights=True)
-        torch.testing.assert_close((y, found), (wanted, alpha))
         torch.testing.assert_close(model[0]((x, x[:3]), EDGES[:, :3]), pair)
 
 
@@ -183,6 +176,26 @@ def test_what_only_gine_of_pytorch_geometric_knows(monkeypatch):
     with patch(model):
         for call, want in zip(calls, wanted, strict=True):
             torch.testing.assert_close(model[0](*call), want)
+
+
+def test_attention_with_features_of_edges_and_dropout():
+    torch.manual_seed(0)
+    model, x, attr = nn.Sequential(theirs.GATv2Conv(3, 4, heads=2, edge_dim=2, dropout=0.5, fill_value="max")), torch.randn(5, 3), torch.randn(6, 2)
+    parameters = list(model.parameters())
+    results = []
+    for swapped in (False, True):
+        patched = patch(model) if swapped else None
+        assert isinstance(model[0], GATv2Conv) == swapped
+        model.eval()
+        y, (edges, alpha) = model[0](x, EDGES, attr, return_attention_weights=True)
+        results.append((y, edges, alpha, *torch.autograd.grad(y.square().sum() + alpha.square().sum(), parameters)))
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    model.train()
+    assert not torch.equal(model[0](x, EDGES, attr), model[0](x, EDGES, attr))
+    assert patched is not None
+    patched.undo()
+    assert type(model[0]) is theirs.GATv2Conv
 
 
 @pytest.mark.parametrize(("receivers", "size"), [(3, None), (3, (5, 3)), (None, (5, 5))])

@@ -222,10 +222,15 @@ def test_cached_keeps_the_first_graph():
         (lambda: GCNConv(3, 4, explain=True), "explain=True is not supported"),
         (lambda: GCNConv(3, 4, add_self_loops=True, normalize=False), "add_self_loops needs normalize"),
         (lambda: GATv2Conv((3, 3), 4), r"in_channels=\(3, 3\) is not supported"),
-        (lambda: GATv2Conv(3, 4, dropout=0.5), "dropout=0.5 is not supported"),
-        (lambda: GATv2Conv(3, 4, edge_dim=2), "edge_dim=2 is not supported"),
-        (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, torch.randn(9, 2)), "edge_attr is not supported"),
-        (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, None, True), "return_attention_weights is not supported"),
+        (lambda: GATv2Conv(3, 4, dropout=1.5), "GATv2Conv: dropout must be from 0 to 1, got 1.5"),
+        (lambda: GATv2Conv(3, 4, edge_dim=-1), "GATv2Conv: edge_dim=-1 is not supported, only None or a whole number of at least 1"),
+        (lambda: GATv2Conv(3, 4)(torch.randn(N, 3), EDGES, torch.randn(9, 2)), "edge_attr needs a layer with edge_dim"),
+        (lambda: GATv2Conv(3, 4, edge_dim=2)(torch.randn(N, 3), EDGES, torch.randn(9, 3)), r"edge_attr must be \[E, edge_dim\] .*, got \[9, 3\]"),
+        (
+            lambda: GATv2Conv(3, 4, edge_dim=2, fill_value="most")(torch.randn(N, 3), EDGES, torch.randn(9, 2)),
+            "fill_value must be a number, .* 'most'",
+        ),
+        (lambda: GATv2Conv(3, 4)(torch.randn(3, 3), torch.eye(3).to_sparse(), None, True), "are not supported for edges in a matrix"),
         (lambda: SAGEConv(3, 4, aggr="max"), "SAGEConv: aggr='max' is not supported, only 'mean'"),
         (lambda: SAGEConv((3, 3), 4), r"SAGEConv: in_channels=\(3, 3\) is not supported"),
         (lambda: SAGEConv(3, 4, decomposed_layers=2), "SAGEConv: decomposed_layers=2 is not supported, only 1"),
@@ -259,3 +264,87 @@ def test_compiled(layer: torch.nn.Module):
     torch.testing.assert_close(y, layer(x, graph))
     edges, x = EDGES.clone(), torch.randn(N, 3)
     torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x, edges), layer(x, edges))
+
+
+ATTR = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+FILLS = ["mean", "add", "mul", "min", "max", 0.5, torch.tensor([1.0, -2.0])]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"fill_value": fill_value} for fill_value in FILLS),
+        {"heads": 2, "concat": False, "residual": True},
+        {"heads": 3, "add_self_loops": False, "share_weights": True, "dropout": 0.0},
+    ],
+    ids=str,
+)
+def test_gatv2_with_features_of_edges(options: dict):
+    layers = [kind(3, 4, edge_dim=2, **options).double() for kind in (GATv2Conv, theirs.GATv2Conv)]
+    assert list(layers[0].state_dict()) == list(layers[1].state_dict())
+    attr = ATTR.clone().requires_grad_()
+    assert_same(*layers, features(N, 3), EDGES, attr, leaves=(attr,))
+    assert_same(*layers, features(N, 3), EDGES, ATTR[:, :2])
+    assert_same(
+        *[kind(3, 4, edge_dim=1, **{**options, "fill_value": "mean"}).double() for kind in (GATv2Conv, theirs.GATv2Conv)],
+        features(N, 3),
+        EDGES,
+        WEIGHT,
+    )
+
+
+@pytest.mark.parametrize("add_self_loops", [True, False])
+@pytest.mark.parametrize("edge_dim", [None, 2])
+def test_gatv2_gives_its_weights_back(edge_dim: int | None, add_self_loops: bool):
+    """With the edges that they are of, in the same order; differentiable."""
+    ours, other = (kind(3, 4, heads=2, edge_dim=edge_dim, add_self_loops=add_self_loops).double() for kind in (GATv2Conv, theirs.GATv2Conv))
+    ours.load_state_dict(other.state_dict())
+    found = []
+    for layer in (ours, other):
+        x = features(N, 3)
+        y, (edges, alpha) = layer(x, EDGES, None if edge_dim is None else ATTR, return_attention_weights=True)
+        gradient = torch.autograd.grad((alpha * torch.arange(alpha.numel()).view(alpha.shape)).sum() + y.sum(), [x, layer.att])
+        found.append((edges, y, alpha, *gradient))
+    assert torch.equal(found[0][0], found[1][0])
+    for one, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(one, wanted, atol=1e-10, rtol=1e-8)
+    assert isinstance(ours(features(N, 3), EDGES, return_attention_weights=False), Tensor)
+    assert ours(features(2, N, 3), EDGES, return_attention_weights=True)[1][1].shape == (2, *found[0][2].shape)
+
+
+def test_gatv2_drops_what_the_others_drop_on_average():
+    torch.manual_seed(0)
+    edges = torch.stack((torch.arange(1, 2001), torch.zeros(2000, dtype=torch.int64)))
+    ours, other = (kind(3, 2, heads=2, dropout=0.4) for kind in (GATv2Conv, theirs.GATv2Conv))
+    ours.load_state_dict(other.state_dict())
+    x = torch.randn(2001, 3)
+    torch.testing.assert_close(ours.eval()(x, edges), other.eval()(x, edges))
+    found = []
+    for layer in (ours.train(), other.train()):
+        _, (_, alpha) = layer(x, edges, return_attention_weights=True)
+        _, (_, again) = layer(x, edges, return_attention_weights=True)
+        assert not torch.equal(alpha, again)
+        found.append((alpha, (alpha != 0).double().mean().item()))
+    assert all(abs(share - 0.6) < 5 * (0.24 / found[0][0].numel()) ** 0.5 for _, share in found)
+    both = (found[0][0] != 0) & (found[1][0] != 0)
+    torch.testing.assert_close(found[0][0][both], found[1][0][both])
+    torch.manual_seed(7)
+    first = ours(x, edges)
+    torch.manual_seed(7)
+    assert torch.equal(ours(x, edges), first)
+
+
+@pytest.mark.parametrize("fill_value", FILLS, ids=str)
+@pytest.mark.parametrize("form", ["[P, D]", "[B, P, 1, D]", "[B, P, T, D]"])
+def test_features_of_edges_on_a_graph_of_slots_are_those_of_its_edge_list(form: str, fill_value):
+    """A loop's are those of the edges that exist in its frame."""
+    graph, layer = SlotGraph([0, 1, 1, 2, 1], [1, 0, 1, 1, 1], [0, -1, 0, 2, -1], 4), GATv2Conv(3, 2, heads=2, edge_dim=2, fill_value=fill_value)
+    x, whole = torch.randn(2, 5, 4, 3), torch.randn(2, 5, 5, 2)
+    attr = {"[P, D]": whole[0, :, 0], "[B, P, 1, D]": whole[:, :, :1], "[B, P, T, D]": whole}[form]
+    every = (attr[None, :, None] if attr.ndim == 2 else attr).expand(2, 5, 5, 2)
+    y, (looped, alpha) = layer(x, graph, attr, return_attention_weights=True)
+    for b in range(2):
+        wanted = layer(x[b].flatten(0, 1), graph.edge_index(5), every[b][graph.edge_mask(5)])
+        torch.testing.assert_close(y[b].flatten(0, 1), wanted)
+    assert alpha.shape == (2, looped.num_slots, 5, 2)
+    assert looped.num_slots == 4 + 4

@@ -31,7 +31,7 @@ def attend(
     x_src, x_dst, att = (v.to(dtype) for v in (x_src, x_dst, att))
     y, log_sum = empty(B, T, J, C, dtype=dtype), empty(B, T, J, len(att), dtype=dtype)
     graph = frame_counts(lengths, B, T), hops, index.dst_ptr, index.sender_frames, index.sender_nodes
-    run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), negative_slope, *graph, *_blocks(att), WIDTH)
+    run_ranges(_forward, _pieces(B * T * J), x_src, x_dst, att, y, log_sum.view(-1), negative_slope, *graph, *head_blocks(att), WIDTH)
     return y.to(kind), log_sum
 
 
@@ -52,10 +52,10 @@ def attend_backward(
     kinds = x_src.dtype, x_dst.dtype, att.dtype
     dy, y, x_src, x_dst, att = (v.to(log_sum.dtype) for v in (dy, y, x_src, x_dst, att))
     dsrc, ddst = empty(B, T, J, C, dtype=x_src.dtype), empty(B, T, J, C, dtype=x_src.dtype)
-    pieces, blocks = _pieces(B * T * J), _blocks(att)
+    pieces, blocks = _pieces(B * T * J), head_blocks(att)
     datt = x_src.new_zeros(pieces, *att.shape)
     mean = node_dot(y, dy, len(att), lengths)  # Σ α dα over the edges into a node, which is y · dy
-    given = [v.contiguous() for v in (x_src, x_dst, att, dy, *(_readable(v, blocks[-1]) for v in (log_sum, mean)))]
+    given = [v.contiguous() for v in (x_src, x_dst, att, dy, *(readable_rows(v, blocks[-1]) for v in (log_sum, mean)))]
     frames = frame_counts(lengths, B, T)
     graph = frames, hops, index.dst_ptr, index.sender_frames, index.sender_nodes
     run_ranges(_backward_receivers, pieces, *given, ddst, datt, negative_slope, *graph, *blocks, WIDTH)
@@ -68,7 +68,7 @@ def _pieces(nodes: int) -> int:
     return -(-nodes // _NODES)
 
 
-def _blocks(att: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+def head_blocks(att: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """The pieces of the channels, and a tuple as long as there are heads that are taken together: a power of two, of which a vector is a multiple."""
     lanes = len(WIDTH) * 16 // att.itemsize
     group = min(lanes, 1 << (len(att) - 1).bit_length())
@@ -76,14 +76,14 @@ def _blocks(att: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     return blocks, bounds, (0,) * group
 
 
-def _readable(numbers: Tensor, group: tuple[int, ...]) -> Tensor:
+def readable_rows(numbers: Tensor, group: tuple[int, ...]) -> Tensor:
     """In one row, which can be read by whole groups of heads.  # [B, T, J, heads]"""
     farther = -numbers.shape[-1] % len(group)
     return torch.nn.functional.pad(numbers.reshape(-1), (0, farther)) if farther else numbers.reshape(-1)
 
 
 @compile_loops
-def _numbers(count, kind):
+def room_for(count, kind):
     """Room for so many numbers that begins with a cache line, for vectors that lie across two cost time."""
     room = np.empty(count + LINE // 4, kind)
     return room[-address(room, 0) % LINE // room.itemsize :]
@@ -121,7 +121,7 @@ def _forward(
     most = most_edges(ptr)
     # By whole vectors: what stands behind the edges is computed with and never used, but has to be a place.
     ends, rows = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64)
-    score, scale = _numbers(most * G + lanes, att.dtype), np.empty(G, att.dtype)
+    score, scale = room_for(most * G + lanes, att.dtype), np.empty(G, att.dtype)
     largest, total = np.empty(lanes, att.dtype), np.empty(lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends)
@@ -156,7 +156,7 @@ def _backward_receivers(
     lanes: int = lanes_of(width, att)
     most = most_edges(ptr)
     ends, rows = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64)
-    score, through = _numbers(most * G + lanes, att.dtype), _numbers(most * G + lanes, att.dtype)
+    score, through = room_for(most * G + lanes, att.dtype), room_for(most * G + lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends)
         for i in range(count):
@@ -190,7 +190,7 @@ def _backward_senders(
     lanes: int = lanes_of(width, att)
     most = most_edges(ptr)
     ends, rows, numbers = np.empty(most + 1, np.int64), np.zeros(most + lanes, np.int64), np.zeros(most + lanes, np.int64)
-    alpha, through = _numbers(most * G + lanes, att.dtype), _numbers(most * G + lanes, att.dtype)
+    alpha, through = room_for(most * G + lanes, att.dtype), room_for(most * G + lanes, att.dtype)
     for node in range(first * _NODES, min(last * _NODES, lengths.size * T * J)):
         count = _edges_of(node, T, J, hops, lengths, ptr, frames, nodes, ends)
         for i in range(count):

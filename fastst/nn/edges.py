@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph
+from fastst.graph import EdgeList, Graph, edge_exists
 
+_REDUCTIONS = {"mean": "mean", "add": "sum", "sum": "sum", "mul": "prod", "min": "amin", "max": "amax"}  # by PyTorch Geometric's names
 _KNOWN_MOST = 32  # edge lists that are remembered: a model's layers mostly share one
 
 
@@ -75,3 +76,46 @@ def _remembered(edges: Any, edge_index: Tensor, num_nodes: int) -> EdgeList:
 
 def _forget(edges: weakref.ref) -> None:
     _known[:] = [known for known in _known if known.edges is not edges]
+
+
+def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | Tensor | str | None, frames: int) -> tuple[Graph, Tensor | None]:
+    """The graph with one loop for every node, behind its other edges, and their features: PyTorch Geometric's `remove_self_loops`, then
+    `add_self_loops`. Loops that the edges bring are forgotten with their features.
+
+    Args:
+        edge_attr: `[B or 1, P, T or 1, D]`.
+        fill_value: what the loops' features are: a number, a tensor `[D]`, or the "mean", "add", "mul", "min" or "max" of those of the other edges
+            into the node, in every frame those that exist there; None for 1.
+        frames: T; 1 for an `EdgeList`.
+
+    Raises:
+        ValueError: another fill_value.
+    """
+    others = graph.without_loops if len(graph.loops) else graph
+    if edge_attr is None:
+        return others.with_loops, None
+    if others is not graph:
+        index = graph.index(edge_attr.device)
+        edge_attr = edge_attr[:, (index.src != index.dst) | (index.offset != 0)]
+    if isinstance(fill_value, str) and others.slots_of_offset[others.hops] < others.num_slots:  # in every frame of what exists in it
+        edge_attr = edge_attr.expand(-1, -1, frames, -1)
+    return others.with_loops, torch.cat((edge_attr, _features_of_loops(edge_attr, others, fill_value)), 1)
+
+
+def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tensor | str | None) -> Tensor:
+    """# [B or 1, P, T or 1, D] -> [B or 1, J, T or 1, D]"""
+    B, P, T, D = edge_attr.shape
+    J = graph.num_joints
+    if isinstance(fill_value, Tensor):
+        if fill_value.shape not in ((D,), (1, D)):
+            raise ValueError(f"fill_value must be [D] with D = {D} features of an edge, got {list(fill_value.shape)}")
+        return fill_value.to(edge_attr).view(D).expand(B, J, T, D)
+    if not isinstance(fill_value, str):
+        return edge_attr.new_full((B, J, T, D), 1.0 if fill_value is None else fill_value)
+    if fill_value not in _REDUCTIONS:
+        raise ValueError(f"fill_value must be a number, a tensor or one of {', '.join(_REDUCTIONS)}, got {fill_value!r}")
+    index = graph.index(edge_attr.device)
+    into = torch.where(edge_exists(index.offset, T, None)[0], index.dst.long()[:, None], J)  # what doesn't exist goes to one node more
+    start = edge_attr.new_full((B, J + 1, T, D), fill_value == "mul")
+    into = into[None, :, :, None].expand(B, P, T, D)
+    return start.scatter_reduce(1, into, edge_attr, _REDUCTIONS[fill_value], include_self=fill_value == "mul")[:, :J]

@@ -64,9 +64,10 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
     `GINEConv`, ST-GCN's `ConvTemporalGraphical` and MS-G3D's `SpatialTemporal_MS_GCN`.
 
     Outputs and gradients stay what they were, up to rounding. The parameters stay the same objects, under the same names: an optimizer made
-    before goes on, DistributedDataParallel too, and `state_dict` doesn't change. What fastst can't do (dropout of attention weights, edge features,
-    layers with hooks), and where it can't win, is left alone, and a call of a swapped layer with an argument that only the original knows goes to
-    the original. `to_hetero` comes before; explainers of PyTorch Geometric and second derivatives need the layers as they were: `undo()`.
+    before goes on, DistributedDataParallel too, and `state_dict` doesn't change. (Dropout of attention weights drops with the same probability, but
+    others.) What fastst can't do (other sums, layers with hooks), and where it can't win, is left alone, and a call of a swapped layer with an
+    argument that only the original knows goes to the original. `to_hetero` comes before; explainers of PyTorch Geometric and second derivatives need
+    the layers as they were: `undo()`.
 
     Args:
         model: any module. Only its layers are looked at.
@@ -134,10 +135,6 @@ def _why_not(layer: Any, kind: str) -> str:
 def _why_not_in_geometric(layer: Any, kind: str) -> str:
     if layer.aggr not in _AGGREGATIONS[kind] or layer.flow != "source_to_target" or getattr(layer, "explain", None):
         return "it is asked to aggregate in another way (aggr, flow or explain)"
-    if getattr(layer, "dropout", 0.0):
-        return f"dropout={layer.dropout} of attention weights is not supported"
-    if getattr(layer, "edge_dim", None) is not None:
-        return f"edge_dim={layer.edge_dim} is not supported"
     return "" if isinstance(getattr(layer, "in_channels", 1), int) else "it is for two sets of nodes"
 
 
@@ -199,8 +196,8 @@ def _gcn(layer: Any) -> StandIn:
 
 def _gatv2(layer: Any) -> StandIn:
     width, _ = _sizes(layer.lin_l)
-    words = {"bias": layer.bias is not None, "share_weights": layer.share_weights, "residual": layer.res is not None}
-    return GATv2Conv(width, layer.out_channels, layer.heads, layer.concat, layer.negative_slope, add_self_loops=layer.add_self_loops, **words)
+    options = (layer.heads, layer.concat, layer.negative_slope, layer.dropout, layer.add_self_loops, layer.edge_dim, layer.fill_value)
+    return GATv2Conv(width, layer.out_channels, *options, layer.bias is not None, layer.share_weights, layer.res is not None)
 
 
 def _sage(layer: Any) -> StandIn:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize as unit_length
 
 from fastst.graph import EdgeList, Graph, edge_exists
-from fastst.nn.edges import graph_of
+from fastst.nn.edges import graph_of, with_own_loops
 from fastst.nn.stand_in import StandIn
 from fastst.ops import attend, gcn_norm, propagate
 
@@ -111,17 +111,19 @@ class GCNConv(StandIn):
 
 
 class GATv2Conv(StandIn):
-    """y = Σ α lin_l(h) + b, α the softmax over a node's edges of att · LeakyReLU(lin_l(h[from]) + lin_r(h[to])) (Brody et al. 2022), in place of
-    `torch_geometric.nn.GATv2Conv`.
+    """y = Σ α lin_l(h) + b, α the softmax over a node's edges of att · LeakyReLU(lin_l(h[from]) + lin_r(h[to]) + lin_edge(edge_attr)) (Brody et al.
+    2022), in place of `torch_geometric.nn.GATv2Conv`.
 
     Args:
         in_channels, out_channels: sizes of the features, the latter of a head.
         heads, concat: heads side by side, or their mean.
         negative_slope: of LeakyReLU.
-        dropout: of the attention weights: only 0 is supported.
-        add_self_loops: every node is among its own neighbours, once.
-        edge_dim: edge features are not supported.
-        fill_value: of edge features, so without effect.
+        dropout: in training, with this probability α of an edge and head is left out, the others count 1 / (1 - dropout) times. Not draw for draw
+            what PyTorch Geometric drops: the seed of a call comes from torch's generator, the draws are fastst's own.
+        add_self_loops: every node is among its own neighbours, once. With edge features a loop that the edges bring is forgotten, with its features.
+        edge_dim: size of the features of edges; None for none.
+        fill_value: the features of loops that are added: a number, a tensor `[edge_dim]`, or the "mean", "add", "mul", "min" or "max" of those of
+            the other edges into the node.
         bias, share_weights, residual: as there.
         options: of `MessagePassing`, as far as they ask for what this layer does.
 
@@ -139,7 +141,7 @@ class GATv2Conv(StandIn):
         dropout: float = 0.0,
         add_self_loops: bool = True,
         edge_dim: int | None = None,
-        fill_value: Any = "mean",
+        fill_value: float | Tensor | str = "mean",
         bias: bool = True,
         share_weights: bool = False,
         residual: bool = False,
@@ -147,52 +149,84 @@ class GATv2Conv(StandIn):
     ) -> None:
         super().__init__()
         _check_options("GATv2Conv", options, in_channels=in_channels)
-        if dropout:
-            raise ValueError(f"GATv2Conv: dropout={dropout} is not supported, only 0")
-        if edge_dim is not None:
-            raise ValueError(f"GATv2Conv: edge_dim={edge_dim} is not supported, only None")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"GATv2Conv: dropout must be from 0 to 1, got {dropout}")
+        if edge_dim is not None and (not isinstance(edge_dim, int) or edge_dim < 1):
+            raise ValueError(f"GATv2Conv: edge_dim={edge_dim!r} is not supported, only None or a whole number of at least 1")
         self.in_channels, self.out_channels, self.heads, self.concat = in_channels, out_channels, heads, concat
         self.negative_slope, self.add_self_loops, self.share_weights = negative_slope, add_self_loops, share_weights
+        self.dropout, self.edge_dim, self.fill_value = dropout, edge_dim, fill_value
         self.lin_l = nn.Linear(in_channels, heads * out_channels, bias=bias)
         self.lin_r = self.lin_l if share_weights else nn.Linear(in_channels, heads * out_channels, bias=bias)
         self.att = nn.Parameter(torch.empty(1, heads, out_channels))
+        self.lin_edge = None if edge_dim is None else nn.Linear(edge_dim, heads * out_channels, bias=False)
         width = out_channels * (heads if concat else 1)
         self.res = nn.Linear(in_channels, width, bias=False) if residual else None
         self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for linear in (self.lin_l, self.lin_r, *([] if self.res is None else [self.res])):
-            _glorot(linear.weight)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        for linear in (self.lin_l, self.lin_r, self.lin_edge, self.res):
+            if linear is not None:
+                _glorot(linear.weight)
+                if linear.bias is not None:
+                    nn.init.zeros_(linear.bias)
         _glorot(self.att)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, edge_index: Any, edge_attr: None = None, return_attention_weights: None = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Any, edge_attr: Tensor | None = None, return_attention_weights: bool | None = None) -> Any:
         """`[N, F]` or `[B, N, F]` -> the same with heads · F', or F'; on a `SlotGraph` `[B, T, J, F]`. `edge_index` as in `GCNConv`.
+
+        Args:
+            x: features of the nodes.
+            edge_attr: `[E, edge_dim]`, `[E]` where edge_dim is 1, or `[B, E, edge_dim]`; on a `SlotGraph` `[P, edge_dim]`, `[B, P, T, edge_dim]` or
+                `[B, P, 1, edge_dim]`. Not beside a matrix.
+            return_attention_weights: also return the edges with the loops that were added, `[2, E']` or a graph, and α, `[E', heads]` with what is in
+                front of it in x, as a pair. Not beside a matrix.
 
         Raises:
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
-        known = isinstance(x, Tensor) and edge_attr is None and return_attention_weights is None
+        edges_alone = isinstance(edge_index, Graph) or (isinstance(edge_index, Tensor) and edge_index.layout == torch.strided)
+        known = isinstance(x, Tensor) and (edges_alone or not (self.edge_dim or edge_attr is not None or return_attention_weights))
         if not known and self.original:
             return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
         if not isinstance(x, Tensor):
             raise ValueError("GATv2Conv: two sets of nodes (a pair of features) are not supported")
         if not known:
-            raise ValueError(f"GATv2Conv: {'return_attention_weights' if edge_attr is None else 'edge_attr'} is not supported, only None")
+            raise ValueError("GATv2Conv: edge features and return_attention_weights are not supported for edges in a matrix; give them as [2, E]")
         senders = self.lin_l(x)
         receivers = senders if self.share_weights else self.lin_r(x)
-        y = senders
+        y, edges, alpha = senders, edge_index, senders.new_zeros(*senders.shape[:-2], 0, self.heads)
         if senders.numel():
             graph, _ = graph_of(edge_index, x.shape[-2])
-            left, right = (_one_batch(side, graph) for side in (senders, receivers))
-            y = attend(left, right, self.att[0], graph, self.heads, self.negative_slope, add_self_loops=self.add_self_loops).view(senders.shape)
+            y, graph, alpha = self._attended(senders, receivers, graph, edge_attr, bool(return_attention_weights))
+            if return_attention_weights:
+                edges = graph if isinstance(edge_index, Graph) else graph.edge_index().to(edge_index)  # type: ignore[attr-defined]
         y = y if self.concat else y.unflatten(-1, (self.heads, -1)).mean(-2)
         y = y if self.res is None else y + self.res(x)
-        return y if self.bias is None else y + self.bias
+        y = y if self.bias is None else y + self.bias
+        return (y, (edges, alpha)) if return_attention_weights else y
+
+    def _attended(
+        self, senders: Tensor, receivers: Tensor, graph: Graph, edge_attr: Tensor | None, with_alpha: bool
+    ) -> tuple[Tensor, Graph, Tensor | None]:
+        """Sums of senders, the graph with loops where they are added, and α if it is wanted."""
+        left, right = (_one_batch(side, graph) for side in (senders, receivers))
+        frames = 1 if isinstance(graph, EdgeList) else left.shape[1]
+        features, add_self_loops = _features_shaped(edge_attr, self.edge_dim, graph, frames), self.add_self_loops
+        if add_self_loops and (features is not None or with_alpha):
+            (graph, features), add_self_loops = with_own_loops(graph, features, self.fill_value, frames), False
+        if features is not None and self.lin_edge is not None:
+            features = self.lin_edge(features)
+            features = features.squeeze(2) if isinstance(graph, EdgeList) else features
+        options: dict[str, Any] = {"add_self_loops": add_self_loops, "edge_attr": features, "return_attention_weights": with_alpha}
+        if self.dropout and self.training:
+            options |= {"dropout": self.dropout, "seed": torch.randint(1 << 62, (), device=senders.device)}
+        found: Any = attend(left, right, self.att[0], graph, self.heads, self.negative_slope, **options)
+        y, alpha = found if with_alpha else (found, None)
+        return y.view(senders.shape), graph, None if alpha is None else alpha.view(*senders.shape[: senders.ndim - left.ndim + 1], *alpha.shape[1:])
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, heads={self.heads}"
@@ -313,6 +347,25 @@ def _shaped(weight: Tensor, graph: Graph, frames: Sequence[int]) -> Tensor:
         expected = "[P] or [B, P, T]" if frames else "[E] or [B, E]"
         raise ValueError(f"edge_weight must be {expected} with {'P' if frames else 'E'} = {E} as in {graph}, got {list(given.shape)}")
     return weight
+
+
+def _features_shaped(edge_attr: Tensor | None, edge_dim: int | None, graph: Graph, frames: int) -> Tensor | None:
+    """Features of edges as they come, with dimensions for the batch and the frames.  # [B or 1, P, T or 1, D]"""
+    if edge_attr is None:
+        return None
+    if edge_dim is None:
+        raise ValueError("edge_attr needs a layer with edge_dim, the size of the features of an edge")
+    P, on_list, whole = graph.num_slots, isinstance(graph, EdgeList), edge_attr
+    whole = whole[:, None] if whole.ndim == 1 else whole
+    if whole.ndim == 2 or on_list:
+        whole = whole.unsqueeze(-2)
+    whole = whole.reshape(-1, *whole.shape[-3:])
+    if whole.shape[1:] != (P, whole.shape[2], edge_dim) or whole.shape[2] not in (1, frames):
+        expected = "[E, edge_dim] or [B, E, edge_dim]" if on_list else "[P, edge_dim], [B, P, 1, edge_dim] or [B, P, T, edge_dim]"
+        raise ValueError(
+            f"edge_attr must be {expected} with {'E' if on_list else 'P'} = {P} as in {graph}, edge_dim = {edge_dim}, got {list(edge_attr.shape)}"
+        )
+    return whole
 
 
 def _with_its_loops(weight: Tensor, graph: Graph, loop: float, on_top: bool) -> Tensor:

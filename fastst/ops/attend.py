@@ -1,19 +1,64 @@
 """GATv2 attention along the edges."""
 
+import math
 from collections.abc import Sequence
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, pad
 
-from fastst.graph import Graph, GraphIndex, edge_exists
+from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
+from fastst.ops.attention_weights import attention_weights
 from fastst.ops.backends import compiled, current_backend
-from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, lower
-from fastst.ops.propagate import dense_adjacency
+from fastst.ops.checks import check_device, check_edge_features, check_float, check_lengths, check_nodes, check_seed, check_weights, lower
+from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
+from fastst.ops.propagate import dense_adjacency, propagate
 from fastst.ops.registration import operation
+from fastst.ops.sampling import Sampling
+from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax
 
-_SLOTS_AT_ONCE = 4  # per joint: how many messages the torch backend holds at a time, in units of the features' size
+# Dropout of attention draws from numbers of its own where the edges are sampled with the same seed.
+_SEED_OF_DROPOUT = 0x5851F42D4C957F2D
+
+
+@overload
+def attend(
+    x_src: Tensor,
+    x_dst: Tensor,
+    att: Tensor,
+    graph: Graph,
+    heads: int,
+    negative_slope: float = 0.2,
+    lengths: Tensor | None = None,
+    *,
+    add_self_loops: bool = False,
+    edge_attr: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int | Tensor | None = None,
+    return_attention_weights: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def attend(
+    x_src: Tensor,
+    x_dst: Tensor,
+    att: Tensor,
+    graph: Graph,
+    heads: int,
+    negative_slope: float = 0.2,
+    lengths: Tensor | None = None,
+    *,
+    add_self_loops: bool = False,
+    edge_attr: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int | Tensor | None = None,
+    return_attention_weights: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 
 
 def attend(
@@ -26,29 +71,74 @@ def attend(
     lengths: Tensor | None = None,
     *,
     add_self_loops: bool = False,
-) -> Tensor:
-    """y[t, dst] = Σ α[p, t] x_src[t + offset, src], α the softmax over the edges into (t, dst) of att · LeakyReLU(x_src[from] + x_dst[to]).
+    edge_attr: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int | Tensor | None = None,
+    return_attention_weights: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """y[t, dst] = Σ α[p, t] x_src[t + offset, src] with α = w eˢ / Σ w eˢ over the edges into (t, dst), w = edge_weight and
+    s = att · LeakyReLU(x_src[from] + x_dst[to] + edge_attr).
 
     GATv2 of Brody et al. (2022) without its linear layers, head by head. On the projected features it equals `torch_geometric.nn.GATv2Conv`
     with the same `add_self_loops`, which is True there by default. A node without edges gets 0.
+
+    With edge_weight = kept edges, 0 or 1, attention runs on the kept graph alone, and a removed edge has the gradient eˢ / Σ w eˢ · (dα − Σ α dα), by
+    which it can return. It grows with the score: eˢ / Σ w eˢ is taken to be no larger than what has a square in the weights' dtype. A node whose
+    weights are all 0 gets 0, like one without edges, and its weights get the gradient 0.
 
     Args:
         x_src: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`; the projected features of senders. Channels are `heads` groups of C / heads.
         x_dst: the same shape; the projected features of receivers.
         att: `[heads, C // heads]`.
         lengths: `[B]` frames of every walk.
-        add_self_loops: every node is among its own neighbours, whether the graph brings a loop for it or not.
+        add_self_loops: every node is among its own neighbours, whether the graph brings a loop for it or not; one that is added weighs 1. Not with
+            edge_attr, which has no features for it.
+        edge_attr: the projected features of edges, `[B, P, T, C]`, or shared by all walks, all frames or both, `[B, P, 1, C]`, `[P, C]`;
+            `[B, E, C]` or `[E, C]` for an `EdgeList`. Values at edges that don't exist are ignored.
+        edge_weight: 0 or more, `[B, P, T]`, or shared as in `propagate`. A negative one gives NaN.
+        dropout: with this probability α of an edge and head is left out of the sum; the others count 1 / (1 − dropout) times.
+        seed: of dropout, which needs one; as in `sample_edges`. Dropping is a pure function of it, the same on every backend.
+        return_attention_weights: also return α.
 
     Returns:
-        The shape and dtype of x_src.
+        The shape and dtype of x_src. With `return_attention_weights` a pair: and α as it is in the sum, after dropout, `[B, P, T, heads]` or
+        `[B, E, heads]` in at least float32, differentiable; with `add_self_loops` of the slots of `graph.with_loops` (of a graph with parallel
+        edges, `graph.without_loops.with_loops`).
 
     Raises:
-        ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+        ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
     """
     senders = check_nodes("x_src", x_src, graph)
-    if add_self_loops:  # one each
-        graph = graph.without_loops.with_loops if graph.parallel else graph.with_loops
     receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src))
+    (B, T, _, C), like = senders.shape, ("x_src", x_src)
+    _check_attention(att, heads, x_src)
+    lengths = check_lengths(lengths, graph, B, like)
+    if edge_weight is not None:
+        edge_weight = check_weights("edge_weight", edge_weight, graph, B, T)
+        check_device("edge_weight", edge_weight, *like)
+    if edge_attr is not None:
+        edge_attr = check_edge_features("edge_attr", edge_attr, graph, B, T, C)
+        check_device("edge_attr", edge_attr, *like)
+    noise = _check_dropout(dropout, seed, x_src)
+    if add_self_loops:
+        graph, edge_weight = _with_loops(graph, edge_weight, edge_attr)
+    backend = current_backend(x_src.device.type)
+    if edge_attr is None and edge_weight is None and noise is None and not return_attention_weights:
+        if backend == "reference":
+            return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
+        index = graph.index(x_src.device)
+        y, _ = _forward(senders, receivers, att, lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
+        return lower(graph, y, 1)
+    alpha = attention_weights(senders, receivers, att, graph, negative_slope, lengths, edge_attr, edge_weight, backend)
+    if noise is not None:
+        alpha = alpha * _kept_of_dropout(alpha, dropout, noise, graph, lengths, backend)
+    alpha = lower(graph, alpha.permute(0, 2, 3, 1), 2)
+    y = propagate(x_src, alpha, graph, lengths=lengths)
+    return (y, alpha) if return_attention_weights else y
+
+
+def _check_attention(att: Tensor, heads: int, x_src: Tensor) -> None:
     C = x_src.shape[-1]
     if heads < 1 or C % heads:
         raise ValueError(f"heads must divide the channels C = {C}, got {heads}")
@@ -56,13 +146,47 @@ def attend(
     if list(att.shape) != [heads, C // heads]:
         raise ValueError(f"att must be [heads, C // heads] = {[heads, C // heads]}, got {list(att.shape)}")
     check_device("att", att, "x_src", x_src)
-    lengths = check_lengths(lengths, graph, x_src.shape[0], ("x_src", x_src))
-    backend = current_backend(x_src.device.type)
-    if backend == "reference":
-        return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
-    index = graph.index(x_src.device)
-    y, _ = _forward(senders, receivers, att, lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
-    return lower(graph, y, 1)
+
+
+def _check_dropout(dropout: float, seed: int | Tensor | None, x_src: Tensor) -> Tensor | None:
+    """The seed as a tensor; None without dropout."""
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout must be from 0 to 1, got {dropout}")
+    if not dropout:
+        return None
+    if seed is None:
+        raise ValueError(f"dropout = {dropout} needs a seed: a whole number, another one for every call")
+    return check_seed(seed, ("x_src", x_src)) ^ _SEED_OF_DROPOUT
+
+
+def _with_loops(graph: Graph, edge_weight: Tensor | None, edge_attr: Tensor | None) -> tuple[Graph, Tensor | None]:
+    """One loop for every node, and weights with 1 for those that are added."""
+    if edge_attr is not None:
+        raise ValueError("edge_attr says nothing of the loops that add_self_loops adds; give graph.with_loops and features of all its slots")
+    others = graph.without_loops if graph.parallel else graph
+    looped = others.with_loops
+    if edge_weight is not None:
+        if others is not graph:
+            index = graph.index(edge_weight.device)
+            edge_weight = edge_weight[:, index.src != index.dst]
+        edge_weight = pad(edge_weight, (0, 0, 0, looped.num_slots - others.num_slots), value=1.0)
+    return looped, edge_weight
+
+
+def _kept_of_dropout(alpha: Tensor, dropout: float, seed: Tensor, graph: Graph, lengths: Tensor | None, backend: str) -> Tensor:
+    """0 for what is dropped, else 1 / (1 - dropout). Every head of a walk is a sample of its own.  # [B, heads, P, T]"""
+    if dropout == 1:
+        return torch.zeros_like(alpha)
+    B, heads, P, T = alpha.shape
+    # With logistic noise an edge stays with the probability that is the sigmoid of its logit.
+    logits = alpha.new_full((B * heads, P, T), math.log((1 - dropout) / dropout), dtype=torch.float32)
+    samples = torch.arange(B * heads, device=alpha.device)
+    backend = "torch" if backend == "reference" else backend
+    numbers = Sampling(noise="logistic").numbers()
+    index, lengths = graph.index(alpha.device), fold_lengths(lengths, heads)
+    # The operation itself: the function `sample_edges` would keep every loop.
+    kept = torch.ops.fastst.sample_edges(logits, samples, lengths, *index, seed, graph.hops, numbers, backend)
+    return kept.view(alpha.shape).to(alpha.dtype) / (1 - dropout)
 
 
 def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_slope: float, lengths: Tensor | None) -> Tensor:
@@ -91,21 +215,21 @@ def _forward(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
-    graph, dtype, hops = GraphIndex(slots, bounds), _dtype(x_src), len(slots_of_offset) // 2
+    graph, dtype, hops = GraphIndex(slots, bounds), compute_dtype(x_src), len(slots_of_offset) // 2
     kernels = compiled("attend", backend)
     if kernels is not None:
         return kernels.attend(x_src, x_dst, att, graph, hops, lengths, negative_slope)
     senders, receivers, att = (x.to(dtype) for x in (sparse.mask_frames(x_src, lengths), sparse.mask_frames(x_dst, lengths), att))
-    scores = _edge_scores(senders, receivers, att, lengths, graph, slots_of_offset, negative_slope)
-    log_sum = _log_sum_exp(scores, graph, x_src.shape[2])
-    alpha = _softmax(scores, log_sum, graph)
-    y = sparse.gather_sum(_fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, _fold_lengths(lengths, len(att)))
-    return _unfold_heads(y, len(att)).to(x_src.dtype), log_sum.permute(1, 2, 0, 3)
+    scores = edge_scores(senders, receivers, att, lengths, graph, slots_of_offset, negative_slope)
+    log_sum = log_sum_exp(scores, graph, x_src.shape[2])
+    alpha = softmax(scores, log_sum, graph)
+    y = sparse.gather_sum(fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, fold_lengths(lengths, len(att)))
+    return unfold_heads(y, len(att)).to(x_src.dtype), log_sum.permute(1, 2, 0, 3)
 
 
 @_forward.register_fake
 def _(x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
-    return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=_dtype(x_src))
+    return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=compute_dtype(x_src))
 
 
 @operation("attend_backward")
@@ -123,125 +247,28 @@ def _backward(
     negative_slope: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    graph, dtype, heads, hops = GraphIndex(slots, bounds), _dtype(x_src), len(att), len(slots_of_offset) // 2
+    graph, dtype, heads, hops = GraphIndex(slots, bounds), compute_dtype(x_src), len(att), len(slots_of_offset) // 2
     kernels = compiled("attend", backend)
     if kernels is not None:
         return kernels.attend_backward(dy, y, log_sum, x_src, x_dst, att, graph, hops, lengths, negative_slope)
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype) for x in (x_src, x_dst))
     dy = sparse.mask_frames(dy, lengths).to(dtype)
-    scores = _edge_scores(senders, receivers, att.to(dtype), lengths, graph, slots_of_offset, negative_slope)
-    alpha = _softmax(scores, log_sum.permute(2, 0, 1, 3), graph)  # [P, B, T, heads]
-    folded_dy, folded_lengths = _fold_heads(dy, heads), _fold_lengths(lengths, heads)
-    dsenders = _unfold_heads(sparse.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
-    dalpha = _unfold_edges(sparse.edge_dot(folded_dy, _fold_heads(senders, heads), graph, hops, folded_lengths), heads)
+    scores = edge_scores(senders, receivers, att.to(dtype), lengths, graph, slots_of_offset, negative_slope)
+    alpha = softmax(scores, log_sum.permute(2, 0, 1, 3), graph)  # [P, B, T, heads]
+    folded_dy, folded_lengths = fold_heads(dy, heads), fold_lengths(lengths, heads)
+    dsenders = unfold_heads(sparse.scatter_sum(folded_dy, _fold_edges(alpha), graph, hops, folded_lengths), heads)
+    dalpha = _unfold_edges(sparse.edge_dot(folded_dy, fold_heads(senders, heads), graph, hops, folded_lengths), heads)
     # dα of the softmax: α (dα - Σ α dα), and the sum over a node's edges is y · dy.
     mean = sparse.node_dot(y, dy, heads, lengths).permute(2, 0, 1, 3)  # [J, B, T, heads]
     dscores = alpha * (dalpha - mean[graph.dst.long()])
-    through_src, dreceivers, datt = _edge_scores_backward(dscores, senders, receivers, att.to(dtype), graph, slots_of_offset, negative_slope)
+    rest = lengths, graph, slots_of_offset, negative_slope
+    through_src, dreceivers, datt, _ = edge_scores_backward(dscores, senders, receivers, att.to(dtype), *rest)
     return (dsenders + through_src).to(x_src.dtype), dreceivers.to(x_dst.dtype), datt.to(att.dtype)
 
 
 @_backward.register_fake
 def _(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
     return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape)
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _slot_groups(index: GraphIndex, slots_of_offset: Sequence[int], num_joints: int) -> list[tuple[int, Tensor]]:
-    """Frame offset and slot numbers of pieces small enough to hold their messages at once. How many slots have an offset is known on the host:
-    to count them here would be to wait for a GPU."""
-    groups = index.offset.argsort(stable=True).split(list(slots_of_offset))
-    hops = len(slots_of_offset) // 2
-    return [(place - hops, piece) for place, slots in enumerate(groups) for piece in slots.split(_SLOTS_AT_ONCE * num_joints)]
-
-
-def _joints_first(x: Tensor, hops: int) -> Tensor:
-    """With `hops` empty frames at both ends: taking joints is then copying long rows, and an offset is a slice.  # [J, B, T + 2 hops, C]"""
-    B, T, J, C = x.shape
-    padded = x.new_zeros(J, B, T + 2 * hops, C)
-    padded[:, :, hops : hops + T] = x.permute(2, 0, 1, 3)
-    return padded
-
-
-def _edge_scores(
-    senders: Tensor,
-    receivers: Tensor,
-    att: Tensor,
-    lengths: Tensor | None,
-    index: GraphIndex,
-    slots_of_offset: Sequence[int],
-    negative_slope: float,
-) -> Tensor:
-    """att · LeakyReLU(from + to) for every edge and head, -inf where no edge exists.  # [P, B, T, heads]"""
-    (B, T, J, _), hops = senders.shape, len(slots_of_offset) // 2
-    source, target = _joints_first(senders, hops), _joints_first(receivers, 0)
-    scores = senders.new_empty(len(index.src), B, T, len(att))
-    for offset, slots in _slot_groups(index, slots_of_offset, J):
-        start = hops + offset
-        hidden = source[:, :, start : start + T][index.src[slots].long()].add_(target[index.dst[slots].long()])
-        scores[slots] = torch.einsum("pbthc,hc->pbth", leaky_relu(hidden, negative_slope).unflatten(-1, att.shape), att)
-    exists = edge_exists(index.offset, T, lengths).transpose(0, 1).unsqueeze(-1)  # [P, B or 1, T, 1]
-    return scores.masked_fill_(~exists, float("-inf"))
-
-
-def _edge_scores_backward(
-    dscores: Tensor, senders: Tensor, receivers: Tensor, att: Tensor, index: GraphIndex, slots_of_offset: Sequence[int], negative_slope: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of senders, receivers and att through the scores."""
-    (B, T, J, C), hops = senders.shape, len(slots_of_offset) // 2
-    source, target = _joints_first(senders, hops), _joints_first(receivers, 0)
-    dsource, dtarget, datt = torch.zeros_like(source), torch.zeros_like(target), torch.zeros_like(att)
-    for offset, slots in _slot_groups(index, slots_of_offset, J):
-        start, src, dst = hops + offset, index.src[slots].long(), index.dst[slots].long()
-        hidden = source[:, :, start : start + T][src].add_(target[dst])
-        dscore = dscores[slots]
-        datt += torch.einsum("pbth,pbthc->hc", dscore, leaky_relu(hidden, negative_slope).unflatten(-1, att.shape))
-        slope = torch.where(hidden > 0, hidden.new_ones(()), negative_slope).unflatten(-1, att.shape)
-        message = slope.mul_(att).mul_(dscore.unsqueeze(-1)).flatten(1)  # [slots, B * T * C]
-        dsource[:, :, start : start + T] += (_incidence(src, J, message.dtype) @ message).view(J, B, T, C)
-        dtarget += (_incidence(dst, J, message.dtype) @ message).view(J, B, T, C)
-    return dsource[:, :, hops : hops + T].permute(1, 2, 0, 3), dtarget.permute(1, 2, 0, 3), datt
-
-
-def _incidence(joints: Tensor, num_joints: int, dtype: torch.dtype) -> Tensor:
-    """The matrix that sums the rows of equal joint, in a fixed order.  # [J, len(joints)] CSR"""
-    rows = torch.searchsorted(joints.sort().values, torch.arange(num_joints + 1, device=joints.device))
-    ones = torch.ones(len(joints), dtype=dtype, device=joints.device)
-    order = joints.argsort(stable=True)
-    return torch.sparse_csr_tensor(rows, order, ones, (num_joints, len(joints)), check_invariants=False)
-
-
-def _log_sum_exp(scores: Tensor, index: GraphIndex, num_joints: int) -> Tensor:
-    """Over the edges into every node; -inf for a node without edges.  # [J, B, T, heads]"""
-    _, B, T, heads = scores.shape
-    dst = index.dst.long()
-    largest = scores.new_full((num_joints, B, T, heads), float("-inf"))
-    largest.scatter_reduce_(0, dst.view(-1, 1, 1, 1).expand(scores.shape), scores, "amax")
-    shift = torch.where(largest.isinf(), 0, largest)
-    terms = (scores - shift[dst]).exp_().flatten(1)
-    total = (_incidence(dst, num_joints, scores.dtype) @ terms).view(largest.shape)
-    return total.log_().add_(shift)
-
-
-def _softmax(scores: Tensor, log_sum: Tensor, index: GraphIndex) -> Tensor:
-    """α of every edge; 0 where no edge exists.  # [P, B, T, heads]"""
-    return (scores - torch.where(log_sum.isneginf(), 0, log_sum)[index.dst.long()]).exp_()
-
-
-def _fold_heads(x: Tensor, heads: int) -> Tensor:
-    """Heads become batch.  # [B, T, J, C] -> [B * heads, T, J, C / heads]"""
-    return x.unflatten(-1, (heads, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
-
-
-def _fold_lengths(lengths: Tensor | None, heads: int) -> Tensor | None:
-    return None if lengths is None else lengths.repeat_interleave(heads)
-
-
-def _unfold_heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(0, (-1, heads)).permute(0, 2, 3, 1, 4).flatten(-2)
 
 
 def _fold_edges(values: Tensor) -> Tensor:

@@ -67,6 +67,17 @@ def check_weights(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Te
     return whole.expand(B, -1, T)
 
 
+def check_edge_features(name: str, values: Tensor, graph: Graph, B: int, T: int, C: int) -> Tensor:
+    """Features of edges, `[B, P, T, C]`, or what all walks, all frames or both share: `[P, C]`, `[B, P, 1, C]`.  # [B or 1, P, T or 1, C]"""
+    check_float(name, values)
+    frames = not isinstance(graph, EdgeList)
+    whole = values[None, :, None] if values.ndim == 2 else values if frames or values.ndim != 3 else values.unsqueeze(2)
+    if whole.ndim != 4 or whole.shape[0] not in (1, B) or whole.shape[2] not in (1, T) or (whole.shape[1], whole.shape[3]) != (graph.num_slots, C):
+        forms, edges = ("[B, P, T, C], [B, P, 1, C] or [P, C]", "P") if frames else ("[B, E, C] or [E, C]", "E")
+        raise ValueError(f"{name} must be {forms} with B = {B}, {edges} = {graph.num_slots} as in {graph}, C = {C}, got {list(values.shape)}")
+    return whole
+
+
 def check_per_node(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
     """One value a node, lifted to `[B, T, J]`."""
     check_float(name, values)

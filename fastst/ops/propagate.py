@@ -7,6 +7,7 @@ from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_weights, lower
+from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
 from fastst.ops.registration import operation
 
 
@@ -19,7 +20,8 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     Args:
         x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`.
         weight: `[B, P, T]`, or `[B, E]`. Values at edges that don't exist are ignored. Weights that all walks or all frames share may be given
-            once: `[P]`, `[B, P, 1]`, `[1, P, T]`, `[E]`.
+            once: `[P]`, `[B, P, 1]`, `[1, P, T]`, `[E]`. With heads, which are groups of C / heads channels, `[B, P, T, heads]` or `[B, E, heads]`;
+            the sizes B and T may be 1 there too.
         self_weight: `[B, T, J]`, or `[B, N]`; None for no self-loops.
         lengths: `[B]` frames of every walk. Frames beyond are neither read nor written (their result is 0).
 
@@ -30,6 +32,8 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
     """
     nodes = check_nodes("x", x, graph)
+    if isinstance(weight, Tensor) and weight.ndim == x.ndim:
+        return _by_head(nodes, weight, graph, self_weight, lengths)
     B, T = nodes.shape[:2]
     edges = check_weights("weight", weight, graph, B, T)
     check_device("weight", weight, "x", x)
@@ -42,6 +46,21 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
         return lower(graph, reference(nodes, edges, graph, self_weight, lengths), 1)
     y = _forward(nodes, edges, self_weight, lengths, *graph.index(x.device), graph.hops, backend)
     return lower(graph, y, 1)
+
+
+def _by_head(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None, lengths: Tensor | None) -> Tensor:
+    (B, T, _, C), heads = x.shape, weight.shape[-1]
+    if heads < 1 or C % heads:
+        raise ValueError(f"the heads of weight must divide the channels C = {C}, got {list(weight.shape)}")
+    check_weights("weight, without its heads,", weight[..., 0], graph, B, T)
+    check_device("weight", weight, "x", x)
+    edges = weight.unsqueeze(2) if isinstance(graph, EdgeList) else weight
+    edges = edges.expand(B, -1, T, -1).permute(0, 3, 1, 2).flatten(0, 1)  # [B * heads, P, T]
+    lengths = fold_lengths(check_lengths(lengths, graph, B, ("x", x)), heads)
+    if self_weight is not None:
+        self_weight = lower(graph, check_per_node("self_weight", self_weight, graph, B, T), 1).repeat_interleave(heads, 0)
+    y = propagate(lower(graph, fold_heads(x, heads), 1), lower(graph, edges, -1), graph, self_weight, lengths)
+    return lower(graph, unfold_heads(y.unsqueeze(1) if isinstance(graph, EdgeList) else y, heads), 1)
 
 
 def reference(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None, lengths: Tensor | None) -> Tensor:
