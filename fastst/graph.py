@@ -133,6 +133,19 @@ def _sorted_slots(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_join
     return _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), dst_ptr, src_ptr
 
 
+def _find_repeat(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> int:
+    """The number of a slot that comes again, or -1."""
+    if not offset.any() and _sorted_by_kernels(src):
+        from fastst.cpu.sort_edges import find_repeat
+
+        return find_repeat(slots, dst_ptr)
+    order = slots[3, : len(src)]
+    same = np.ones(max(0, len(order) - 1), bool)
+    for numbers in (src, dst, offset):
+        same &= np.diff(numbers[order]) == 0
+    return order[same.argmax()] if same.any() else -1
+
+
 def _sorted_by_kernels(edges: np.ndarray) -> bool:
     """The compiled ones, which sort a large edge list four times as fast; numba takes a while to import."""
     return _HAS_NUMBA and len(edges) >= _MANY
@@ -169,7 +182,7 @@ class Graph:
         self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist()) if hops else (len(src),)
         slots, dst_ptr, src_ptr = _sorted_slots(src, dst, offset, num_joints, hops)
         if not self.parallel:
-            self._refuse_repeats(src, dst, offset, slots[3, : len(src)])
+            self._refuse_repeats(src, dst, offset, slots, dst_ptr)
         self.most_into = int(np.diff(dst_ptr).max())
         self.loops = np.flatnonzero((src == dst) & (offset == 0))
         no_loop = np.ones(num_joints, np.int32)
@@ -183,12 +196,9 @@ class Graph:
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
 
-    def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, order: np.ndarray) -> None:
-        same = np.ones(max(0, len(order) - 1), bool)
-        for numbers in (src, dst, offset):
-            same &= np.diff(numbers[order]) == 0
-        if same.any():
-            e = order[same.argmax()]
+    def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> None:
+        e = _find_repeat(src, dst, offset, slots, dst_ptr)
+        if e >= 0:
             raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; merge repeated ones first")
 
     def index(self, device: torch.device | str = "cpu") -> GraphIndex:
@@ -386,10 +396,12 @@ class EdgeList(Graph):
         _refuse_outsiders("edge", "node", "num_nodes", src, dst, num_nodes)
         self.parallel, self._inverse = parallel, None
         if coalesce:
-            first, self._inverse = _coalesced(src, dst, num_nodes)
+            first, self._inverse = _merge_equals(src, dst, num_nodes)
             src, dst = src[first], dst[first]
         if add_self_loops:
-            missing = np.setdiff1d(np.arange(num_nodes), src[src == dst])
+            has_none = np.ones(num_nodes, bool)
+            has_none[src[src == dst]] = False
+            missing = np.flatnonzero(has_none)
             src, dst = np.concatenate((src, missing)), np.concatenate((dst, missing))
         super().__init__(src, dst, np.zeros(len(src), np.int64), num_nodes, hops=0)
 
@@ -445,25 +457,19 @@ def _sorted_by(numbers: np.ndarray, order: np.ndarray | None = None) -> np.ndarr
     return order if order is not None else np.arange(len(numbers))
 
 
-def _coalesced(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The edges that come for the first time, and for every edge its place among those.  # [E'], [E]"""
-    first = _first_of_equals(src, dst, num_nodes)
-    is_first = first == np.arange(len(first))
-    return np.flatnonzero(is_first), (is_first.cumsum() - 1)[first]
-
-
-def _first_of_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> np.ndarray:
-    """For every edge the number of the first one with the same ends."""
+def _merge_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the edges that come for the first time; and for every edge the place among them of the one with its ends.  # [E'], [E]"""
     if _sorted_by_kernels(src):
-        from fastst.cpu import sort_edges
+        from fastst.cpu.sort_edges import merge_equals
 
-        return sort_edges.first_of_equals(src, dst, num_nodes)
+        return merge_equals(src, dst, num_nodes)
     order = _sorted_by(dst, _sorted_by(src))
     is_new = np.ones(len(order), bool)
     is_new[1:] = (np.diff(src[order]) != 0) | (np.diff(dst[order]) != 0)
     first = np.empty(len(order), np.int64)
     first[order] = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))]
-    return first
+    is_first = first == np.arange(len(first))
+    return np.flatnonzero(is_first), (is_first.cumsum() - 1)[first]
 
 
 def _whole_numbers(name: str, given: ArrayLike | Tensor) -> np.ndarray:

@@ -19,12 +19,17 @@ def fill_slots(slots: np.ndarray, src: np.ndarray, dst: np.ndarray, num_nodes: i
     return dst_ptr, src_ptr
 
 
-def first_of_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> np.ndarray:
-    """For every edge the number of the first one with the same ends.  # [E] int64"""
+def find_repeat(slots: np.ndarray, dst_ptr: np.ndarray) -> int:
+    """The number of an edge that comes again, the first one by dst, then src; -1 if there is none."""
+    return _find_repeat(slots[3], slots[6], dst_ptr)
+
+
+def merge_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the edges that come for the first time; and for every edge the place among them of the one with its ends.  # [E'], [E] int64"""
     src_ptr, place = (np.zeros(num_nodes + 1, np.int32) for _ in range(2))
-    first, latest = np.arange(len(src)), np.full((num_nodes, 2), -1, np.int32)
-    _first_of_equals(src, dst, first, latest, src_ptr, place, np.empty((len(src), 2), np.int32))
-    return first
+    firsts, inverse, latest = np.empty(len(src), np.int64), np.arange(len(src)), np.full((num_nodes, 2), -1, np.int32)
+    count = _merge_equals(src, dst, firsts, inverse, latest, src_ptr, place, np.empty((len(src), 2), np.int32))
+    return firsts[:count], inverse
 
 
 @_compile
@@ -41,7 +46,17 @@ def _fill_slots(src, dst, slots, dst_ptr, src_ptr, place, by_src, by_dst):
 
 
 @_compile
-def _first_of_equals(src, dst, first, latest, src_ptr, place, by_src):
+def _find_repeat(order, senders, ptr):
+    for n in range(len(ptr) - 1):
+        padding = (ptr[n] + 3 * n) // 4 * 4 - ptr[n]
+        for i in range(ptr[n] + 1, ptr[n + 1]):
+            if senders[padding + i] == senders[padding + i - 1]:
+                return order[i - 1]
+    return -1
+
+
+@_compile
+def _merge_equals(src, dst, firsts, inverse, latest, src_ptr, place, by_src):
     """latest: of every node who sent the latest edge into it, and the first edge from there.  # [N, 2], -1 at first"""
     _count(src, src_ptr)
     _rank(src, dst, src_ptr, place, by_src)
@@ -49,9 +64,18 @@ def _first_of_equals(src, dst, first, latest, src_ptr, place, by_src):
         for i in range(src_ptr[s], src_ptr[s + 1]):
             to, e = by_src[i]
             if latest[to, 0] == s:
-                first[e] = latest[to, 1]
+                inverse[e] = latest[to, 1]
             else:
                 latest[to, 0], latest[to, 1] = s, e
+    count = 0
+    for e in range(len(inverse)):
+        if inverse[e] == e:
+            firsts[count] = e
+            inverse[e] = count
+            count += 1
+        else:
+            inverse[e] = inverse[inverse[e]]  # the first one, which comes before and has its place
+    return count
 
 
 @_compile
