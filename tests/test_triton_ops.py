@@ -295,6 +295,13 @@ def test_certain_edges_have_finite_information_and_no_gradient_of_it(graph, nois
         assert with_sample.isfinite().all()
 
 
+@pytest.mark.parametrize("shape", ["P", "1PT"])
+def test_propagate_with_shared_weights(shape: str):
+    x, P = torch.randn(2, 3, 4, 2, dtype=torch.float64, generator=generator()), CHAIN.num_slots
+    weight = torch.randn(P if shape == "P" else (1, P, 3), dtype=torch.float64, generator=generator(1))
+    assert_matches(lambda x, weight: propagate(x, weight, CHAIN, lengths=torch.tensor([3, 2], device=x.device)), [x, weight])
+
+
 @pytest.mark.parametrize("estimator", ["identity", "sigmoid"])
 def test_certain_edges_have_no_gradient(estimator: str):
     graph, nodes = EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 4), torch.zeros(1, 4, 2, device=DEVICE)

@@ -98,6 +98,7 @@ def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: in
     compute = torch.promote_types(x.dtype, torch.float32)
     own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
     plan = plan_of(index, sum_plan, sign, J, diagonal is not None)
+    values = _unrepeated(values)
     if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
     # A large result has left the caches before anybody reads it, and need not be read into them before it is written.
@@ -114,8 +115,14 @@ def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, nodes: Ten
     own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
     with_self = () if diagonal is None else (0,)
     vectors = (0,) * (MOST_VECTORS if len(WIDTH) == 4 and VECTORS * 64 // compute.itemsize < C else VECTORS)
-    run_ranges(_sum_nodes, B * N, x, values.to(compute), own, y, ptr, order, nodes, WIDTH, vectors, with_self)
+    run_ranges(_sum_nodes, B * N, x, _unrepeated(values).to(compute), own, y, ptr, order, nodes, WIDTH, vectors, with_self)
     return y
+
+
+def _unrepeated(values: Tensor) -> Tensor:
+    """Edge values of one walk if all walks share them, and of the frames of a tile if all frames do.  # [B, P, T] -> [1 or B, P, T or TILE]"""
+    values = values[:1] if values.stride(0) == 0 else values
+    return values[..., :TILE] if values.stride(2) == 0 else values
 
 
 def _dot_slots(
@@ -191,8 +198,8 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
         clear(y, (b * T + t0 + max(0, frames)) * J * C, (b * T + min(t0 + TILE, T)) * J * C)
         if frames <= 0:
             continue
-        _pack_values(packed_values, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
-        following, fetched = (tile + 1) // tiles * P * T + (tile + 1) % tiles * TILE, 0
+        _pack_values(packed_values, group, values, own, b, t0, T, length, offset, slot_place, own_place, sign, width)
+        following, fetched = _values_at(values, (tile + 1) // tiles, (tile + 1) % tiles * TILE, T), 0
         for c0 in range(0, C, block):
             count = min(block, C - c0)
             for f0 in range(0, frames, step):
@@ -207,7 +214,7 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
                             source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
                             for s in range(fetched, min(fetched + share, P), FRAMES):
-                                fetch_rows(values, following + s * T, T, TILE + 1)
+                                fetch_rows(values, following + s * values.shape[2], values.shape[2], TILE + 1)
                             fetched += share
                             fetch_rows(x, ((b * T + t0 + f + step + reach) * J + j) * C + c0 + c, J * C, min(channels, count - c))
                             run_sums(
@@ -239,19 +246,27 @@ def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels,
 
 
 @compile_loops
-def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
+def _pack_values(packed, group, values, own, b, t0, T, length, offset, slot_place, own_place, sign, width):
     """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory."""
-    _, P, T = values.shape
+    P, row = values.shape[1:]
+    start = _values_at(values, b, t0, T)
     for s in range(P):
         shift = sign * offset[s]
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
-        at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
+        at = start + s * row + (shift if sign < 0 and row == T else 0)
         pack_tile(width, values, at, packed, slot_place[s] * FRAMES, group, lo, hi)
     for f in range(TILE if len(own_place) > 0 else 0):
         at = f // FRAMES * group + f % FRAMES
         for j in range(len(own_place)):
             packed[at + own_place[j] * FRAMES] = own[b, t0 + f, j] if t0 + f < length else 0
+
+
+@compile_loops
+def _values_at(values, b, t0, T):
+    """Where the values of a walk's tile begin, be they its own or shared (see `_unrepeated`)."""
+    P, row = values.shape[1:]
+    return (b * P * row if len(values) > 1 else 0) + (t0 if row == T else 0)
 
 
 @compile_loops
@@ -263,7 +278,7 @@ def _sum_nodes(first, last, x, values, own, y, ptr, order, nodes, width, vectors
         mine = own[b, 0, j] if len(with_self) == 1 else values.dtype.type(0)
         for c in range(0, C, channels):
             weighted_sum(
-                width, vectors, with_self, x, b * N * C + c, y, n * C + c, values, b * E,
+                width, vectors, with_self, x, b * N * C + c, y, n * C + c, values, b * E if len(values) > 1 else 0,
                 order, nodes, row_of(ptr, j) - ptr[j], C, ptr[j], ptr[j + 1], mine, C - c,
             )  # fmt: skip
 
