@@ -176,6 +176,7 @@ class Graph:
     nodes_with_loops: int
     most_into: int
     parallel = False
+    _for_repeats = "give every slot once"
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
@@ -199,7 +200,7 @@ class Graph:
     def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> None:
         e = _find_repeat(src, dst, offset, slots, dst_ptr)
         if e >= 0:
-            raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; merge repeated ones first")
+            raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; {self._for_repeats}")
 
     def index(self, device: torch.device | str = "cpu") -> GraphIndex:
         """The index tensors on `device`, copied there the first time they are asked for."""
@@ -383,6 +384,8 @@ class EdgeList(Graph):
     Raises:
         ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not; `coalesce` and `parallel` at once.
     """
+
+    _for_repeats = "merge repeated ones with coalesce=True, or keep them with parallel=True"
 
     def __init__(self, edge_index: Tensor, num_nodes: int, *, parallel: bool = False, coalesce: bool = False, add_self_loops: bool = False) -> None:
         edge_index = torch.as_tensor(edge_index)

@@ -280,7 +280,7 @@ def test_a_coalesced_list_has_no_parallel_edges():
 
 def test_an_edge_twice_in_a_large_list_is_named(monkeypatch):
     monkeypatch.setattr(graphs, "_MANY", 0)
-    with pytest.raises(ValueError, match="the edge from node 2 to node 1 appears more than once"):
+    with pytest.raises(ValueError, match="the edge from node 2 to node 1 appears more than once; merge repeated ones with coalesce=True"):
         EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 2, 1]]), 3)
     with pytest.raises(ValueError, match="edge 2 goes from node 1 to node 3"):
         EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 3, 1]]), 3)
