@@ -59,11 +59,10 @@ def sample_edges_backward(
     hops: int,
     sampling: Sampling,
 ) -> Tensor:
-    """dγ = dkept / τ, for which no logits are read and no noise is made; with the sigmoid estimator
-    dkept σ'(z) / τ.  # [B, P, T], γ's dtype"""
+    """dγ = dkept / τ, for which no noise is made; with the sigmoid estimator dkept σ'(z) / τ; 0 at a
+    logit of ±∞.  # [B, P, T], γ's dtype"""
     dlogits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    given = logits.contiguous() if sampling.estimator == "sigmoid" else None
-    _slope(dkept, given, dlogits, None, sample_ids, lengths, index, seed, None, None, hops, sampling)
+    _slope(dkept, logits.contiguous(), dlogits, None, sample_ids, lengths, index, seed, None, None, hops, sampling)
     return dlogits
 
 
@@ -121,7 +120,7 @@ def logits_gradient(
 
 def _slope(
     dkept: Tensor,
-    logits: Tensor | None,
+    logits: Tensor,
     dlogits: Tensor,
     bias: Tensor | None,
     sample_ids: Tensor,
@@ -325,28 +324,27 @@ def _sample_backward(
     seed: tl.int64, prior: tl.float64, beta: tl.float64, slope: tl.float64, eps: tl.float64, rows, columns, slots_row,
     LOGISTIC: tl.constexpr, LIST: tl.constexpr, QUADS: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not; without either of sigmoid and
-    information there need be no logits."""
+    """slope = 1 / τ. The identity estimator where ids_ptr is None, the information term where weight_ptr is not."""
     b, first_column, row, at, inside, exists = edge_tile(lengths_ptr, slot_rows(slots_ptr, slots_row)[2], rows, columns, LIST, QUADS, BR, BC)
     compute: tl.constexpr = tl.float64 if dkept_ptr.dtype.element_ty == tl.float64 else tl.float32
     slope = tl.full([], slope, compute)
     gradient = tl.load(dkept_ptr + at, inside, 0.0).to(compute) * slope
-    if logits_ptr is not None:
-        gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
-        if bias_ptr is not None:
-            if LIST:
-                column = (first_column + tl.arange(0, BC))[None, :]
-                gamma += tl.load(bias_ptr + column, column < columns, 0.0).to(compute)
-            else:
-                gamma += tl.load(bias_ptr + row, row < rows, 0.0).to(compute)
-        if ids_ptr is not None:
-            quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
-            u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed_of(seed, seed_ptr))
-            soft = tl.sigmoid((gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)) * slope)
-            gradient *= soft * (1 - soft)
-        if weight_ptr is not None:
-            log_r, log_s = _logarithms(prior, prior_ptr, compute)
-            gradient += tl.load(weight_ptr + b).to(compute) * _divergence_slope(gamma, log_r, log_s, beta, LOGISTIC)
+    gamma = tl.load(logits_ptr + at, inside, 0.0).to(compute)
+    if bias_ptr is not None:
+        if LIST:
+            column = (first_column + tl.arange(0, BC))[None, :]
+            gamma += tl.load(bias_ptr + column, column < columns, 0.0).to(compute)
+        else:
+            gamma += tl.load(bias_ptr + row, row < rows, 0.0).to(compute)
+    if ids_ptr is not None:
+        quad = (first_column // 4 + tl.arange(0, BC // 4))[None, :]
+        u = uniform(quad, row, tl.load(ids_ptr + b).to(tl.uint32), 1 if LIST else 0, seed_of(seed, seed_ptr))
+        soft = tl.sigmoid((gamma - _threshold(u.to(compute), beta, eps, LOGISTIC)) * slope)
+        gradient *= soft * (1 - soft)
+    gradient = tl.where(tl.abs(gamma) == float("inf"), 0.0, gradient)
+    if weight_ptr is not None:
+        log_r, log_s = _logarithms(prior, prior_ptr, compute)
+        gradient += tl.load(weight_ptr + b).to(compute) * _divergence_slope(gamma, log_r, log_s, beta, LOGISTIC)
     tl.store(dlogits_ptr + at, tl.where(exists, gradient, 0.0), inside)
 
 
@@ -486,14 +484,14 @@ def compilations(dtype: str) -> list[Compilation]:
     values = torch.empty(B, P, T, device="meta")
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
     found = [one("sample_edges", _sample, {}, _over_edges(values, graph.index(), graph.hops, sampling), work, 2 * edges, 2 * edges)]
-    no_noise, no_logits = {"ids_ptr": None}, {"ids_ptr": None, "logits_ptr": None}
-    for name, changes, passes, itemsize in (
-        ("sigmoid", {}, 3, kind.itemsize),
-        ("identity", no_logits, 2, kind.itemsize),
-        ("sigmoid, information", float32 | informed, 3, 4),
-        ("identity, information", float32 | informed | no_noise, 3, 4),
+    no_noise = {"ids_ptr": None}
+    for name, changes, itemsize in (
+        ("sigmoid", {}, kind.itemsize),
+        ("identity", no_noise, kind.itemsize),
+        ("sigmoid, information", float32 | informed, 4),
+        ("identity, information", float32 | informed | no_noise, 4),
     ):
-        moved, settled = passes * B * P * T * itemsize, _over_edges(values, graph.index(), graph.hops, sampling, backward=True)
+        moved, settled = 3 * B * P * T * itemsize, _over_edges(values, graph.index(), graph.hops, sampling, backward=True)
         found.append(one(f"sample_edges backward ({name})", _sample_backward, changes, settled, work, moved, moved))
 
     q = torch.empty(B, T, J, D, dtype=kind, device="meta")

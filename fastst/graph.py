@@ -7,6 +7,7 @@ Edge values (logits, kept edges, weights) are `[B, P, T]` on slots and `[B, E]` 
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from torch import Tensor
 from torch._guards import detect_fake_mode
 
 from fastst.layouts import Layout, get_layout
+
+_MANY = 1 << 14  # edges from which on it pays to import numba
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
 
 
 class GraphIndex(NamedTuple):
@@ -116,6 +120,37 @@ def _slot_table(
     return table
 
 
+def _sorted_slots(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of `GraphIndex.slots`, `dst_ptr` and `src_ptr`."""
+    if hops == 0 and _sorted_by_kernels(src):
+        from fastst.cpu.sort_edges import fill_slots
+
+        table = _rows(len(src) + 3 * num_joints, *[np.zeros(0)] * 9)
+        return table, *fill_slots(table, src, dst, num_joints)
+    dst_order = _sorted_by(dst, _sorted_by(src, _sorted_by(offset + hops) if hops else None))
+    src_order = _sorted_by(src, _sorted_by(dst, _sorted_by(offset + hops)) if hops else dst_order)
+    dst_ptr, src_ptr = (np.concatenate(([0], np.bincount(ends, minlength=num_joints).cumsum())) for ends in (dst, src))
+    return _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), dst_ptr, src_ptr
+
+
+def _find_repeat(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> int:
+    """The number of a slot that comes again, or -1."""
+    if not offset.any() and _sorted_by_kernels(src):
+        from fastst.cpu.sort_edges import find_repeat
+
+        return find_repeat(slots, dst_ptr)
+    order = slots[3, : len(src)]
+    same = np.ones(max(0, len(order) - 1), bool)
+    for numbers in (src, dst, offset):
+        same &= np.diff(numbers[order]) == 0
+    return order[same.argmax()] if same.any() else -1
+
+
+def _sorted_by_kernels(edges: np.ndarray) -> bool:
+    """The compiled ones, which sort a large edge list four times as fast; numba takes a while to import."""
+    return _HAS_NUMBA and len(edges) >= _MANY
+
+
 class Graph:
     """What all graphs share: index tensors on the device where they are wanted.
 
@@ -141,15 +176,14 @@ class Graph:
     nodes_with_loops: int
     most_into: int
     parallel = False
+    _for_repeats = "give every slot once"
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
-        self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist())
-        dst_order = _sorted_by(dst, _sorted_by(src, _sorted_by(offset + hops) if hops else None))
-        src_order = _sorted_by(src, _sorted_by(dst, _sorted_by(offset + hops)) if hops else dst_order)
+        self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist()) if hops else (len(src),)
+        slots, dst_ptr, src_ptr = _sorted_slots(src, dst, offset, num_joints, hops)
         if not self.parallel:
-            self._refuse_repeats(src, dst, offset, dst_order)
-        dst_ptr, src_ptr = (np.concatenate(([0], np.bincount(ends, minlength=num_joints).cumsum())) for ends in (dst, src))
+            self._refuse_repeats(src, dst, offset, slots, dst_ptr)
         self.most_into = int(np.diff(dst_ptr).max())
         self.loops = np.flatnonzero((src == dst) & (offset == 0))
         no_loop = np.ones(num_joints, np.int32)
@@ -159,17 +193,14 @@ class Graph:
         # Kernels take several joints at a time, and wait for the one with most slots.
         by_slots = [_sorted_by(np.diff(ptr).max() - np.diff(ptr)) for ptr in (dst_ptr, src_ptr)]
         bounds = _rows(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
-        self._tables = _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), bounds
+        self._tables = slots, bounds
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
 
-    def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, order: np.ndarray) -> None:
-        same = np.ones(max(0, len(order) - 1), bool)
-        for numbers in (src, dst, offset):
-            same &= np.diff(numbers[order]) == 0
-        if same.any():
-            e = order[same.argmax()]
-            raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; merge repeated ones first")
+    def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> None:
+        e = _find_repeat(src, dst, offset, slots, dst_ptr)
+        if e >= 0:
+            raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; {self._for_repeats}")
 
     def index(self, device: torch.device | str = "cpu") -> GraphIndex:
         """The index tensors on `device`, copied there the first time they are asked for."""
@@ -347,20 +378,34 @@ class EdgeList(Graph):
         num_nodes: N.
         parallel: an edge may come several times, and is then several edges, each with its own value. No matrix can say that: `dense` and the
             `reference` backend refuse such a graph.
+        coalesce: an edge that comes several times is one edge, in the place of the first; see `inverse`.
+        add_self_loops: every node without a loop is given one; these stand behind the other edges, by node.
 
     Raises:
-        ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not.
+        ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not; `coalesce` and `parallel` at once.
     """
 
-    def __init__(self, edge_index: Tensor, num_nodes: int, *, parallel: bool = False) -> None:
+    _for_repeats = "merge repeated ones with coalesce=True, or keep them with parallel=True"
+
+    def __init__(self, edge_index: Tensor, num_nodes: int, *, parallel: bool = False, coalesce: bool = False, add_self_loops: bool = False) -> None:
         edge_index = torch.as_tensor(edge_index)
         if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
             raise ValueError(f"edge_index must be [2, E] whole numbers, got {list(edge_index.shape)} {edge_index.dtype}")
         if num_nodes < 1:
             raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
-        src, dst = edge_index.cpu().numpy().astype(np.int64)
+        if coalesce and parallel:
+            raise ValueError("coalesce makes one edge of parallel ones; give coalesce or parallel, not both")
+        src, dst = edge_index.cpu().numpy().astype(np.int64, order="C", copy=False)
         _refuse_outsiders("edge", "node", "num_nodes", src, dst, num_nodes)
-        self.parallel = parallel
+        self.parallel, self._inverse = parallel, None
+        if coalesce:
+            first, self._inverse = _merge_equals(src, dst, num_nodes)
+            src, dst = src[first], dst[first]
+        if add_self_loops:
+            has_none = np.ones(num_nodes, bool)
+            has_none[src[src == dst]] = False
+            missing = np.flatnonzero(has_none)
+            src, dst = np.concatenate((src, missing)), np.concatenate((dst, missing))
         super().__init__(src, dst, np.zeros(len(src), np.int64), num_nodes, hops=0)
 
     def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> EdgeList:
@@ -373,8 +418,16 @@ class EdgeList(Graph):
     def __repr__(self) -> str:
         return f"EdgeList({self.num_slots} edges, {self.num_joints} nodes)"
 
+    @property
+    def inverse(self) -> Tensor | None:
+        """Of a coalesced list, for every edge that was given the number of that which it is now: `[E given]` int64. Else None.
+
+        `values.new_zeros(B, graph.num_slots).index_add(1, graph.inverse, values)` adds up the values of the given edges.
+        """
+        return None if self._inverse is None else torch.from_numpy(self._inverse)
+
     def edge_index(self) -> Tensor:
-        """The edges as given: `[2, E]` int64, row 0 from, row 1 to."""
+        """The edges as given, or what became of them: `[2, E]` int64, row 0 from, row 1 to."""
         return torch.stack((self.src, self.dst)).long()
 
     def dense(self, values: Tensor | None = None) -> Tensor:
@@ -405,6 +458,21 @@ def _sorted_by(numbers: np.ndarray, order: np.ndarray | None = None) -> np.ndarr
         digits = (numbers >> shift).astype(np.uint16)
         order = digits.argsort(kind="stable") if order is None else order[digits[order].argsort(kind="stable")]
     return order if order is not None else np.arange(len(numbers))
+
+
+def _merge_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the edges that come for the first time; and for every edge the place among them of the one with its ends.  # [E'], [E]"""
+    if _sorted_by_kernels(src):
+        from fastst.cpu.sort_edges import merge_equals
+
+        return merge_equals(src, dst, num_nodes)
+    order = _sorted_by(dst, _sorted_by(src))
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (np.diff(src[order]) != 0) | (np.diff(dst[order]) != 0)
+    first = np.empty(len(order), np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))]
+    is_first = first == np.arange(len(first))
+    return np.flatnonzero(is_first), (is_first.cumsum() - 1)[first]
 
 
 def _whole_numbers(name: str, given: ArrayLike | Tensor) -> np.ndarray:

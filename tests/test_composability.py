@@ -202,6 +202,21 @@ def classifier() -> GraphClassifier:
     return GraphClassifier("coco17", 3, frames=8, hidden=16, heads=2, layers=2).eval()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_what_was_traced_is_right_for_other_walks(backend: str):
+    def function(x: Tensor, logits: Tensor) -> Tensor:
+        kept = sample_edges(logits, GRAPH, seed=1) + sample_from_embeddings(x, x, GRAPH, seed=2)
+        weight, self_weight = gcn_norm(kept * edge_logits(x, x, GRAPH).sigmoid(), GRAPH)
+        return attend(x, propagate(x, weight, GRAPH, self_weight), torch.ones(2, C // 2), GRAPH, 2)
+
+    with use_backend(backend):
+        traced = torch.jit.trace(function, (features(), WEIGHTS))
+        for walks, frames in ((3, T), (1, T), (B, 9)):
+            x, logits = torch.randn(walks, frames, J, C, generator=generator(2)), torch.randn(walks, GRAPH.num_slots, frames, generator=generator(3))
+            torch.testing.assert_close(traced(x, logits), function(x, logits))
+
+
 def test_the_evaluation_model_can_be_exported():
     model, poses = classifier(), torch.randn(2, 8, J, 2)
     frames = torch.export.Dim("T", min=2, max=8)

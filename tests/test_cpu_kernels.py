@@ -18,10 +18,11 @@ from graphs import generator
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import attend as compiled_attend
 from fastst.cpu import attention_weights as compiled_weights
+from fastst.cpu import gcn_norm as compiled_gcn_norm
 from fastst.cpu import plans, products, threads
 from fastst.cpu.functions import exp, log, log1p
 from fastst.cpu.memory import empty
-from fastst.ops import attend, propagate, sparse, use_backend
+from fastst.ops import attend, edge_logits, gcn_norm, propagate, sparse, use_backend
 
 GRAPH = SkeletonGraph("coco18", 2)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -372,3 +373,40 @@ def test_plans_die_with_the_tensor_that_they_are_found_by():
         propagate(x, weight, copy.deepcopy(graph))
     gc.collect()
     assert len(plans._of_tensor) == before
+
+
+def _all_of_one_graph(graph: EdgeList, x: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+    """Outputs and gradients of every operation that goes along the edges."""
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    normalised, own = gcn_norm(weight, graph)
+    outputs = normalised, own, propagate(x, normalised, graph, own), edge_logits(x, x, graph), attend(x, x, x[0, :2, :35].detach(), graph, 2)
+    return [*outputs, *torch.autograd.grad(outputs, (x, weight), [torch.full_like(y, 0.5) for y in outputs])]
+
+
+def test_one_large_graph_is_shared_among_the_threads(monkeypatch):
+    """An edge list with a node into which every other node leads, with loops, and with nodes that have none."""
+    N, ends = 300, torch.randint(0, 290, (2, 9000), generator=generator())
+    graph = EdgeList(torch.stack((ends[0], torch.where(torch.arange(9000) % 8 == 0, 7, ends[1]))), N, coalesce=True)
+    x, weight = torch.randn(1, N, 70, generator=generator()), torch.rand(1, graph.num_slots, generator=generator())
+    counts, before = {}, torch.get_num_threads()
+
+    def counted(kernel, count, *args):
+        counts[kernel.__name__] = count
+        threads.run_ranges(kernel, count, *args)
+
+    for module in (products, compiled_gcn_norm, compiled_attend):
+        monkeypatch.setattr(module, "run_ranges", counted)
+    try:
+        torch.set_num_threads(1)
+        alone = _all_of_one_graph(graph, x, weight)
+        for count in (2, 3):
+            torch.set_num_threads(count)
+            assert all(torch.equal(*pair) for pair in zip(_all_of_one_graph(graph, x, weight), alone, strict=True))
+    finally:
+        torch.set_num_threads(before)
+    assert len(counts) == 10
+    assert min(counts.values()) > 3 * 2  # pieces, for three threads
+    with use_backend("reference"):
+        wanted = _all_of_one_graph(graph, x.double(), weight.double())
+    for found, exact in zip(alone, wanted, strict=True):
+        torch.testing.assert_close(found.double(), exact, atol=2e-4, rtol=2e-4)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph, SlotGraph
+from fastst import graph as graphs
 from fastst.layouts import get_layout
 from fastst.ops import propagate
 
@@ -212,3 +213,74 @@ def test_a_graph_of_a_matrix():
     assert (single.num_slots, weight.tolist()) == (2, [2, 3])
     with pytest.raises(ValueError, match=r"adjacency must be \[V, V\] or \[K, V, V\], got \[2, 3\]"):
         SlotGraph.from_adjacency(torch.zeros(2, 3))
+
+
+def random_edges(E: int, N: int, hub: bool = False) -> torch.Tensor:
+    """Edges of which some come several times; with `hub` half of them lead to one node, and most nodes have none."""
+    ends = torch.randint(0, N, (2, E), generator=torch.Generator().manual_seed(E))
+    return torch.stack((ends[0], torch.where(torch.arange(E) % 2 == 0, 0, ends[1]))) if hub else ends
+
+
+EDGES = [
+    (random_edges(500, 40), 40),
+    (random_edges(300, 1000, hub=True), 1000),
+    (torch.zeros(2, 0, dtype=torch.int64), 3),
+    (torch.zeros(2, 7).int(), 1),
+]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(("edges", "N"), EDGES, ids=["random", "hub", "none", "one node"])
+def test_edges_are_sorted_by_both_ends_and_keep_their_order(edges: torch.Tensor, N: int, compiled: bool, monkeypatch):
+    monkeypatch.setattr(graphs, "_MANY", 0 if compiled else 1 << 40)
+    src, dst = edges.numpy()
+    for given_edges in (edges, edges.t().contiguous().t()):
+        slots, bounds = EdgeList(given_edges, N, parallel=True).index()
+        for row, nodes_row, ptr_row, ends, others in ((3, 6, 0, dst, src), (4, 8, 1, src, dst)):
+            order, ptr = np.lexsort((others, ends)), np.searchsorted(np.sort(ends), np.arange(N + 1))
+            assert np.array_equal(slots[row, : len(src)], order)
+            assert np.array_equal(bounds[ptr_row], ptr)
+            place = np.arange(len(src)) + ((ptr + 3 * np.arange(N + 1)) // 4 * 4 - ptr)[ends[order]]
+            nodes = np.zeros(slots.shape[1], np.int32)
+            nodes[place] = others[order]
+            assert np.array_equal(slots[nodes_row], nodes)
+        assert np.array_equal(slots[:2, : len(src)], edges)
+        assert not slots[[2, 5, 7]].any()
+        assert np.array_equal(bounds[3, :-1], np.argsort(-np.bincount(dst, minlength=N), kind="stable"))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(("edges", "N"), EDGES, ids=["random", "hub", "none", "one node"])
+def test_a_coalesced_list_has_every_edge_once(edges: torch.Tensor, N: int, compiled: bool, monkeypatch):
+    monkeypatch.setattr(graphs, "_MANY", 0 if compiled else 1 << 40)
+    graph, given_pairs = EdgeList(edges, N, coalesce=True), list(zip(*edges.tolist(), strict=True))
+    pairs = list(dict.fromkeys(given_pairs))  # in the order in which they first come
+    assert list(zip(*graph.edge_index().tolist(), strict=True)) == pairs
+    assert graph.inverse.tolist() == [pairs.index(pair) for pair in given_pairs]
+    values = torch.rand(2, len(given_pairs), dtype=torch.float64)
+    merged = values.new_zeros(2, graph.num_slots).index_add(1, graph.inverse, values)
+    x = torch.randn(2, N, 3, dtype=torch.float64)
+    torch.testing.assert_close(propagate(x, merged, graph), propagate(x, values, EdgeList(edges, N, parallel=True)))
+
+
+@pytest.mark.parametrize("coalesce", [True, False])
+def test_every_node_is_given_a_loop_that_has_none(coalesce: bool):
+    edges = torch.tensor([[1, 2, 0, 2, 2], [1, 0, 2, 2, 0]])
+    graph = EdgeList(edges, 4, parallel=not coalesce, coalesce=coalesce, add_self_loops=True)
+    kept = edges[:, :4] if coalesce else edges
+    assert torch.equal(graph.edge_index(), torch.cat((kept, torch.tensor([[0, 3], [0, 3]])), 1))
+    assert graph.nodes_with_loops == 4
+    assert EdgeList(torch.zeros(2, 0, dtype=torch.int64), 2, add_self_loops=True).edge_index().tolist() == [[0, 1], [0, 1]]
+
+
+def test_a_coalesced_list_has_no_parallel_edges():
+    with pytest.raises(ValueError, match="give coalesce or parallel, not both"):
+        EdgeList(torch.zeros(2, 3, dtype=torch.int64), 2, parallel=True, coalesce=True)
+
+
+def test_an_edge_twice_in_a_large_list_is_named(monkeypatch):
+    monkeypatch.setattr(graphs, "_MANY", 0)
+    with pytest.raises(ValueError, match="the edge from node 2 to node 1 appears more than once; merge repeated ones with coalesce=True"):
+        EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 2, 1]]), 3)
+    with pytest.raises(ValueError, match="edge 2 goes from node 1 to node 3"):
+        EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 3, 1]]), 3)

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from graphs import BACKENDS, assert_matches_reference
 
-from fastst.ops import Sampling, keep_probability
+from fastst.ops import Sampling, keep_probability, use_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -32,3 +34,16 @@ def test_errors():
         keep_probability(torch.zeros(1), beta=0)
     with pytest.raises(ValueError, match="noise must be one of"):
         keep_probability(torch.zeros(1), noise="x")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+def test_certain_edges_have_no_gradient(noise: str, backend: str, dtype: torch.dtype):
+    logits = torch.tensor([-math.inf, -1e4, 0.5, 1e4, math.inf], dtype=dtype, requires_grad=True)
+    with use_backend(backend):
+        probability = keep_probability(logits, noise=noise)
+        (gradient,) = torch.autograd.grad(probability.sum(), logits)
+    torch.testing.assert_close(probability[[0, 1, 3, 4]], torch.tensor([0, 0, 1, 1], dtype=dtype), atol=1e-30, rtol=0)
+    assert gradient[[0, 1, 3, 4]].tolist() == [0, 0, 0, 0]
+    assert gradient[2] > 0

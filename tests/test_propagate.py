@@ -5,7 +5,8 @@ import pytest
 import torch
 from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, lifted, names
 
-from fastst import EdgeList, Layout, SkeletonGraph, SlotGraph
+from fastst import EdgeList, SkeletonGraph
+from fastst.cpu import products, threads
 from fastst.ops import gcn_norm, propagate, use_backend
 
 propagation = importlib.import_module("fastst.ops.propagate")  # the function has its name
@@ -140,19 +141,62 @@ def test_an_edge_list_has_no_lengths():
         propagate(torch.zeros(1, 2, 3), torch.zeros(1, 1), graph, lengths=torch.ones(1, dtype=torch.int64))
 
 
+SHARED = [(SkeletonGraph("coco17", 2), T, lengths) for T, lengths in ((1, [1, 0, 1]), (6, None), (35, [35, 33, 9]))]
+SHARED = [(graph, T, lengths, shape) for graph, T, lengths in SHARED for shape in ("P", "BP1", "1PT", "1P1")]
+SHARED += [(EdgeList(torch.tensor([[0, 1, 1, 2, 3], [1, 0, 2, 2, 2]]), 4), 1, None, shape) for shape in ("P", "1P")]
+
+
 @pytest.mark.parametrize("backend", ["reference", *BACKENDS])
-@pytest.mark.parametrize("shape", [(4,), (2, 4, 1), (1, 4, 3)], ids=str)
-def test_shared_weights_are_those_of_every_walk_and_frame(shape: tuple[int, ...], backend: str):
-    graph, x = SkeletonGraph(Layout.custom(["a", "b"], [(0, 1)], "pair"), 1), torch.randn(2, 3, 2, 5, dtype=torch.float64)
-    assert graph.num_slots == 6
-    graph = SlotGraph(graph.src[:4], graph.dst[:4], graph.offset[:4], 2)
-    weight = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    whole = (weight[:, None] if weight.ndim == 1 else weight).expand(2, 4, 3)
-    with use_backend(backend):
-        found, wanted = (propagate(x, w, graph) for w in (weight, whole.contiguous()))
-    torch.testing.assert_close(found, wanted)
-    gradient = torch.randn_like(found)
-    torch.testing.assert_close(*(torch.autograd.grad(y, weight, gradient)[0] for y in (found, wanted)))
+@pytest.mark.parametrize(("graph", "T", "lengths", "shape"), SHARED)
+def test_shared_weights_are_those_of_every_walk_and_frame(graph, T: int, lengths, shape: str, backend: str, monkeypatch):
+    """Outputs and all gradients, be they made of all walks at once or of two and one; some with self weights."""
+    case, B, with_self = Case("", graph, 3, T, 3), 3, shape in ("P", "1PT")
+    x, own = case.nodes(), case.per_node() if with_self else None
+    weight = torch.randn([{"B": B, "P": graph.num_slots, "T": T, "1": 1}[letter] for letter in shape], dtype=torch.float64)
+    whole = weight[None] if weight.ndim == 1 else weight
+    whole = whole[..., None] if whole.ndim == 2 and not case.is_edge_list else whole
+    lengths = None if lengths is None else torch.tensor(lengths)
+    for at_once in (1 << 20, 2 * graph.num_slots * T):
+        monkeypatch.setattr(propagation, "_AT_ONCE", at_once)
+        leaves = [v.clone().requires_grad_() for v in ((x, weight, own) if with_self else (x, weight))]
+        with use_backend(backend):
+            found = propagate(leaves[0], leaves[1], graph, *leaves[2:], lengths=lengths)
+            gradient = torch.randn(found.shape, dtype=found.dtype, generator=torch.Generator().manual_seed(1))
+            gradients = torch.autograd.grad(found, leaves, gradient)
+            (alone,) = torch.autograd.grad(propagate(x, leaves[1], graph, own, lengths), leaves[1], gradient)
+        copied = [v.clone().requires_grad_() for v in ((x, whole.expand_as(case.edges()), own) if with_self else (x, whole.expand_as(case.edges())))]
+        with use_backend("reference"):
+            wanted = propagate(copied[0], copied[1], graph, *copied[2:], lengths=lengths)
+            exact = torch.autograd.grad(wanted, copied, gradient)
+        torch.testing.assert_close(found, wanted)
+        for name, mine, theirs in zip(("x", "weight", "self_weight"), gradients, exact, strict=False):
+            torch.testing.assert_close(mine, theirs.sum_to_size(whole.shape).view(weight.shape) if name == "weight" else theirs)
+        assert torch.equal(alone, gradients[1])
+
+
+@pytest.mark.parametrize("shape", [(72,), (4, 72, 1), (1, 72, 40)], ids=str)
+def test_shared_weights_are_not_copied_and_their_gradient_is_summed_as_it_is_made(shape: tuple[int, ...], monkeypatch):
+    """No tensor that the kernels read or write has the size of all walks' edges."""
+    graph, B, T = SkeletonGraph("coco18", 1), 4, 40
+    x, weight = torch.randn(B, T, 18, 3, requires_grad=True), torch.rand(shape, requires_grad=True)
+    sizes = []
+
+    def recorded(kernel, count, *args):
+        sizes.extend(argument.numel() for argument in args if isinstance(argument, torch.Tensor))
+        threads.run_ranges(kernel, count, *args)
+
+    monkeypatch.setattr(propagation, "_AT_ONCE", graph.num_slots * T)
+    monkeypatch.setattr(products, "run_ranges", recorded)
+    with use_backend("cpu"):
+        propagate(x, weight, graph).sum().backward()
+    assert max(sizes) < B * graph.num_slots * T
+
+
+def test_half_precision_gradients_of_shared_weights_are_rounded_once():
+    graph = EdgeList(torch.tensor([[0], [1]]), 2)
+    x, weight = torch.ones(1000, 2, 1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.bfloat16, requires_grad=True)
+    (1.001 * propagate(x, weight, graph)).sum().backward()
+    assert weight.grad.item() == 1000
 
 
 def test_shared_weights_of_an_edge_list_and_those_of_a_wrong_size():

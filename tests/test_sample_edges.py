@@ -157,6 +157,20 @@ def test_a_logit_that_is_no_number_is_no_removed_edge(dtype: torch.dtype, backen
     assert (kept[:, 4] == 0).all()
 
 
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_certain_edges_have_no_gradient(dtype: torch.dtype, noise: str, backend: str):
+    logits = torch.zeros(1, GRAPH.num_slots, 5, dtype=dtype)
+    logits[0, :, 1], logits[0, :, 3] = float("inf"), float("-inf")
+    logits.requires_grad_()
+    with use_backend(backend):
+        for estimator in ("identity", "sigmoid"):
+            kept = sample_edges(logits, GRAPH, seed=1, noise=noise, estimator=estimator)
+            (gradient,) = torch.autograd.grad(kept.sum(), logits)
+            assert torch.equal(gradient[0] != 0, GRAPH.edge_mask(5) & logits[0].isfinite())
+
+
 def test_half_precision_logits():
     logits = torch.randn(1, GRAPH.num_slots, 5).bfloat16().requires_grad_()
     kept = sample_edges(logits, GRAPH, seed=1)

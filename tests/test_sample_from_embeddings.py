@@ -137,6 +137,26 @@ def test_certain_edges_have_finite_information_and_no_gradient_of_it(estimator: 
         assert with_sample.isfinite().all()
 
 
+@pytest.mark.parametrize("prior", [None, 0.25])
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_slots_with_a_bias_of_infinity_have_no_gradient(estimator: str, noise: str, backend: str, prior: float | None):
+    """Nor have q and k one by way of these; that of the other slots is what it is without them."""
+    q, k = torch.randn(2, 2, 5, 18, 3, generator=generator(), dtype=torch.float64).requires_grad_()
+    bias, options = torch.zeros(GRAPH.num_slots, dtype=torch.float64), {"seed": 0, "noise": noise, "estimator": estimator}
+    bias[0::3], bias[1::3] = math.inf, -math.inf
+    others, bias = bias == 0, bias.requires_grad_()
+    with use_backend(backend):
+        found = sample_from_embeddings(q, k, GRAPH, bias, prior=prior, **options)
+        dq, dbias = torch.autograd.grad(found.sum() if prior is None else found[0].sum() + found[1].sum(), (q, bias))
+        kept = sample_from_embeddings(q, k, GRAPH, **options)
+        (of_others,) = torch.autograd.grad(kept[:, others].sum(), q)
+    assert torch.equal(dbias != 0, others)
+    if prior is None:
+        torch.testing.assert_close(dq, of_others)
+
+
 @pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize("noise", NOISES)
 def test_what_is_no_number_stays_that_for_its_walk_and_for_no_other(noise: str, backend: str):

@@ -102,3 +102,13 @@ def test_another_seed_in_a_tensor_compiles_nothing_anew(name: str):
     assert counter.frame_count == 1
     assert all(torch.equal(found, function(NODES, seed)) for found, seed in zip(samples, (1, 2, -(2**62)), strict=True))
     assert not torch.equal(samples[0], samples[1])
+
+
+@pytest.mark.parametrize("name", ["beta", "tau", "eps"])
+def test_a_tensor_is_a_number_that_gets_no_gradient(name: str):
+    value = torch.tensor(1e-9 if name == "eps" else 1.5, dtype=torch.float64)
+    assert Sampling(**{name: value}) == Sampling(**{name: value.item()})
+    with pytest.raises(ValueError, match=rf"{name} gets no gradient; give {name}.detach\(\)"):
+        Sampling(**{name: value.requires_grad_()})
+    with pytest.raises(ValueError, match=rf"{name} must be one number, got a tensor of shape \[2\]"):
+        Sampling(**{name: torch.ones(2)})

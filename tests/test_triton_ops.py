@@ -344,6 +344,26 @@ def test_certain_edges_have_finite_information_and_no_gradient_of_it(graph, nois
         assert with_sample.isfinite().all()
 
 
+@pytest.mark.parametrize("shape", ["P", "1PT"])
+def test_propagate_with_shared_weights(shape: str):
+    x, P = torch.randn(2, 3, 4, 2, dtype=torch.float64, generator=generator()), CHAIN.num_slots
+    weight = torch.randn(P if shape == "P" else (1, P, 3), dtype=torch.float64, generator=generator(1))
+    assert_matches(lambda x, weight: propagate(x, weight, CHAIN, lengths=torch.tensor([3, 2], device=x.device)), [x, weight])
+
+
+@pytest.mark.parametrize("estimator", ["identity", "sigmoid"])
+def test_certain_edges_have_no_gradient(estimator: str):
+    graph, nodes = EdgeList(torch.tensor([[0, 1, 2], [1, 2, 0]]), 4), torch.zeros(1, 4, 2, device=DEVICE)
+    logits = torch.tensor([np.inf, -np.inf, 0.0], device=DEVICE, requires_grad=True)
+    with use_backend("triton"):
+        for prior in (None, 0.25):
+            kept = sample_from_embeddings(nodes, nodes, graph, logits, seed=0, estimator=estimator, prior=prior)
+            (gradient,) = torch.autograd.grad(kept.sum() if prior is None else kept[0].sum() + kept[1].sum(), logits)
+            assert (gradient != 0).tolist() == [False, False, True]
+        (gradient,) = torch.autograd.grad(sample_edges(logits[None], graph, seed=0, estimator=estimator).sum(), logits)
+        assert (gradient != 0).tolist() == [False, False, True]
+
+
 def test_information_that_is_no_number_is_of_its_walk_alone():
     x, lengths = SHORT.nodes().to(DEVICE), torch.tensor([7, 4], device=DEVICE)
     x[1, 5] = torch.nan  # beyond the length

@@ -1,6 +1,7 @@
 """The normalisation of a graph convolution on the CPU: passes over the nodes, each along the frames of one joint's slots.
 
-D^-½ is kept as `[B, J, T]`, frames contiguous like the edge values. A thread writes only what belongs to the joints that it goes over.
+D^-½ is kept as `[B, J, T]`, frames contiguous like the edge values. A thread writes only what belongs to the joints that it goes over. Of an edge
+list, whose slots have one frame, the degrees are passes over the nodes, and the values of the edges are made in their own order.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from torch import Tensor
 from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import clear
-from fastst.cpu.products import frame_counts
+from fastst.cpu.products import frame_counts, row_of
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
+
+_EDGES = 1024  # of a list that a thread goes over at once
 
 
 def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,8 +28,12 @@ def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: floa
     weight, root = empty(B, P, T, dtype=edges.dtype), torch.empty(B, num_joints, T, dtype=edges.dtype)
     given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * num_joints * min(T, 1)
     added = _added(loop, index, edges)
-    run_ranges(_roots, nodes, added, *given)
-    run_ranges(_weights, nodes, weight, *given)
+    if hops == 0:
+        run_ranges(_edge_list_roots, B * num_joints, added, edges, root, index.dst_ptr, index.dst_order)
+        run_ranges(_edge_list_weights, _pieces(B * P), weight, edges, root, index.src, index.dst)
+    else:
+        run_ranges(_roots, nodes, added, *given)
+        run_ranges(_weights, nodes, weight, *given)
     return weight.to(kept.dtype), root.square().mul_(added[:, None]).transpose(1, 2).to(kept.dtype), root
 
 
@@ -41,9 +48,19 @@ def gcn_norm_backward(
     # a copy: it becomes the gradient of the degree in place  # [B, J, T]
     ddegree = dself.to(dtype).transpose(1, 2).clone(memory_format=torch.contiguous_format).mul_(_added(loop, index, edges)[:, None])
     given, nodes = (edges, root, frame_counts(lengths, B, T), *_slots(index)), B * J * min(T, 1)
-    run_ranges(_degree_gradients, nodes, dweight, ddegree, index.src_ptr, index.src_order, *given)
-    run_ranges(_kept_gradients, nodes, dweight, ddegree, dkept, *given)
+    if hops == 0:
+        into, out_of = (index.dst_ptr, index.dst_order, index.sender_nodes), (index.src_ptr, index.src_order, index.receiver_nodes)
+        through = torch.mul(dweight, edges, out=dkept)  # dkept itself is made last
+        run_ranges(_edge_list_degree_gradients, B * J, through, ddegree, root, *into, *out_of)
+        run_ranges(_edge_list_gradients, _pieces(B * P), dweight, ddegree, dkept, root, index.src, index.dst)
+    else:
+        run_ranges(_degree_gradients, nodes, dweight, ddegree, index.src_ptr, index.src_order, *given)
+        run_ranges(_kept_gradients, nodes, dweight, ddegree, dkept, *given)
     return dkept.to(kept.dtype)
+
+
+def _pieces(edges: int) -> int:
+    return -(-edges // _EDGES)
 
 
 def _added(loop: float, index: GraphIndex, like: Tensor) -> Tensor:
@@ -139,3 +156,47 @@ def _kept_gradients(first_node, last_node, dweight, ddegree, dkept, kept, root, 
             to, from_ = root[b, j, first:last], root[b, src[s], first + offset[s] : last + offset[s]]
             for t in range(len(out)):
                 out[t] = given[t] * to[t] * from_[t] + through[t]
+
+
+@compile_loops
+def _edge_list_roots(first, last, added, kept, root, ptr, order):
+    N = root.shape[1]
+    for node in range(first, last):
+        b, j = node // N, node % N
+        edges, degree = kept[b, :, 0], added[j]
+        for e in order[ptr[j] : ptr[j + 1]]:
+            degree += edges[e]
+        root[b, j, 0] = 1 / np.sqrt(degree) if degree != 0 else degree
+
+
+@compile_loops
+def _edge_list_weights(first, last, weight, kept, root, src, dst):
+    P = len(src)
+    for e in range(first * _EDGES, min(last * _EDGES, weight.size)):
+        b, p = e // P, e % P
+        weight[b, p, 0] = kept[b, p, 0] * root[b, dst[p], 0] * root[b, src[p], 0]
+
+
+@compile_loops
+def _edge_list_degree_gradients(
+    first, last, through, gradient, root, dst_ptr, dst_order, sender_nodes, src_ptr, src_order, receiver_nodes
+):  # fmt: skip
+    N = root.shape[1]
+    for node in range(first, last):
+        b, j = node // N, node % N
+        own = root[b, j, 0]
+        total = root.dtype.type(2) * own * gradient[b, j, 0]
+        for ptr, order, nodes in ((dst_ptr, dst_order, sender_nodes), (src_ptr, src_order, receiver_nodes)):
+            begin = row_of(ptr, j)
+            for i in range(ptr[j + 1] - ptr[j]):
+                e = order[ptr[j] + i]
+                total += through[b, e, 0] * root[b, nodes[begin + i], 0]
+        gradient[b, j, 0] = total * root.dtype.type(-0.5) * own * own * own
+
+
+@compile_loops
+def _edge_list_gradients(first, last, dweight, ddegree, dkept, root, src, dst):
+    P = len(src)
+    for e in range(first * _EDGES, min(last * _EDGES, dkept.size)):
+        b, p = e // P, e % P
+        dkept[b, p, 0] = dweight[b, p, 0] * root[b, dst[p], 0] * root[b, src[p], 0] + ddegree[b, dst[p], 0]

@@ -218,33 +218,37 @@ def _four_frames(b: Any, array: types.Array) -> Elements:
 
 
 @intrinsic
-def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_at, x_offset, values_offset, lo, hi, own, count):
-    """y[c] = Σ over s in [lo, hi) of values[values_at + values_offset[s]] · x[x_at + x_offset[s] + c] (+ own · x at y's place), for the first `count`
-    channels of VECTORS vectors."""
-    W, use_self = width.count, with_self.count == 1
+def weighted_sum(typingctx, width, vectors, with_self, x, x_at, y, y_at, values, values_at, order, nodes, nodes_at, row, lo, hi, own, count):
+    """y[c] = Σ over s in [lo, hi) of values[values_at + order[s]] · x[x_at + nodes[nodes_at + s] · row + c] (+ own · x at y's place), for the first
+    `count` channels of as many vectors as `vectors` is long. order and nodes are int32."""
+    W, V, use_self = width.count, vectors.count, with_self.count == 1
 
     def codegen(context, b, signature, args):
         e = Elements(b, x.dtype, W)
-        data = {n: data_of(context, b, signature, args, i) for i, n in ((2, "x"), (4, "y"), (6, "values"), (8, "xo"), (9, "vo"))}
+        data = {n: data_of(context, b, signature, args, i) for i, n in ((3, "x"), (5, "y"), (7, "values"), (9, "order"), (10, "nodes"))}
         x0, y0 = (b.bitcast(data[n], e.stored.as_pointer()) for n in "xy")
-        v0, count_ = b.gep(data["values"], [args[7]]), args[13]
+        values0, nodes0, count_ = b.gep(data["values"], [args[8]]), b.gep(data["nodes"], [args[11]]), args[16]
+
+        def number(array: Any, s: Any) -> Any:
+            return b.sext(b.load(b.gep(array, [s])), I64)
 
         def compute(masked: bool) -> None:
-            masks = [e.mask(b.sub(count_, I64(v * e.lanes))) if masked else None for v in range(VECTORS)]
+            masks = [e.mask(b.sub(count_, I64(v * e.lanes))) if masked else None for v in range(V)]
 
-            def row(at: Any) -> list[Any]:
-                return [e.load(b.gep(x0, [b.add(at, I64(v * e.lanes))]), masks[v]) for v in range(VECTORS)]
+            def channels(at: Any) -> list[Any]:
+                return [e.load(b.gep(x0, [b.add(at, I64(v * e.lanes))]), masks[v]) for v in range(V)]
 
-            acc = [e.zero()] * VECTORS
+            acc = [e.zero()] * V
             if use_self:
-                acc = [b.fmul(e.splat(args[12]), mine) for mine in row(args[5])]
-            s, acc, close = loop(b, args[10], args[11], 1, acc)
-            weight = e.splat(b.load(b.gep(v0, [b.load(b.gep(data["vo"], [s]))])))
-            acc = close([e.fma(weight, *pair) for pair in zip(row(b.add(args[3], b.load(b.gep(data["xo"], [s])))), acc, strict=True)])
-            for v in range(VECTORS):
-                e.store(acc[v], b.gep(y0, [b.add(args[5], I64(v * e.lanes))]), masks[v])
+                acc = [b.fmul(e.splat(args[15]), mine) for mine in channels(args[6])]
+            s, acc, close = loop(b, args[13], args[14], 1, acc)
+            weight = e.splat(b.load(b.gep(values0, [number(data["order"], s)])))
+            at = b.add(args[4], b.mul(number(nodes0, s), args[12]))
+            acc = close([e.fma(weight, *pair) for pair in zip(channels(at), acc, strict=True)])
+            for v in range(V):
+                e.store(acc[v], b.gep(y0, [b.add(args[6], I64(v * e.lanes))]), masks[v])
 
-        with b.if_else(e.full(count_, VECTORS)) as (full, part):
+        with b.if_else(e.full(count_, V)) as (full, part):
             with full:
                 compute(False)
             with part:
@@ -252,7 +256,7 @@ def weighted_sum(typingctx, width, with_self, x, x_at, y, y_at, values, values_a
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(width, with_self, x, i, y, i, values, i, x_offset, values_offset, i, i, own, i), codegen
+    return types.void(width, vectors, with_self, x, i, y, i, values, i, order, nodes, i, i, i, i, own, i), codegen
 
 
 @intrinsic

@@ -52,14 +52,14 @@ _BLOCK = 256  # bytes of channels: with the frames of a tile a piece of memory f
 def gather_sum(x: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """y[t, dst] = Σ values[p, t] x[t + offset, src] (+ diagonal[t, dst] x[t, dst])."""
     if hops == 0:
-        return _sum_edges(x, values, index.dst_ptr, index.dst_order, index.src, diagonal)
+        return _sum_edges(x, values, index.dst_ptr, index.dst_order, index.sender_nodes, diagonal)
     return _sum_slots(x, values, index, 1, hops, lengths, diagonal)
 
 
 def scatter_sum(y: Tensor, values: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, diagonal: Tensor | None = None) -> Tensor:
     """x[s, src] = Σ values[p, s - offset] y[s - offset, dst] (+ diagonal[s, src] y[s, src])."""
     if hops == 0:
-        return _sum_edges(y, values, index.src_ptr, index.src_order, index.dst, diagonal)
+        return _sum_edges(y, values, index.src_ptr, index.src_order, index.receiver_nodes, diagonal)
     return _sum_slots(y, values, index, -1, hops, lengths, diagonal)
 
 
@@ -84,7 +84,9 @@ def node_dot(a: Tensor, b: Tensor, heads: int, lengths: Tensor | None) -> Tensor
     compute = torch.promote_types(a.dtype, torch.float32)
     dots = empty(B, T, J, heads, dtype=compute)
     rows = (v.to(compute).reshape(-1) for v in (a, b))
-    run_ranges(_dot_rows, B * T, *rows, dots.view(B * T, J * heads), C // heads, frame_counts(lengths, B, T))
+    # The one frame of an edge list is shared among the threads node by node.
+    frames, nodes = (J, 1) if T == 1 and lengths is None else (T, J)
+    run_ranges(_dot_rows, B * frames, *rows, dots.view(B * frames, nodes * heads), C // heads, frame_counts(lengths, B, frames))
     return dots
 
 
@@ -96,6 +98,7 @@ def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: in
     compute = torch.promote_types(x.dtype, torch.float32)
     own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
     plan = plan_of(index, sum_plan, sign, J, diagonal is not None)
+    values = _unrepeated(values)
     if values.dtype not in _HALF or compute != torch.float32:
         values = values.to(compute)
     # A large result has left the caches before anybody reads it, and need not be read into them before it is written.
@@ -104,16 +107,22 @@ def _sum_slots(x: Tensor, values: Tensor, index: GraphIndex, sign: int, hops: in
     return y
 
 
-def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, neighbour: Tensor, diagonal: Tensor | None) -> Tensor:
-    """y[j] = Σ over the edges e of j of values[e] x[neighbour[e]], for an edge list.  # x [B, 1, N, C], values [B, E, 1]"""
+def _sum_edges(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, nodes: Tensor, diagonal: Tensor | None) -> Tensor:
+    """y[j] = Σ over the edges e of j of values[e] x[the node at its other end], for an edge list.  # x [B, 1, N, C], values [B, E, 1]"""
     B, _, N, C = x.shape
     y = empty(B, 1, N, C, dtype=x.dtype)
     compute = torch.promote_types(x.dtype, torch.float32)
     own = _nothing(3, compute) if diagonal is None else diagonal.to(compute)
-    order = order.long()
     with_self = () if diagonal is None else (0,)
-    run_ranges(_sum_nodes, B * N, x, values.to(compute), own, y, ptr, order, neighbour.long()[order] * C, WIDTH, with_self)
+    vectors = (0,) * (MOST_VECTORS if len(WIDTH) == 4 and VECTORS * 64 // compute.itemsize < C else VECTORS)
+    run_ranges(_sum_nodes, B * N, x, _unrepeated(values).to(compute), own, y, ptr, order, nodes, WIDTH, vectors, with_self)
     return y
+
+
+def _unrepeated(values: Tensor) -> Tensor:
+    """Edge values of one walk if all walks share them, and of the frames of a tile if all frames do.  # [B, P, T] -> [1 or B, P, T or TILE]"""
+    values = values[:1] if values.stride(0) == 0 else values
+    return values[..., :TILE] if values.stride(2) == 0 else values
 
 
 def _dot_slots(
@@ -133,11 +142,9 @@ def _dot_slots(
 
 def _dot_edges(q: Tensor, k: Tensor, index: GraphIndex, dtype: torch.dtype | None) -> Tensor:
     """The products at the edges of an edge list.  # [B, 1, N, C] twice -> [B, E, 1]"""
-    B, _, N, C = q.shape
+    B, _, N, _ = q.shape
     values = empty(B, len(index.src), 1, dtype=torch.promote_types(q.dtype, torch.float32))
-    q, k, order = q.to(values.dtype), k.to(values.dtype), index.dst_order.long()
-    k_offset = torch.nn.functional.pad(index.src.long()[order] * C, (0, len(WIDTH) * 4))  # read by whole vectors
-    run_ranges(_dot_nodes, B * N, q, k, values, index.dst_ptr, order, k_offset, WIDTH)
+    run_ranges(_dot_nodes, B * N, q.to(values.dtype), k.to(values.dtype), values, index.dst_ptr, index.dst_order, index.sender_nodes, WIDTH)
     return values.to(dtype or values.dtype)
 
 
@@ -191,8 +198,8 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
         clear(y, (b * T + t0 + max(0, frames)) * J * C, (b * T + min(t0 + TILE, T)) * J * C)
         if frames <= 0:
             continue
-        _pack_values(packed_values, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width)
-        following, fetched = (tile + 1) // tiles * P * T + (tile + 1) % tiles * TILE, 0
+        _pack_values(packed_values, group, values, own, b, t0, T, length, offset, slot_place, own_place, sign, width)
+        following, fetched = _values_at(values, (tile + 1) // tiles, (tile + 1) % tiles * TILE, T), 0
         for c0 in range(0, C, block):
             count = min(block, C - c0)
             for f0 in range(0, frames, step):
@@ -207,7 +214,7 @@ def _sum_tiles(first, last, x, values, own, y, packed, lengths, offset, slot_pla
                             source = address(packed_x, start + c // row * piece + (f - f0) * frame + c % row)
                         for j in range(J):
                             for s in range(fetched, min(fetched + share, P), FRAMES):
-                                fetch_rows(values, following + s * T, T, TILE + 1)
+                                fetch_rows(values, following + s * values.shape[2], values.shape[2], TILE + 1)
                             fetched += share
                             fetch_rows(x, ((b * T + t0 + f + step + reach) * J + j) * C + c0 + c, J * C, min(channels, count - c))
                             run_sums(
@@ -239,14 +246,15 @@ def _pack_features(packed, start, x, b, t0, frames, length, c0, count, channels,
 
 
 @compile_loops
-def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, own_place, sign, width):
+def _pack_values(packed, group, values, own, b, t0, T, length, offset, slot_place, own_place, sign, width):
     """The edge values of a tile in the order of the sums; 0 where no edge exists. Read in the order of memory."""
-    _, P, T = values.shape
+    P, row = values.shape[1:]
+    start = _values_at(values, b, t0, T)
     for s in range(P):
         shift = sign * offset[s]
         lo, hi = max(0, -shift - t0), min(TILE, length - t0, length - shift - t0)
         # Of an edge into frame t the value stands at t; of one out of it (sign -1) where it ends, at t + shift.
-        at = (b * P + s) * T + t0 + (shift if sign < 0 else 0)
+        at = start + s * row + (shift if sign < 0 and row == T else 0)
         pack_tile(width, values, at, packed, slot_place[s] * FRAMES, group, lo, hi)
     for f in range(TILE if len(own_place) > 0 else 0):
         at = f // FRAMES * group + f % FRAMES
@@ -255,15 +263,23 @@ def _pack_values(packed, group, values, own, b, t0, length, offset, slot_place, 
 
 
 @compile_loops
-def _sum_nodes(first, last, x, values, own, y, ptr, order, x_offset, width, with_self):
-    N, C = x.shape[2:]
-    channels = VECTORS * lanes_of(width, values)
+def _values_at(values, b, t0, T):
+    """Where the values of a walk's tile begin, be they its own or shared (see `_unrepeated`)."""
+    P, row = values.shape[1:]
+    return (b * P * row if len(values) > 1 else 0) + (t0 if row == T else 0)
+
+
+@compile_loops
+def _sum_nodes(first, last, x, values, own, y, ptr, order, nodes, width, vectors, with_self):
+    (N, C), E = x.shape[2:], values.shape[1]
+    channels = len(vectors) * lanes_of(width, values)
     for n in range(first, last):
         b, j = n // N, n % N
         mine = own[b, 0, j] if len(with_self) == 1 else values.dtype.type(0)
         for c in range(0, C, channels):
             weighted_sum(
-                width, with_self, x, b * N * C + c, y, n * C + c, values, b * len(order), x_offset, order, ptr[j], ptr[j + 1], mine, C - c
+                width, vectors, with_self, x, b * N * C + c, y, n * C + c, values, b * E if len(values) > 1 else 0,
+                order, nodes, row_of(ptr, j) - ptr[j], C, ptr[j], ptr[j + 1], mine, C - c,
             )  # fmt: skip
 
 
@@ -332,6 +348,12 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
 
 
 @compile_loops
+def row_of(ptr, joint):
+    """Where the other ends of a joint's slots stand: see `GraphIndex`."""
+    return (ptr[joint] + 3 * joint) // 4 * 4
+
+
+@compile_loops
 def most_edges(ptr):
     """The most slots that a joint has."""
     most = 0
@@ -341,14 +363,17 @@ def most_edges(ptr):
 
 
 @compile_loops
-def _dot_nodes(first, last, q, k, values, ptr, order, k_offset, width):
+def _dot_nodes(first, last, q, k, values, ptr, order, nodes, width):
     """The products of an edge list: of one node with all that it has edges from."""
     N, C = q.shape[2:]
-    dots, none = np.empty(most_edges(ptr) + lanes_of(width, values), values.dtype), values.dtype.type(0)
+    room = most_edges(ptr) + lanes_of(width, values)  # read and written by whole vectors
+    dots, rows, none = np.empty(room, values.dtype), np.zeros(room, np.int64), values.dtype.type(0)
     for node in range(first, last):
         b, j = node // N, node % N
-        count = ptr[j + 1] - ptr[j]
-        row_products(width, (0,), (), k, b * N * C, k_offset[ptr[j] :], count, q, node * C, q, 0, none, (), 0, (), 1, C, dots)
+        begin, count = row_of(ptr, j), ptr[j + 1] - ptr[j]
+        for i in range(count):
+            rows[i] = nodes[begin + i] * C
+        row_products(width, (0,), (), k, b * N * C, rows, count, q, node * C, q, 0, none, (), 0, (), 1, C, dots)
         for i in range(count):
             values[b, order[ptr[j] + i], 0] = dots[i]
 

@@ -63,11 +63,10 @@ def sample_edges_backward(
     hops: int,
     sampling: Sampling,
 ) -> Tensor:
-    """dkept / τ at the edges that exist; for the sigmoid estimator times σ'(z), with the noise made
-    again."""
+    """dkept / τ at the edges that exist, but 0 at a logit of ±∞; for the sigmoid estimator times σ'(z),
+    with the noise made again."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    gradient = empty(*dkept.shape, dtype=dtype)
-    gamma = logits.to(dtype) if sampling.estimator == "sigmoid" else gradient
+    gamma, gradient = logits.to(dtype), empty(*dkept.shape, dtype=dtype)
     work = _work(logits.shape, sample_ids, lengths, index.offset, seed, hops)
     _slope(dkept, gamma, gradient, None, None, None, work, sampling)
     return gradient.to(logits.dtype)
@@ -388,10 +387,6 @@ def _slope_chunks(
         if begin >= end:
             continue
         here, out = dkept[at + begin : at + end], gradient[at + begin : at + end]
-        if not len(smooth) and not len(informed):
-            for i in range(len(out)):
-                out[i] = here[i] * slope
-            continue
         if len(smooth):
             n = np.uint64(sample_ids[b]) & _WORD
             uniforms(u, first, number, np.uint64(row), n, np.uint64(of_edge_list), k0, k1)
@@ -405,6 +400,7 @@ def _slope_chunks(
                 z = (logit - _threshold(kind(mine[i]), beta_, eps_, gumbel)) * slope
                 soft = kind(1) / (kind(1) + exp(-z))
                 straight = straight * soft * (kind(1) - soft)
+            straight = kind(0) if abs(logit) == kind(np.inf) else straight
             if len(informed):
                 straight += factor * _divergence_slope(logit, log_beta_, log_r_, log_s_, gumbel)
             result[i] = straight

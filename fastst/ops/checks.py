@@ -54,7 +54,12 @@ def check_edges(name: str, values: Tensor, graph: Graph, B: int | None = None, T
 
 
 def check_weights(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
-    """Edge values of a batch, lifted to `[B, P, T]`; or those that all walks, all frames or both share: `[P]`, `[B, P, 1]`, `[1, P, T]`."""
+    """Edge values of a batch, or those that all walks, all frames or both share, lifted to `[B, P, T]`: `[P]`, `[B, P, 1]`, `[1, P, T]`."""
+    return check_shared_weights(name, values, graph, B, T).expand(B, -1, T)
+
+
+def check_shared_weights(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
+    """The same, lifted to `[B, P, T]` with 1 in the place of B or T where they are shared."""
     check_graph(graph)
     check_float(name, values)
     shared = values.ndim == 1 or values.shape[:1] == (1,) or (values.ndim == 3 and values.shape[2] == 1)
@@ -64,7 +69,7 @@ def check_weights(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Te
     whole = whole[..., None] if whole.ndim == 2 and (values.ndim == 1 or isinstance(graph, EdgeList)) else whole
     if whole.ndim != 3 or whole.shape[0] not in (1, B) or whole.shape[1] != graph.num_slots or whole.shape[2] not in (1, T):
         return check_edges(name, values, graph, B, T)
-    return whole.expand(B, -1, T)
+    return whole
 
 
 def check_edge_features(name: str, values: Tensor, graph: Graph, B: int, T: int, C: int) -> Tensor:

@@ -22,7 +22,7 @@ def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **opti
         sampling, options: as in `sample_edges`; of them only the noise and β matter here.
 
     Returns:
-        Probabilities in the shape and dtype of the logits, differentiable.
+        Probabilities in the shape and dtype of the logits, differentiable; the gradient at ±∞ is 0.
 
     Raises:
         ValueError, TypeError: an option that does not exist, or of a wrong value.
@@ -34,10 +34,11 @@ def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **opti
 
 
 def reference(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The formulas as printed above."""
+    """The formulas as printed above; a logit of ±80 stands for all beyond it, where the gradient is 0."""
+    gamma = logits.clamp(-80, 80)
     if sampling.noise == "gumbel":
-        return 1 - torch.exp(-torch.exp(logits) / sampling.beta)
-    return 1 / (1 + torch.exp(-logits))
+        return 1 - torch.exp(-torch.exp(gamma) / sampling.beta)
+    return 1 / (1 + torch.exp(-gamma))
 
 
 @operation("keep_probability")
@@ -59,7 +60,8 @@ def _backward(dprobability: Tensor, logits: Tensor, options: Sequence[float]) ->
     if sampling.noise == "gumbel":
         rate = torch.exp(logits) / sampling.beta
         # rate e^-rate as one exponential: for large logits the product would be infinity times 0
-        return dprobability * torch.exp(logits - math.log(sampling.beta) - rate)
+        slope = torch.exp(logits - math.log(sampling.beta) - rate)
+        return torch.where(logits.isinf(), 0, dprobability * slope)
     probability = torch.sigmoid(logits)
     return dprobability * probability * (1 - probability)
 

@@ -1,14 +1,18 @@
 """Message passing along the edges: the sparse matrix product at the heart of a graph convolution."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
-from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_weights, lower
+from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_shared_weights, check_weights, lower
 from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
 from fastst.ops.registration import operation
+
+_AT_ONCE = 1 << 20  # edges whose gradients are made before they are summed: 4 MiB in float32
 
 
 def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
@@ -20,8 +24,9 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     Args:
         x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`.
         weight: `[B, P, T]`, or `[B, E]`. Values at edges that don't exist are ignored. Weights that all walks or all frames share may be given
-            once: `[P]`, `[B, P, 1]`, `[1, P, T]`, `[E]`. With heads, which are groups of C / heads channels, `[B, P, T, heads]` or `[B, E, heads]`;
-            the sizes B and T may be 1 there too.
+            once: `[P]`, `[B, P, 1]`, `[1, P, T]`, `[E]`; neither they nor their gradient are made larger than that for the kernels, but for the
+            gradient on a GPU. With heads, which are groups of C / heads channels, `[B, P, T, heads]` or `[B, E, heads]`; the sizes B and T may be 1
+            there too.
         self_weight: `[B, T, J]`, or `[B, N]`; None for no self-loops.
         lengths: `[B]` frames of every walk. Frames beyond are neither read nor written (their result is 0).
 
@@ -35,7 +40,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     if isinstance(weight, Tensor) and weight.ndim == x.ndim:
         return _by_head(nodes, weight, graph, self_weight, lengths)
     B, T = nodes.shape[:2]
-    edges = check_weights("weight", weight, graph, B, T)
+    edges = check_shared_weights("weight", weight, graph, B, T)
     check_device("weight", weight, "x", x)
     if self_weight is not None:
         self_weight = check_per_node("self_weight", self_weight, graph, B, T)
@@ -43,7 +48,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     lengths = check_lengths(lengths, graph, B, ("x", x))
     backend = current_backend(x.device.type)
     if backend == "reference":
-        return lower(graph, reference(nodes, edges, graph, self_weight, lengths), 1)
+        return lower(graph, reference(nodes, _of_all(edges, nodes), graph, self_weight, lengths), 1)
     y = _forward(nodes, edges, self_weight, lengths, *graph.index(x.device), graph.hops, backend)
     return lower(graph, y, 1)
 
@@ -84,7 +89,12 @@ def dense_adjacency(values: Tensor, graph: Graph, lengths: Tensor | None) -> Ten
 def _forward(
     x: Tensor, weight: Tensor, self_weight: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, hops: int, backend: str
 ) -> Tensor:
-    return products(backend).gather_sum(x, weight, GraphIndex(slots, bounds), hops, lengths, self_weight)
+    return products(backend).gather_sum(x, _of_all(weight, x), GraphIndex(slots, bounds), hops, lengths, self_weight)
+
+
+def _of_all(weight: Tensor, x: Tensor) -> Tensor:
+    """Weights of every walk and frame, with strides of 0 where these share them.  # [1 or B, P, 1 or T] -> [B, P, T]"""
+    return weight.expand(x.shape[0], -1, x.shape[1])
 
 
 @_forward.register_fake
@@ -109,18 +119,35 @@ def _backward(
     """The gradients of x, weight and self_weight, those that are wanted."""
     graph, product, fused = GraphIndex(slots, bounds), products(backend), compiled("propagate", backend)
     dx, dweight, dself = x.new_empty(0), weight.new_empty(0), None
+    whole = _of_all(weight, x)
     if wants_x and wants_weights and fused is not None and fused.can_run_backward(x):
-        dx, dweight, dself = fused.propagate_backward(dy, x, weight, self_weight, graph, hops, lengths)
+        dx, dweight, dself = fused.propagate_backward(dy, x, whole, self_weight, graph, hops, lengths)
+        dweight = dweight.sum_to_size(weight.shape)
         return dx, dweight, x.new_empty(0) if dself is None else dself
     if wants_x:
-        dx = product.scatter_sum(dy, weight, graph, hops, lengths, self_weight)
-    if wants_weights and self_weight is None:
+        dx = product.scatter_sum(dy, whole, graph, hops, lengths, self_weight)
+    if wants_weights and weight.shape != whole.shape:
+        dweight = _shared_gradient(dy, x, weight, graph, hops, lengths, product)
+        dself = None if self_weight is None else product.node_dot(dy, x, 1, lengths).squeeze(-1).to(self_weight.dtype)
+    elif wants_weights and self_weight is None:
         dweight = product.edge_dot(dy, x, graph, hops, lengths, weight.dtype)
     elif wants_weights and self_weight is not None:
         dtype = torch.promote_types(weight.dtype, self_weight.dtype)
         dweight, dself = product.edge_and_node_dot(dy, x, graph, hops, lengths, dtype)
         dweight, dself = dweight.to(weight.dtype), dself.to(self_weight.dtype)
     return dx, dweight, x.new_empty(0) if dself is None else dself
+
+
+def _shared_gradient(dy: Tensor, x: Tensor, weight: Tensor, graph: GraphIndex, hops: int, lengths: Tensor | None, product: ModuleType) -> Tensor:
+    """The gradient of weights that walks or frames share: of a few walks at a time, which are summed before the next ones are made."""
+    B, T = x.shape[:2]
+    total, walks = weight.new_zeros(weight.shape, dtype=torch.promote_types(x.dtype, torch.float32)), max(1, _AT_ONCE // max(1, graph.num_slots * T))
+    for first in range(0, B, walks):
+        part = slice(first, first + walks)
+        dots = product.edge_dot(dy[part], x[part], graph, hops, None if lengths is None else lengths[part])
+        mine = total if weight.shape[0] == 1 else total[part]
+        mine += dots.sum_to_size(mine.shape)
+    return total.to(weight.dtype)
 
 
 @_backward.register_fake

@@ -29,7 +29,8 @@ def sample_edges(
     """kept = round(sigmoid(z)), z = (γ − log(−β log(u + ε) + ε)) / τ, u ~ Uniform(0, 1): Eq. 2 and 3
     of the paper, or another z and another gradient as `Sampling` says.
 
-    The gradient is straight-through. Removed edges have it too: that is how an edge returns.
+    The gradient is straight-through. Removed edges have it too: that is how an edge returns. A logit
+    of ±∞ has none: that edge is certain.
 
     Args:
         logits: γ, `[B, P, T]`, or `[B, E]` for an `EdgeList`.
@@ -112,11 +113,12 @@ def straight_through(
     hops: int,
     sampling: Sampling,
 ) -> Tensor:
-    """The estimator's gradient, in torch operations; anything where no edge exists."""
-    if sampling.estimator == "identity":
-        return dkept / sampling.tau
-    soft = torch.sigmoid(_scores(logits, sample_ids, seed, hops, sampling) / sampling.tau)
-    return dkept * (soft * (1 - soft) / sampling.tau)
+    """The estimator's gradient, in torch operations; 0 at a logit of ±∞, anything where no edge exists."""
+    slope: Tensor | float = 1 / sampling.tau
+    if sampling.estimator == "sigmoid":
+        soft = torch.sigmoid(_scores(logits, sample_ids, seed, hops, sampling) / sampling.tau)
+        slope = soft * (1 - soft) / sampling.tau
+    return torch.where(logits.isinf(), 0, dkept * slope)
 
 
 def _scores(logits: Tensor, sample_ids: Tensor, seed: Tensor, hops: int, sampling: Sampling) -> Tensor:
@@ -179,17 +181,12 @@ def _(dkept, logits, *_):
 
 
 def _setup_context(ctx, inputs, output):
-    logits, *tensors, ctx.hops, ctx.options, ctx.backend = inputs
-    # the identity's gradient reads no more of the logits than their shape and dtype
-    needed = Sampling.of(ctx.options).estimator == "sigmoid"
-    ctx.save_for_backward(logits if needed else None, *tensors)
+    *tensors, ctx.hops, ctx.options, ctx.backend = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _autograd(ctx, dkept):
-    logits, *tensors = ctx.saved_tensors
-    given = dkept if logits is None else logits
-    dlogits = _backward(dkept, given, *tensors, ctx.hops, ctx.options, ctx.backend)
-    return dlogits, *[None] * 8
+    return _backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.options, ctx.backend), *[None] * 8
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -4,9 +4,10 @@ one operation; and how far the graph that is sampled may be from what is expecte
 from collections.abc import Sequence
 from typing import Unpack, overload
 
+import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph, GraphIndex, edge_exists
 from fastst.ops import information, sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_prior, check_prior_value, check_sample_ids, check_seed, lower
@@ -71,7 +72,7 @@ def sample_from_embeddings(
     and that of the information term, make the logits again.
 
     Args:
-        q, k, bias: as in `edge_logits`.
+        q, k, bias: as in `edge_logits`. An edge with a bias of ±∞ is certain and has no gradient.
         seed, sampling, sample_ids, options: as in `sample_edges`.
         lengths: `[B]` frames of every walk.
         prior: r, above 0 and below 1: a number, or a 0-d tensor on the CPU or q's device, another
@@ -205,7 +206,8 @@ def _backward(
         dlogits = gradient(dkept, weight, q, k, bias, sample_ids, lengths, graph, seed, prior, hops, sampling)
         slope = 1.0
     elif bias is not None:
-        dlogits = sparse.mask_edges(dkept, graph.offset, lengths)
+        uncertain = edge_exists(graph.offset, q.shape[1], lengths) & ~bias.isinf()[:, None]
+        dlogits = torch.where(uncertain, dkept, 0)
     dq = product.gather_sum(k, dlogits, graph, hops, lengths)
     dk = product.scatter_sum(q, dlogits, graph, hops, lengths)
     if slope != 1:

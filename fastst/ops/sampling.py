@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from torch import Tensor
+
 NOISES = ("gumbel", "logistic")
 ESTIMATORS = ("identity", "sigmoid")
 _MOST_EPS = 2.0**-24  # what the largest u lacks to 1
@@ -33,7 +35,8 @@ class Sampling:
             `sigmoid` is σ'(z)/τ, with the noise made again instead of stored.
 
     Raises:
-        ValueError: a number that is not above 0, too large an ε, a name that does not exist.
+        ValueError: a number that is not above 0, too large an ε, a tensor that wants a gradient or is no
+            single number, a name that does not exist.
     """
 
     beta: float = 2.0
@@ -44,6 +47,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value in (("beta", self.beta), ("tau", self.tau), ("eps", self.eps)):
+            if isinstance(value, Tensor):
+                object.__setattr__(self, name, _number(name, value))
             if not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
         check_choice("noise", self.noise, NOISES)
@@ -93,6 +98,14 @@ def sampling_of(sampling: Sampling | None, options: Mapping[str, Any]) -> Sampli
         given = ", ".join(options)
         raise ValueError(f"give sampling or its options as keywords, not both; got sampling and {given}")
     return sampling
+
+
+def _number(name: str, value: Tensor) -> float:
+    if value.numel() != 1:
+        raise ValueError(f"{name} must be one number, got a tensor of shape {list(value.shape)}")
+    if value.requires_grad:
+        raise ValueError(f"{name} gets no gradient; give {name}.detach()")
+    return value.item()
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
