@@ -236,15 +236,15 @@ without an edge.
 
 ## What to make of it
 
-Two classes need only one motif: whoever sees no house may say cycle. The second and third row do that. They are about as right, but find
-houses alone and keep the edges of cycles less likely than others, which tells the classes apart as well. The first row finds both, because of a detail: the encoder has
-one batch normalisation for whole graphs (upstream) and for kept ones (downstream). While training each pass has its own statistics; in evaluation
-mode, in which p is scored and the upstream part settled, both have the running mean of the two. Giving each pass its own statistics takes the cycles
-away. GSAT's code has the same single normalisation; whether its number hangs on it was not tried. So a high score here says that the keep
-probabilities mark both motifs, not that the classifier needed both: compare recipes before you call edges an explanation.
+Two classes need only one motif: whoever sees no house may say cycle. The second and third row do that. They are about as right, but find houses
+alone, and keep the edges of cycles less likely than others, which tells the classes apart as well. The first row finds both, because of a detail:
+the encoder has one batch normalisation for whole graphs (upstream) and for kept ones (downstream). While training each pass has its own
+statistics; in evaluation mode, in which p is scored and the upstream part settled, both have the running mean of the two. Giving each pass its own
+statistics takes the cycles away. GSAT's code has the same single normalisation; whether its number hangs on it was not tried. So a high score here
+says that the keep probabilities mark both motifs, not that the classifier needed both: compare recipes before you call edges an explanation.
 
-Without edges, and with classes dealt out anew, the accuracy is chance, so what decides comes from the kept edges. The scores of the control of the last row
-are not near 0.5 but anywhere: the edges of a motif are alike, and so are their probabilities.
+Without edges, and with classes dealt out anew, the accuracy is chance, so what decides comes from the kept edges. The ROC-AUC of the last row is
+not near 0.5 but anywhere: the edges of a motif are alike, and so are their probabilities.
 """.splitlines()
 
 

@@ -38,3 +38,13 @@ def test_writes_a_page_of_what_it_finds(tmp_path, monkeypatch):
     text = (tmp_path / "motifs.md").read_text()
     for name in (motifs.FIRST, *motifs.COLUMNS.values()):
         assert name in text
+
+
+@pytest.mark.slow
+def test_a_small_training_finds_both_motifs():
+    found = motifs.run(motifs.Recipe(graphs=400, batch_size=64, epochs=30, settled=5, learning_rate=2e-3), seed=0)
+    assert found["accuracy_sample"] > 0.9
+    assert min(found["roc_auc_cycle"], found["roc_auc_house"]) > 0.9
+    assert found["p_motif"] > found["p_others"] + 0.2
+    assert found["accuracy_no_edges"] < 0.6
+    assert abs(found["roc_auc_random"] - 0.5) < 0.05
