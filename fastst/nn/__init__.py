@@ -5,6 +5,7 @@ from fastst.nn.layers import EncoderLayer, GraphAttention, GraphConvolution
 from fastst.nn.models import Classification, Downstream, GraphClassifier
 from fastst.nn.patching import Patch, patch
 from fastst.nn.pyg import GATv2Conv, GCNConv, SAGEConv
+from fastst.nn.simplifier import EdgeScores, GraphSimplifier, Simplified
 from fastst.nn.skeleton import ConvTemporalGraphical, SpatialTemporal_MS_GCN
 from fastst.nn.sources import Edges, FixedGraph, GivenGraph, GraphSource, LearnedGraph, RandomGraph
 from fastst.nn.upstream import Upstream
@@ -13,6 +14,7 @@ __all__ = [
     "Classification",
     "ConvTemporalGraphical",
     "Downstream",
+    "EdgeScores",
     "Edges",
     "EncoderLayer",
     "FixedGraph",
@@ -24,11 +26,13 @@ __all__ = [
     "GraphAttention",
     "GraphClassifier",
     "GraphConvolution",
+    "GraphSimplifier",
     "GraphSource",
     "LearnedGraph",
     "Patch",
     "RandomGraph",
     "SAGEConv",
+    "Simplified",
     "SpatialTemporal_MS_GCN",
     "Upstream",
     "patch",

@@ -34,6 +34,8 @@ class GCNConv(StandIn):
         ValueError: an argument that is not supported, named.
     """
 
+    weighs_edges = True
+
     def __init__(
         self,
         in_channels: int,
@@ -75,13 +77,15 @@ class GCNConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, named.
         """
         if not isinstance(x, Tensor):
-            if self.original:
+            if self.original and self.kept_edges is None:
                 return self.original_layer()(x, edge_index, edge_weight)
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         h = self.lin(x)
         if h.numel():
-            graph, weight, self_weight = self._cache or self._weights(x, edge_index, edge_weight)
-            if self.cached and self.normalize and self._cache is None:
+            simplified = self.kept_edges is not None  # every time in another way
+            cache = None if simplified else self._cache
+            graph, weight, self_weight = cache or self._weights(x, edge_index, edge_weight)
+            if self.cached and self.normalize and cache is None and not simplified:
                 self._cache = graph, weight, self_weight
             h = h.to(weight.dtype) if weight.dtype == torch.float64 else h  # whose sums are wanted in it
             y = _propagated(h, weight, graph, self_weight).to(torch.promote_types(h.dtype, weight.dtype))
@@ -102,6 +106,8 @@ class GCNConv(StandIn):
             if self.add_self_loops:
                 weight = _with_its_loops(weight, graph, 2.0 if improved else 1.0, on_top=isinstance(edge_index, Tensor))
         weight = weight if weight.is_floating_point() else weight.to(x.dtype)
+        if self.kept_edges is not None:
+            weight = weight * _shaped(self.kept_edges, graph, frames)
         if not self.normalize:
             return graph, weight, None
         return graph, *gcn_norm(weight, graph, add_self_loops=self.add_self_loops, improved=improved)
@@ -235,7 +241,7 @@ class GATv2Conv(StandIn):
 class SAGEConv(StandIn):
     """h' = W_l mean of h[from] over a node's edges + b + W_r h[to] (GraphSAGE, Hamilton et al. 2017), in place of `torch_geometric.nn.SAGEConv`.
 
-    The mean of no edges is 0. A loop is an edge like any other.
+    The mean of no edges is 0. A loop is an edge like any other. In a `GraphSimplifier` the mean is that of the kept edges, Σ w h[from] / Σ w.
 
     Args:
         in_channels, out_channels: sizes of the features.
@@ -249,6 +255,8 @@ class SAGEConv(StandIn):
     Raises:
         ValueError: an argument that is not supported, named.
     """
+
+    weighs_edges = True
 
     def __init__(
         self,
@@ -287,7 +295,7 @@ class SAGEConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
-        if self.original and (not isinstance(whole, Tensor) or not _is_square(size, whole)):
+        if self.original and self.kept_edges is None and (not isinstance(whole, Tensor) or not _is_square(size, whole)):
             return self.original_layer()(x, edge_index, size)
         if not isinstance(whole, Tensor):
             raise ValueError("SAGEConv: two sets of nodes (a pair of features) are not supported")
@@ -301,8 +309,12 @@ class SAGEConv(StandIn):
         if not h.numel():
             return h
         graph, values = graph_of(edge_index, h.shape[-2])
-        weight = _shares(graph, 1 if isinstance(graph, EdgeList) else h.shape[-3], h)
-        weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
+        frames = () if isinstance(graph, EdgeList) else h.shape[-3:-2]
+        if self.kept_edges is None:
+            weight = _shares(graph, h.shape[-3] if frames else 1, h)
+            weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
+        else:
+            weight = _shares_of_kept(_shaped(self.kept_edges, graph, frames), graph)
         if values is not None and isinstance(edge_index, Tensor):
             weight = weight * values
         return _propagated(h, weight, graph)
@@ -328,6 +340,14 @@ def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
     exists = edge_exists(index.offset, T, None)[0].to(torch.promote_types(like.dtype, torch.float32))
     arriving = exists.new_zeros(graph.num_joints, T).index_add(0, index.dst.long(), exists)
     return (exists / arriving[index.dst.long()].clamp(min=1))[None]
+
+
+def _shares_of_kept(kept: Tensor, graph: Graph) -> Tensor:
+    """w / Σ w of the edges that end where this one does; 0 where all are 0.  # [B, P, T] or [B, E] -> the same"""
+    dst = graph.index(kept.device).dst.long()
+    nodes = (*kept.shape[:1], graph.num_joints, *kept.shape[2:])
+    arriving = kept.new_zeros(nodes).index_add(1, dst, kept)[:, dst]
+    return kept / torch.where(arriving > 0, arriving, 1)
 
 
 def _is_square(size: Any, x: Tensor) -> bool:

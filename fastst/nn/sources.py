@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastst.graph import SkeletonGraph, edge_exists
+from fastst.graph import SlotGraph, edge_exists
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings
@@ -34,7 +34,7 @@ class GraphSource(nn.Module):
         graph: the initial graph, of which edges are kept. None is ever added.
     """
 
-    def __init__(self, graph: SkeletonGraph) -> None:
+    def __init__(self, graph: SlotGraph) -> None:
         super().__init__()
         self.graph = graph
 
@@ -85,7 +85,7 @@ class GivenGraph(GraphSource):
 
     kept: Tensor
 
-    def __init__(self, graph: SkeletonGraph, kept: Tensor | Sequence[bool]) -> None:
+    def __init__(self, graph: SlotGraph, kept: Tensor | Sequence[bool]) -> None:
         super().__init__(graph)
         kept = torch.as_tensor(kept)
         if list(kept.shape) != [graph.num_slots]:
@@ -106,7 +106,7 @@ class RandomGraph(GraphSource):
         ValueError: drop is no share below 1.
     """
 
-    def __init__(self, graph: SkeletonGraph, drop: float) -> None:
+    def __init__(self, graph: SlotGraph, drop: float) -> None:
         super().__init__(graph)
         if not 0 <= drop < 1:
             raise ValueError(f"drop is the share of edges to remove, at least 0 and below 1; got {drop}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Proxy
 
 
@@ -12,6 +12,8 @@ class StandIn(nn.Module):
     """A layer that may stand in another one's place: it then has what that one holds, the same objects under the same names."""
 
     original: tuple[nn.Module, ...] = ()  # the other layer; in a tuple, for it is no part of the model any more
+    weighs_edges = False  # whether the layer looks at `kept_edges`
+    kept_edges: Tensor | None = None  # weights that `GraphSimplifier` puts on the edges of a call, `[E]`, `[B, E]` or `[B, P, T]`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What calls the layer.

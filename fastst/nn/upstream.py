@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastst.graph import SkeletonGraph
+from fastst.graph import SlotGraph
 from fastst.nn.layers import EncoderLayer, GraphAttention, checkpointed
 from fastst.ops import edge_logits
 
@@ -23,7 +23,7 @@ class Upstream(nn.Module):
 
     def __init__(
         self,
-        graph: SkeletonGraph,
+        graph: SlotGraph,
         in_channels: int,
         hidden: int,
         frames: int,
