@@ -9,8 +9,9 @@ from graphs import generator
 from torch import Tensor, nn
 
 from fastst import EdgeList, SkeletonGraph, SlotGraph
-from fastst.nn import EdgeScores, GCNConv, GraphSimplifier, SAGEConv, patch, simplifier
+from fastst.nn import ConvTemporalGraphical, EdgeScores, GATv2Conv, GCNConv, GINConv, GraphSimplifier, SAGEConv, patch, simplifier
 from fastst.nn.decisions import decisions_of
+from fastst.nn.stand_in import StandIn
 from fastst.ops import use_backend
 from fastst.ops.random import edge_uniform
 
@@ -351,14 +352,66 @@ def test_layers_that_do_not_look_at_the_kept_edges_are_named():
     x = torch.randn(N, 3)
     with pytest.raises(RuntimeError, match="does not depend on the kept edges"):
         GraphSimplifier(Ignorant(), in_channels=3)(x, EDGES)
-    sage, attention = theirs.GraphSAGE(3, 4, 1), theirs.GAT(3, 4, 1, v2=True)
+    sage, windows = theirs.GraphSAGE(3, 4, 1), nn.Sequential(ConvTemporalGraphical(3, 64, 3))
     with pytest.raises(ValueError, match="GraphSAGE doesn't look at edge weights"):
         GraphSimplifier(sage, in_channels=3)
     patch(sage)
     assert GraphSimplifier(sage, in_channels=3)(x, EDGES).logits.shape == (N, 4)
-    patch(attention)
-    with pytest.raises(ValueError, match=r"convs\.0 is a GATv2Conv, which can't weigh its edges"):
-        GraphSimplifier(attention, in_channels=3)
+    with pytest.raises(ValueError, match="0 is a ConvTemporalGraphical, which can't weigh its edges"):
+        GraphSimplifier(windows, in_channels=3)
+
+
+LAYERS = {
+    "GATv2Conv": (lambda: theirs.GATv2Conv(3, 4, heads=2), False),
+    "GATv2Conv with features": (lambda: theirs.GATv2Conv(3, 4, heads=2, edge_dim=2, fill_value=0.5), True),
+    "GATv2Conv without loops": (lambda: theirs.GATv2Conv(3, 4, add_self_loops=False, edge_dim=2), True),
+    "GINConv": (lambda: theirs.GINConv(nn.Linear(3, 4), eps=0.3), False),
+    "GINEConv": (lambda: theirs.GINEConv(nn.Linear(3, 4), edge_dim=2), True),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_with_kept_edges_is_the_original_on_these(name: str):
+    """Outputs and gradients; and a removed edge has a gradient of its own, with which it can come back."""
+    make, has_features = LAYERS[name]
+    layer = make().double()
+    model, x, attr = nn.Sequential(layer), features(N, 3).requires_grad_(), features(EDGES.shape[1], 2)
+    stays = (torch.rand(EDGES.shape[1], generator=generator(2)) > 0.4) | (EDGES[0] == EDGES[1])
+    assert not stays.all()
+    more, fewer = ((attr,), (attr[stays],)) if has_features else ((), ())
+    wanted = layer(x, EDGES[:, stays], *fewer)
+    (dwanted,) = torch.autograd.grad(wanted.square().sum(), x)
+    patch(model)
+    assert isinstance(model[0], StandIn)
+    kept = stays.double().requires_grad_()
+    model[0].kept_edges = kept
+    found = model[0](x, EDGES, *more)
+    dfound, dkept = torch.autograd.grad(found.square().sum(), (x, kept))
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(dfound, dwanted)
+    assert (dkept[~stays] != 0).any()
+
+
+def test_attention_and_gine_learn_on_kept_edges():
+    """In a `GraphSimplifier`, whole models of PyTorch Geometric's, patched; on slots, fastst's own layers."""
+    model = theirs.GAT(3, 4, 2, v2=True, heads=2)
+    patch(model)
+    out = GraphSimplifier(model, in_channels=3)(torch.randn(N, 3), EDGES, BATCH)
+    out.logits.sum().backward()
+    on_slots = GraphSimplifier(OnSlots(), SkeletonGraph("coco18", 1), in_channels=3, hidden=8)
+    out = on_slots(torch.randn(2, 5, 18, 3))
+    out.logits.sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in on_slots.upstream.parameters())
+
+
+class OnSlots(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = GATv2Conv(3, 4, heads=2), GINConv(nn.Linear(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        graph = SkeletonGraph("coco18", 1)
+        return self.second(self.first(x, graph), graph)
 
 
 class Ignorant(nn.Module):

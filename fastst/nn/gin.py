@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastst.graph import EdgeList, Graph
 from fastst.nn.edges import graph_of
-from fastst.nn.pyg import _check_options, _is_square, _one_batch, _propagated
+from fastst.nn.pyg import _check_options, _is_square, _one_batch, _propagated, _shaped
 from fastst.nn.stand_in import StandIn
 from fastst.ops import message
 
@@ -21,6 +21,7 @@ _FEW = 1 << 19  # numbers, of all edges and channels: with fewer the original is
 class _Isomorphism(StandIn):
     """h' = network((1 + ε) h[to] + a sum), with the parameters, buffers and names of PyTorch Geometric's."""
 
+    weighs_edges = True
     eps: Tensor
 
     def __init__(self, network: Callable[[Tensor], Tensor], eps: float, train_eps: bool, options: dict[str, Any]) -> None:
@@ -45,7 +46,7 @@ class _Isomorphism(StandIn):
         whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
         if isinstance(whole, Tensor) and _is_square(size, whole):
             return whole
-        if self.original:
+        if self.original and self.kept_edges is None:
             return None
         if isinstance(whole, Tensor):
             nodes = (whole.shape[-2],) * 2
@@ -54,6 +55,8 @@ class _Isomorphism(StandIn):
 
     def _is_theirs(self, x: Tensor, edge_index: Any) -> bool:
         """Whether the original is there and this layer could not win."""
+        if self.kept_edges is not None:
+            return False
         edges = edge_index.shape[-1] if isinstance(edge_index, Tensor) and edge_index.layout == torch.strided else _FEW
         return bool(self.original) and x.is_cpu and not torch.compiler.is_compiling() and edges * x.shape[-1] * math.prod(x.shape[:-2]) < _FEW
 
@@ -92,7 +95,7 @@ class GINConv(_Isomorphism):
         whole = self._one_set(x, size)
         if whole is None or self._is_theirs(whole, edge_index):
             return self.original_layer()(x, edge_index, size)
-        return self._network(_sum(whole, edge_index) if whole.numel() else whole, whole)
+        return self._network(_sum(whole, edge_index, self.kept_edges) if whole.numel() else whole, whole)
 
 
 class GINEConv(_Isomorphism):
@@ -135,7 +138,8 @@ class GINEConv(_Isomorphism):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         whole = self._one_set(x, size)
-        if whole is None or self._is_theirs(whole, edge_index) or (self.original and _only_theirs(whole, edge_index, edge_attr)):
+        only_theirs = whole is None or (self.original and self.kept_edges is None and _only_theirs(whole, edge_index, edge_attr))
+        if whole is None or only_theirs or self._is_theirs(whole, edge_index):
             return self.original_layer()(x, edge_index, edge_attr, size)
         return self._network(self._sum(whole, edge_index, edge_attr) if whole.numel() else whole, whole)
 
@@ -153,13 +157,24 @@ class GINEConv(_Isomorphism):
         dtype = torch.promote_types(x.dtype, edges.dtype)
         one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
         edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
-        return message(_one_batch(x, graph).to(dtype), edges.to(dtype), None, graph).view(x.shape)
+        nodes = _one_batch(x, graph).to(dtype)
+        weight = None if self.kept_edges is None else _of_every(self.kept_edges, graph, nodes)
+        return message(nodes, edges.to(dtype), weight, graph).view(x.shape)
 
 
-def _sum(x: Tensor, edge_index: Any) -> Tensor:
+def _of_every(kept: Tensor, graph: Graph, nodes: Tensor) -> Tensor:
+    """# [B, E] or [B, P, T]"""
+    weight = _shaped(kept, graph, () if isinstance(graph, EdgeList) else nodes.shape[1:2])
+    return weight.expand(len(nodes), *weight.shape[1:])
+
+
+def _sum(x: Tensor, edge_index: Any, kept: Tensor | None) -> Tensor:
     graph, values = graph_of(edge_index, x.shape[-2])
     if values is None or not isinstance(edge_index, Tensor):
         values = x.new_ones(1).expand(graph.num_slots)
+    if kept is not None:
+        frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
+        values = _shaped(kept, graph, frames) * (values[:, None] if frames else values)
     return _propagated(x, values, graph)
 
 

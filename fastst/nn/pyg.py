@@ -137,6 +137,8 @@ class GATv2Conv(StandIn):
         ValueError: an argument that is not supported, named.
     """
 
+    weighs_edges = True
+
     def __init__(
         self,
         in_channels: int,
@@ -196,7 +198,7 @@ class GATv2Conv(StandIn):
         """
         edges_alone = isinstance(edge_index, Graph) or (isinstance(edge_index, Tensor) and edge_index.layout == torch.strided)
         known = isinstance(x, Tensor) and (edges_alone or not (self.edge_dim or edge_attr is not None or return_attention_weights))
-        if not known and self.original:
+        if not known and self.original and self.kept_edges is None:
             return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
         if not isinstance(x, Tensor):
             raise ValueError("GATv2Conv: two sets of nodes (a pair of features) are not supported")
@@ -222,12 +224,17 @@ class GATv2Conv(StandIn):
         left, right = (_one_batch(side, graph) for side in (senders, receivers))
         frames = 1 if isinstance(graph, EdgeList) else left.shape[1]
         features, add_self_loops = _features_shaped(edge_attr, self.edge_dim, graph, frames), self.add_self_loops
+        kept = None if self.kept_edges is None else _shaped(self.kept_edges, graph, () if isinstance(graph, EdgeList) else (frames,))
         if add_self_loops and (features is not None or with_alpha):
+            if kept is not None:
+                _, weights = with_own_loops(graph, kept.view(*kept.shape[:2], -1, 1), 1.0, frames)
+                kept = None if weights is None else weights.view(kept.shape[0], -1, *kept.shape[2:])
             (graph, features), add_self_loops = with_own_loops(graph, features, self.fill_value, frames), False
         if features is not None and self.lin_edge is not None:
             features = self.lin_edge(features)
             features = features.squeeze(2) if isinstance(graph, EdgeList) else features
         options: dict[str, Any] = {"add_self_loops": add_self_loops, "edge_attr": features, "return_attention_weights": with_alpha}
+        options["edge_weight"] = kept
         if self.dropout and self.training:
             options |= {"dropout": self.dropout, "seed": torch.randint(1 << 62, (), device=senders.device)}
         found: Any = attend(left, right, self.att[0], graph, self.heads, self.negative_slope, **options)

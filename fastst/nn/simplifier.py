@@ -42,8 +42,8 @@ class GraphSimplifier(nn.Module):
 
     1. `downstream(x, edges, edge_weight=kept)`: its forward has an `edge_weight` (and it doesn't say that `supports_edge_weight` is False). `edges`
        is what came with x, else the graph given here (of an `EdgeList` its `edge_index`).
-    2. `downstream(x, edges)`, or `downstream(x)` where the graph is given here: it has layers of fastst (`GCNConv`, `SAGEConv`), its own or those
-       that `fastst.patch` swapped in, and these multiply the kept edges in.
+    2. `downstream(x, edges)`, or `downstream(x)` where the graph is given here: its layers are fastst's, written so or
+       swapped in by `fastst.patch` (not those of ST-GCN and MS-G3D), and multiply the kept edges in.
     3. `downstream(x, kept)`.
 
     In training mode every call keeps other edges, drawn with torch's generator. In evaluation mode a graph's edges are the same in every call and
