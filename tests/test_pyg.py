@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fastst import EdgeList, SkeletonGraph, SlotGraph
-from fastst.nn import GATv2Conv, GCNConv, SAGEConv
+from fastst.nn import GATv2Conv, GCNConv, SAGEConv, pyg
 from fastst.ops import use_backend
 
 geometric = pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
@@ -171,6 +171,25 @@ def test_a_graph_of_slots_with_weights():
     torch.testing.assert_close(layer(x, graph, weight), layer(x, graph, every))
     edges = layer(x.flatten(1, 2), graph.edge_index(5), every[0][graph.edge_mask(5)])
     torch.testing.assert_close(layer(x, graph, weight), edges.view(2, 5, 18, 4))
+
+
+def test_normalisation_without_weights_is_made_once_for_a_graph(monkeypatch: pytest.MonkeyPatch):
+    """And again for another backend, dtype or number of frames, and after a call in inference mode it can be trained."""
+    calls = []
+    monkeypatch.setattr(pyg, "gcn_norm", lambda *args, right=pyg.gcn_norm, **options: calls.append(1) or right(*args, **options))
+    graph, layer = SkeletonGraph("coco18", 1), GCNConv(3, 4)
+    x = torch.randn(2, 5, 18, 3)
+    with torch.inference_mode():
+        layer(x, graph)
+    for _ in range(2):
+        layer(x, graph).sum().backward()
+    assert len(calls) == 1
+    layer(x[:, :4], graph)
+    layer.double()(x.double(), graph)
+    with use_backend("torch"):
+        layer(x.double(), graph)
+    layer(x.double(), graph, torch.ones(graph.num_slots))
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("kind", [GCNConv, GATv2Conv, SAGEConv])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,12 @@ from fastst.graph import EdgeList, Graph, edge_exists
 from fastst.nn.edges import graph_of, with_own_loops
 from fastst.nn.stand_in import StandIn
 from fastst.ops import attend, gcn_norm, propagate
+from fastst.ops.backends import current_backend
 
 _SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
+
+
+_norms: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
 
 
 class GCNConv(StandIn):
@@ -99,6 +104,8 @@ class GCNConv(StandIn):
         frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
         is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
         improved = self.improved and not (is_list and edge_weight is None)
+        if self.normalize and edge_weight is None and self.kept_edges is None and (is_list or isinstance(edge_index, Graph)):
+            return graph, *_norm_of_ones(graph, (1, graph.num_slots, *frames), x, self.add_self_loops, improved)
         if is_list or isinstance(edge_index, Graph):
             weight = x.new_ones(1, graph.num_slots, *frames) if edge_weight is None else _shaped(edge_weight, graph, frames)
         else:  # a matrix brings its weights; PyTorch Geometric doesn't look at others beside it
@@ -328,6 +335,23 @@ class SAGEConv(StandIn):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, aggr=mean"
+
+
+def _norm_of_ones(graph: Graph, shape: tuple[int, ...], like: Tensor, add_self_loops: bool, improved: bool) -> tuple[Tensor, Tensor]:
+    """`gcn_norm` of weights of 1. A graph's last one is remembered, where the tensors are real and can be used by whoever comes later."""
+
+    def found() -> tuple[Tensor, Tensor]:
+        ones = torch.ones(shape, dtype=like.dtype, device=like.device)
+        return gcn_norm(ones, graph, add_self_loops=add_self_loops, improved=improved)
+
+    capturing = like.is_cuda and torch.cuda.is_current_stream_capturing()
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or capturing:
+        return found()
+    key = (shape, like.dtype, like.device, current_backend(like.device.type), add_self_loops, improved)
+    if _norms.get(graph, (None,))[0] != key:
+        with torch.inference_mode(False), torch.no_grad():
+            _norms[graph] = key, found()
+    return _norms[graph][1]
 
 
 def _propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
