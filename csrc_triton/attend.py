@@ -24,7 +24,7 @@ from torch import Tensor
 
 from csrc_triton.compilation import DTYPES, Compilation
 from csrc_triton.launch import Settled, launch, launch_options, parts_of_a_row
-from csrc_triton.parts import by_row, channels, load_tile, over_groups, parts_of, store_tile, sum_of_rows, zeros
+from csrc_triton.parts import apart, by_row, channels, load_tile, over_groups, parts_of, store_tile, sum_of_rows, zeros
 from csrc_triton.products import feature_bytes, frames_read
 from fastst.graph import GraphIndex, SkeletonGraph
 
@@ -209,7 +209,7 @@ def _over_slots(ADD: tl.constexpr, sums, given, rows, slots, SIZES: tl.constexpr
 def _ends(nodes_ptr, rows, SIZES: tl.constexpr):
     """Of the BS slots of every group that `nodes_ptr` points to.  # BS times [N] or [1]"""
     nodes = tl.load(nodes_ptr + (rows.group[:, None] * SIZES.BS + tl.arange(0, SIZES.BS)[None, :]))  # one load: joints begin at multiples of BS, 4
-    return [node.reshape(rows.group.shape[0]).to(tl.int64) * SIZES.H for node in _apart(nodes)]
+    return [node.reshape(rows.group.shape[0]).to(tl.int64) * SIZES.H for node in apart(nodes)]
 
 
 @triton.jit
@@ -274,21 +274,7 @@ def _pieces(x):
     pieces: tl.tuple = ()
     parts = parts_of(x)
     for part in tl.static_range(len(parts)):
-        pieces += _apart(parts[part])
-    return pieces
-
-
-@triton.jit
-def _apart(x):
-    N: tl.constexpr = x.shape[0]
-    C: tl.constexpr = x.shape[1]
-    if C >= 4:
-        even, odd = x.reshape(N, C // 4, 2, 2).split()
-        pieces = even.split() + odd.split()
-    elif C == 2:
-        pieces = x.reshape(N, 1, 2).split()
-    else:
-        pieces = (x,)
+        pieces += apart(parts[part])
     return pieces
 
 

@@ -19,7 +19,9 @@ import torch
 
 from csrc_triton.launch import launch_options
 
-KERNEL_MODULES = ("products", "propagate", "sample_edges", "sample_k_edges", "gcn_norm", "attend", "attention_weights", "message")
+KERNEL_MODULES = (
+    "products", "propagate", "sample_edges", "sample_from_embeddings", "sample_k_edges", "gcn_norm", "attend", "attention_weights", "message",
+)  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _POINTERS = {
     torch.float64: "*fp64",

@@ -25,6 +25,12 @@ def slot_rows(slots_ptr, row):
 
 
 @triton.jit
+def sender_nodes(slots_ptr, row):
+    """Address of the table of the same name; joint j's begin at (dst_ptr[j] + 3 j) // 4 * 4."""
+    return slots_ptr + 6 * row
+
+
+@triton.jit
 def bound_rows(bounds_ptr, row):
     """Addresses of dst_ptr, src_ptr, no_loop, and of the joints, those that most slots lead into first, and out of."""
     return bounds_ptr, bounds_ptr + row, bounds_ptr + 2 * row, bounds_ptr + 3 * row, bounds_ptr + 4 * row
@@ -40,12 +46,12 @@ def walk_length(lengths_ptr, b, T):
 
 
 @triton.jit
-def rows_of_group(joints_ptr, group, J, GROUP: tl.constexpr, BT: tl.constexpr):
+def rows_of_group(joints_ptr, group, J, GROUP: tl.constexpr, BT: tl.constexpr, N: tl.constexpr = None):
     """Of a program's rows, frame by frame of one joint after the other: the joint, the frame of the tile, and whether there is such a joint.
 
-    # [GROUP * BT] each
+    # [GROUP * BT] each, or where that is no power of two, [N]
     """
-    row = tl.arange(0, GROUP * BT)
+    row = tl.arange(0, GROUP * BT if N is None else N)
     member = group * GROUP + row // BT
-    there = member < J
+    there = (row < GROUP * BT) & (member < J)
     return tl.load(joints_ptr + member, there, 0), row % BT, there

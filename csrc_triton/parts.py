@@ -140,8 +140,34 @@ def add_parts(total, factor, x):
 
 @triton.jit
 def dot_parts(a, b):
-    """a · b of every row.  # [N]"""
-    total = a[0] * b[0]
-    for part in tl.static_range(1, len(a)):
-        total = tl.fma(a[part], b[part], total)
+    """a · b of every row; the channels that lie in one thread in a chain of multiply-adds, where a sum would be a tree of additions.  # [N]"""
+    a_pieces = _pieces(a)
+    b_pieces = _pieces(b)
+    total = a_pieces[0] * b_pieces[0]
+    for i in tl.static_range(1, len(a_pieces)):
+        total = tl.fma(a_pieces[i], b_pieces[i], total)
     return tl.sum(total, 1)
+
+
+@triton.jit
+def _pieces(parts):
+    """# PARTS times [N, W] -> PARTS * min(W, 4) times [N, max(W / 4, 1)]"""
+    pieces: tl.tuple = ()
+    for part in tl.static_range(len(parts)):
+        pieces += apart(parts[part])
+    return pieces
+
+
+@triton.jit
+def apart(x):
+    """The channels of a row that a thread has, in every four that follow one another.  # [N, W] -> min(W, 4) times [N, max(W / 4, 1)]"""
+    N: tl.constexpr = x.shape[0]
+    W: tl.constexpr = x.shape[1]
+    if W >= 4:
+        even, odd = x.reshape(N, W // 4, 2, 2).split()
+        pieces = even.split() + odd.split()
+    elif W == 2:
+        pieces = x.reshape(N, 1, 2).split()
+    else:
+        pieces = (x,)
+    return pieces

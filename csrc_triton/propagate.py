@@ -23,7 +23,7 @@ from fastst.graph import GraphIndex, SkeletonGraph
 _INT32 = 1 << 31
 _MOST_CHANNELS = 256  # of a program
 _JOINTS = 2  # on a skeleton: warps wait for one another when they exchange dot products, so not more
-_MAX_REGISTERS = {torch.float64: 128, torch.float32: 128, torch.bfloat16: 112, torch.float16: 112}
+_MAX_REGISTERS = {torch.float64: 128, torch.float32: 124, torch.bfloat16: 112, torch.float16: 112}
 
 
 def can_run_backward(x: Tensor) -> bool:

@@ -30,6 +30,7 @@ tl = triton.language
 from csrc_triton import attend as attend_kernels  # noqa: E402
 from csrc_triton import gcn_norm as norm_kernels  # noqa: E402
 from csrc_triton import sample_edges as sample_kernels  # noqa: E402
+from csrc_triton import sample_from_embeddings as fused_kernels  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:divide by zero encountered", "ignore:overflow encountered")
 
@@ -283,6 +284,22 @@ def test_fused_sampling_equals_the_two_operations(case: Case, D: int):
     assert torch.equal(found.cpu(), wanted)
 
 
+def test_fused_sampling_in_programs_as_large_as_where_there_is_much_to_do(monkeypatch: pytest.MonkeyPatch):
+    """Of six joints and twenty frames, whose rows are no power of two; the second walk ends within one."""
+    monkeypatch.setattr(fused_kernels, "enough_programs", lambda _: 1)
+    graph = SkeletonGraph("coco18", 1)
+    assert fused_kernels._tile(2, 40, 18, 1) == (6, 20, 128)
+    q, k = torch.randn(2, 2, 40, 18, 5, dtype=torch.float64, generator=generator())
+    lengths = torch.tensor([40, 23])
+    found = {}
+    for backend in ("reference", "triton"):
+        device = DEVICE if backend == "triton" else "cpu"
+        with use_backend(backend):
+            found[backend] = sample_from_embeddings(q.to(device), k.to(device), graph, seed=5, lengths=lengths.to(device), prior=0.3)
+    for wanted, actual in zip(found["reference"], found["triton"], strict=True):
+        torch.testing.assert_close(actual.cpu(), wanted)
+
+
 @pytest.mark.parametrize("estimator", ["identity", "sigmoid"])
 @pytest.mark.parametrize("case", [SHORT, CASES[-3]], ids=names)
 def test_gradients_of_fused_sampling(case: Case, estimator: str):
@@ -391,7 +408,8 @@ def test_seed_and_prior_that_lie_on_the_gpu(case: Case, monkeypatch):
     with use_backend("triton"):
         wanted = run(seed, prior)
         if DEVICE == "cpu":
-            monkeypatch.setattr(sample_kernels, "number_or_pointer", lambda value: (0, value))
+            for kernels in (sample_kernels, fused_kernels):
+                monkeypatch.setattr(kernels, "number_or_pointer", lambda value: (0, value))
         found = run(seed.to(DEVICE), prior.to(DEVICE))
     assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from fastst.cpu.functions import compile_loops, compile_sums, exp, log, log1p
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import clear
-from fastst.cpu.products import edge_dot, frame_counts
+from fastst.cpu.products import frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex
 
@@ -48,8 +48,8 @@ def sample_edges(
     """1 where an edge exists and its score is above 0, else 0; NaN for a logit that is NaN."""
     gamma = logits.to(torch.promote_types(logits.dtype, torch.float32))
     kept = empty(*logits.shape, dtype=gamma.dtype)
-    work = _work(logits.shape, sample_ids, lengths, index.offset, seed, hops)
-    _keep(gamma, kept, None, None, work, sampling)
+    work = work_of(logits.shape, sample_ids, lengths, index.offset, seed, hops)
+    keep(gamma, kept, None, None, work, sampling)
     return kept.to(logits.dtype)
 
 
@@ -67,53 +67,12 @@ def sample_edges_backward(
     with the noise made again."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     gamma, gradient = logits.to(dtype), empty(*dkept.shape, dtype=dtype)
-    work = _work(logits.shape, sample_ids, lengths, index.offset, seed, hops)
-    _slope(dkept, gamma, gradient, None, None, None, work, sampling)
+    work = work_of(logits.shape, sample_ids, lengths, index.offset, seed, hops)
+    write_slope(dkept, gamma, gradient, None, None, None, work, sampling)
     return gradient.to(logits.dtype)
 
 
-def sample_from_embeddings(
-    q: Tensor,
-    k: Tensor,
-    bias: Tensor | None,
-    sample_ids: Tensor,
-    lengths: Tensor | None,
-    index: GraphIndex,
-    seed: Tensor,
-    prior: Tensor | None,
-    hops: int,
-    sampling: Sampling,
-) -> tuple[Tensor, Tensor | None]:
-    """`sample_edges` of the logits q · k + bias, which are overwritten where they are made; and, with
-    a prior, the divergences of every walk's edges, summed."""
-    kept = edge_dot(q, k, index, hops, lengths)
-    work = _work(kept.shape, sample_ids, lengths, index.offset, seed, hops)
-    return kept, _keep(kept, kept, bias, prior, work, sampling)
-
-
-def logits_gradient(
-    dkept: Tensor,
-    weight: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    bias: Tensor | None,
-    sample_ids: Tensor,
-    lengths: Tensor | None,
-    index: GraphIndex,
-    seed: Tensor,
-    prior: Tensor | None,
-    hops: int,
-    sampling: Sampling,
-) -> Tensor:
-    """`sample_edges_backward` at the logits q · k + bias, over which it is written; and, with a prior,
-    `weight[b]` times the derivative of every divergence added."""
-    gradient = edge_dot(q, k, index, hops, lengths)
-    work = _work(gradient.shape, sample_ids, lengths, index.offset, seed, hops)
-    _slope(dkept, gradient, gradient, bias, prior, weight, work, sampling)
-    return gradient
-
-
-def _keep(
+def keep(
     gamma: Tensor,
     kept: Tensor,
     bias: Tensor | None,
@@ -134,7 +93,7 @@ def _keep(
     return total
 
 
-def _slope(
+def write_slope(
     dkept: Tensor,
     gamma: Tensor,
     gradient: Tensor,
@@ -168,7 +127,7 @@ def _informed(prior: Tensor | None, sampling: Sampling) -> tuple[tuple, float, f
     return _flag(prior is not None), math.log(sampling.beta), math.log(r), math.log1p(-r)
 
 
-def _work(
+def work_of(
     shape: torch.Size,
     sample_ids: Tensor,
     lengths: Tensor | None,

@@ -142,7 +142,7 @@ def _forward(
     if prior is not None:
         check_prior_value(prior)
     graph, sampling = GraphIndex(slots, bounds), Sampling.of(options)
-    kernels = compiled("sample_edges", backend)
+    kernels = compiled("sample_from_embeddings", backend)
     sample = _sample if kernels is None else kernels.sample_from_embeddings
     kept, total = sample(q, k, bias, sample_ids, lengths, graph, seed, prior, hops, sampling)
     if total is None:
@@ -196,7 +196,7 @@ def _backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     graph, sampling = GraphIndex(slots, bounds), Sampling.of(options)
-    product, kernels = products(backend), compiled("sample_edges", backend)
+    product, kernels = products(backend), compiled("sample_from_embeddings", backend)
     dlogits, slope = dkept, 1 / sampling.tau
     if prior is not None or sampling.estimator == "sigmoid":
         weight = None
