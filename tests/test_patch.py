@@ -8,15 +8,18 @@ import torch
 from torch import nn
 
 import fastst
-from fastst.nn import GATv2Conv, GCNConv, GINEConv, SAGEConv, gin, patch, patching
+from fastst.nn import GATv2Conv, GCNConv, GINConv, GINEConv, SAGEConv, patch, patching
 
 theirs = pytest.importorskip("torch_geometric.nn", reason="torch-geometric is not installed")
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 4], [1, 0, 1, 1, 3, 2]])
 
 
 @pytest.fixture(autouse=True)
-def same_numbers() -> None:
+def same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no graph is too small for fastst's layers."""
     torch.manual_seed(0)
+    for kind in (GCNConv, SAGEConv, GINConv, GINEConv):
+        monkeypatch.setattr(kind, "few", 0)
 
 
 class Model(nn.Module):
@@ -119,7 +122,6 @@ def test_what_only_the_original_knows_goes_to_the_original():
 
 
 def test_gin_and_gine_are_what_they_were_with_their_buffers(monkeypatch):
-    monkeypatch.setattr(gin, "_FEW", 0)
     model = nn.ModuleList(
         [
             theirs.GINConv(nn.Sequential(nn.Linear(3, 8), nn.ReLU()), eps=0.3),
@@ -157,13 +159,12 @@ def test_a_small_graph_goes_to_the_original_and_a_large_one_does_not(monkeypatch
     monkeypatch.setattr(GINEConv, "_sum", lambda self, x, *_: (sums.append(1), x)[1])
     patch(model)
     for few, ours in ((19, 0), (18, 1)):
-        monkeypatch.setattr(gin, "_FEW", few)
+        monkeypatch.setattr(GINEConv, "few", few)
         model[0](x, EDGES, edge_attr)
         assert len(sums) == ours
 
 
 def test_what_only_gine_of_pytorch_geometric_knows(monkeypatch):
-    monkeypatch.setattr(gin, "_FEW", 0)
     model, x, edge_attr = nn.Sequential(theirs.GINEConv(nn.Linear(3, 4))), torch.randn(5, 3), torch.randn(6, 3)
     calls = [
         ((x, x[:3]), EDGES[:, :3], edge_attr[:3]),
@@ -442,3 +443,23 @@ def test_it_is_there_at_first_hand():
 
 def test_the_example():
     assert doctest.testmod(patching).failed == 0
+
+
+@pytest.mark.parametrize("name", ["GCNConv", "SAGEConv"])
+def test_layers_of_few_edges_are_the_originals(name: str, monkeypatch: pytest.MonkeyPatch):
+    """The same numbers either way, and what the original doesn't know stays with fastst's layer."""
+    model, x = nn.Sequential(getattr(theirs, name)(3, 4)), torch.randn(5, 3)
+    original, calls = model[0], []
+    patch(model)
+    right = type(original).forward
+    monkeypatch.setattr(type(original), "forward", lambda *args, **options: calls.append(1) or right(*args, **options))
+    results = []
+    for few, theirs_too in ((19, 1), (18, 1)):
+        monkeypatch.setattr(type(model[0]), "few", few)
+        results.append(model[0](x, EDGES))
+        assert len(calls) == theirs_too
+    torch.testing.assert_close(*results)
+    if name == "GCNConv":
+        monkeypatch.setattr(GCNConv, "few", 1000)
+        assert model[0](torch.stack((x, x)), EDGES, torch.rand(2, 6)).shape == (2, 5, 4)
+        assert len(calls) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,17 +10,16 @@ from torch import Tensor, nn
 
 from fastst.graph import EdgeList, Graph
 from fastst.nn.edges import graph_of
-from fastst.nn.pyg import _check_options, _is_square, _one_batch, _propagated, _shaped
+from fastst.nn.pyg import _check_options, _is_square, _one_batch, _propagated, _shaped, is_theirs
 from fastst.nn.stand_in import StandIn
 from fastst.ops import message
-
-_FEW = 1 << 19  # numbers, of all edges and channels: with fewer the original is faster on a CPU
 
 
 class _Isomorphism(StandIn):
     """h' = network((1 + ε) h[to] + a sum), with the parameters, buffers and names of PyTorch Geometric's."""
 
     weighs_edges = True
+    few = 1 << 19
     eps: Tensor
 
     def __init__(self, network: Callable[[Tensor], Tensor], eps: float, train_eps: bool, options: dict[str, Any]) -> None:
@@ -52,13 +50,6 @@ class _Isomorphism(StandIn):
             nodes = (whole.shape[-2],) * 2
             raise ValueError(f"{type(self).__name__}: size={size} is not supported, only None or the number of nodes twice, {nodes}")
         raise ValueError(f"{type(self).__name__}: two sets of nodes (a pair of features) are not supported")
-
-    def _is_theirs(self, x: Tensor, edge_index: Any) -> bool:
-        """Whether the original is there and this layer could not win."""
-        if self.kept_edges is not None:
-            return False
-        edges = edge_index.shape[-1] if isinstance(edge_index, Tensor) and edge_index.layout == torch.strided else _FEW
-        return bool(self.original) and x.is_cpu and not torch.compiler.is_compiling() and edges * x.shape[-1] * math.prod(x.shape[:-2]) < _FEW
 
     def _network(self, total: Tensor, x: Tensor) -> Tensor:
         return self.nn(total + (1 + self.eps) * x)
@@ -93,7 +84,7 @@ class GINConv(_Isomorphism):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         whole = self._one_set(x, size)
-        if whole is None or self._is_theirs(whole, edge_index):
+        if whole is None or is_theirs(self, whole, edge_index):
             return self.original_layer()(x, edge_index, size)
         return self._network(_sum(whole, edge_index, self.kept_edges) if whole.numel() else whole, whole)
 
@@ -139,7 +130,7 @@ class GINEConv(_Isomorphism):
         """
         whole = self._one_set(x, size)
         only_theirs = whole is None or (self.original and self.kept_edges is None and _only_theirs(whole, edge_index, edge_attr))
-        if whole is None or only_theirs or self._is_theirs(whole, edge_index):
+        if whole is None or only_theirs or is_theirs(self, whole, edge_index):
             return self.original_layer()(x, edge_index, edge_attr, size)
         return self._network(self._sum(whole, edge_index, edge_attr) if whole.numel() else whole, whole)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from fastst.ops.backends import current_backend
 _SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
 
 
-_norms: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
+_made: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
 
 
 class GCNConv(StandIn):
@@ -40,6 +40,7 @@ class GCNConv(StandIn):
     """
 
     weighs_edges = True
+    few = 1 << 13
 
     def __init__(
         self,
@@ -85,6 +86,8 @@ class GCNConv(StandIn):
             if self.original and self.kept_edges is None:
                 return self.original_layer()(x, edge_index, edge_weight)
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+        if not self.cached and (edge_weight is None or edge_weight.ndim == 1) and is_theirs(self, x, edge_index):
+            return self.original_layer()(x, edge_index, edge_weight)
         h = self.lin(x)
         if h.numel():
             simplified = self.kept_edges is not None  # every time in another way
@@ -271,6 +274,7 @@ class SAGEConv(StandIn):
     """
 
     weighs_edges = True
+    few = 1 << 17
 
     def __init__(
         self,
@@ -315,6 +319,8 @@ class SAGEConv(StandIn):
             raise ValueError("SAGEConv: two sets of nodes (a pair of features) are not supported")
         if not _is_square(size, whole):
             raise ValueError(f"SAGEConv: size={size} is not supported, only None or the number of nodes twice, {(whole.shape[-2],) * 2}")
+        if is_theirs(self, whole, edge_index):
+            return self.original_layer()(x, edge_index, size)
         y = self.lin_l(self._mean(whole if self.lin is None else self.lin(whole).relu(), edge_index))
         y = y if self.lin_r is None else y + self.lin_r(whole)
         return unit_length(y, dim=-1) if self.normalize else y
@@ -337,21 +343,34 @@ class SAGEConv(StandIn):
         return f"{self.in_channels}, {self.out_channels}, aggr=mean"
 
 
-def _norm_of_ones(graph: Graph, shape: tuple[int, ...], like: Tensor, add_self_loops: bool, improved: bool) -> tuple[Tensor, Tensor]:
-    """`gcn_norm` of weights of 1. A graph's last one is remembered, where the tensors are real and can be used by whoever comes later."""
+def is_theirs(layer: StandIn, x: Tensor, edge_index: Any) -> bool:
+    """Whether the original is there, and is the faster one for a graph of this size."""
+    if not layer.original or layer.kept_edges is not None or not x.is_cpu or torch.compiler.is_compiling():
+        return False
+    is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
+    return is_list and edge_index.shape[-1] * x.shape[-1] * math.prod(x.shape[:-2]) < layer.few
 
-    def found() -> tuple[Tensor, Tensor]:
+
+def _norm_of_ones(graph: Graph, shape: tuple[int, ...], like: Tensor, add_self_loops: bool, improved: bool) -> tuple[Tensor, Tensor]:
+    """`gcn_norm` of weights of 1."""
+
+    def make() -> tuple[Tensor, Tensor]:
         ones = torch.ones(shape, dtype=like.dtype, device=like.device)
         return gcn_norm(ones, graph, add_self_loops=add_self_loops, improved=improved)
 
-    capturing = like.is_cuda and torch.cuda.is_current_stream_capturing()
+    return _made_once(graph, ("norm", shape, like.dtype, add_self_loops, improved), like.device, make)
+
+
+def _made_once(graph: Graph, what: tuple[Any, ...], device: torch.device, make: Callable[[], Any]) -> Any:
+    """What `make` makes of a graph alone. The last of a graph is remembered, where tensors are real and can be used by whoever comes later."""
+    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or capturing:
-        return found()
-    key = (shape, like.dtype, like.device, current_backend(like.device.type), add_self_loops, improved)
-    if _norms.get(graph, (None,))[0] != key:
+        return make()
+    key = (*what, device, current_backend(device.type))
+    if _made.get(graph, (None,))[0] != key:
         with torch.inference_mode(False), torch.no_grad():
-            _norms[graph] = key, found()
-    return _norms[graph][1]
+            _made[graph] = key, make()
+    return _made[graph][1]
 
 
 def _propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
@@ -367,10 +386,15 @@ def _one_batch(h: Tensor, graph: Graph) -> Tensor:
 
 def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
     """1 / how many edges end where this one does.  # [1, P, T]"""
-    index = graph.index(like.device)
-    exists = edge_exists(index.offset, T, None)[0].to(torch.promote_types(like.dtype, torch.float32))
-    arriving = exists.new_zeros(graph.num_joints, T).index_add(0, index.dst.long(), exists)
-    return (exists / arriving[index.dst.long()].clamp(min=1))[None]
+    dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
+
+    def make() -> Tensor:
+        index = graph.index(device)
+        exists = edge_exists(index.offset, T, None)[0].to(dtype)
+        arriving = exists.new_zeros(graph.num_joints, T).index_add(0, index.dst.long(), exists)
+        return (exists / arriving[index.dst.long()].clamp(min=1))[None]
+
+    return _made_once(graph, ("shares", T, dtype), device, make)
 
 
 def _shares_of_kept(kept: Tensor, graph: Graph) -> Tensor:

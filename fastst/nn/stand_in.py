@@ -13,6 +13,7 @@ class StandIn(nn.Module):
 
     original: tuple[nn.Module, ...] = ()  # the other layer; in a tuple, for it is no part of the model any more
     weighs_edges = False  # whether the layer looks at `kept_edges`
+    few = 0  # numbers of all edges and channels: with fewer the original is faster on a CPU
     kept_edges: Tensor | None = None  # weights that `GraphSimplifier` puts on the edges of a call, `[E]`, `[B, E]` or `[B, P, T]`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
