@@ -159,6 +159,12 @@ def page(kernels: str) -> str:
                 bound = ", then ".join(dict.fromkeys(name for _, name in found))
                 times = f"{1e6 * least:.1f} | {1e6 * total:.0f} | {total / least:.1f}"
                 lines.append(f"| {operation.name} | {work.B} × {work.T} | {chip.name} | {times} | {wanted} | {bound} |")
+    lines += [
+        "",
+        "Not tried, for what is above what is wanted: attention for two or four joints in a program, which would share a window as they do in the",
+        "sums (its kernels take 94 to 128 registers with one); more than four joints for the sums; and tensor cores on blocks that `gcn_norm` would",
+        "write, for bfloat16 and tf32.",
+    ]
     return "\n".join(lines) + "\n"
 
 
