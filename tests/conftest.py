@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is there: with more, workers' threads wait for one another, and spin while they do
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from filelock import FileLock
 
