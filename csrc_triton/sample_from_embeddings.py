@@ -132,7 +132,8 @@ def _settle_list(q: Tensor, index: GraphIndex, sampling: Sampling) -> Settled:
         "beta": sampling.beta, "eps": sampling.eps, "N": N, "E": E, "slots_row": slots_row,
         "D": D, "LOGISTIC": sampling.noise == "logistic", "BD": BD, "BE": _EDGES_A_PROGRAM,
     }  # fmt: skip
-    return Settled(B * _programs_a_walk(q, E, 0), numbers, launch_options(num_warps=4))
+    bound = 128 if q.dtype in (torch.bfloat16, torch.float16) else None  # with it ptxas has twice the loads in flight, and spills nothing
+    return Settled(B * _programs_a_walk(q, E, 0), numbers, launch_options(num_warps=4, max_registers=bound))
 
 
 def _programs_a_walk(q: Tensor, num_slots: int, hops: int) -> int:
@@ -205,7 +206,7 @@ def _sample_slots(
     frame = tl.minimum(first_frame + frame, T - 1)
     channels, walk = tl.arange(0, BC // PARTS)[None, :], b * T * J * D
     q_rows = q_ptr + walk + (((frame * J + j).to(tl.int64) * D)[:, None] + channels)
-    k_rows, before, last_node = k_ptr + walk + channels, frame * J, (T * J - 1).to(tl.uint32)
+    k_rows, before, last_node = k_ptr + walk + channels, frame * J, tl.full([], T * J - 1, tl.uint32)
 
     j, quad, there = rows_of_group(joints_ptr, group, J, GROUP, BT // 4, N // 4)  # [N / 4], as all that is a quad's
     first = tl.load(ptr_ptr + j)
