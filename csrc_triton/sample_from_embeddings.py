@@ -101,7 +101,7 @@ def _settle_slots(q: Tensor, index: GraphIndex, sampling: Sampling) -> Settled:
     BC = min(triton.next_power_of_2(D), _CHANNELS // q.element_size())
     numbers = {
         "beta": sampling.beta, "eps": sampling.eps, "T": T, "J": J, "P": index.num_slots, "slots_row": slots_row, "bounds_row": bounds_row,
-        "D": D, "LOGISTIC": sampling.noise == "logistic", "QUADS": T % 4 == 0, "GROUP": GROUP, "BT": BT, "N": N, "BC": BC,
+        "D": D, "LOGISTIC": sampling.noise == "logistic", "QUADS": T % 4 == 0, "GROUP": GROUP, "BT": BT, "ROWS": N, "BC": BC,
         "PARTS": max(1, BC * q.element_size() // _PART),
     }  # fmt: skip
     return Settled(B * _programs_a_walk(q, index.num_slots, 1), numbers, launch_options(num_warps=N // 16))
@@ -185,7 +185,7 @@ def _by_slot(x):
 def _sample_slots(
     q_ptr, k_ptr, bias_ptr, kept_ptr, parts_ptr, ids_ptr, lengths_ptr, slots_ptr, bounds_ptr, seed_ptr, prior_ptr,
     seed: tl.int64, prior: tl.float64, beta: tl.float64, eps: tl.float64, T, J, P, slots_row, bounds_row,
-    D: tl.constexpr, LOGISTIC: tl.constexpr, QUADS: tl.constexpr, GROUP: tl.constexpr, BT: tl.constexpr, N: tl.constexpr, BC: tl.constexpr,
+    D: tl.constexpr, LOGISTIC: tl.constexpr, QUADS: tl.constexpr, GROUP: tl.constexpr, BT: tl.constexpr, ROWS: tl.constexpr, BC: tl.constexpr,
     PARTS: tl.constexpr,
 ):  # fmt: skip
     """GROUP joints as receivers over BT frames. Groups run fastest in the grid, so those of a frame tile share k's window through the caches."""
@@ -200,7 +200,7 @@ def _sample_slots(
     length = walk_length(lengths_ptr, b, T)
     sample, seed = tl.load(ids_ptr + b).to(tl.uint32), seed_of(seed, seed_ptr)
 
-    j, frame, _ = rows_of_group(joints_ptr, group, J, GROUP, BT, N)  # [N], as all that is a row's
+    j, frame, _ = rows_of_group(joints_ptr, group, J, GROUP, BT, ROWS)  # [ROWS], as all that is a row's
     first, last = tl.load(ptr_ptr + j), tl.load(ptr_ptr + j + 1)
     nodes_ptr, last_four = sender_nodes(slots_ptr, slots_row) + (first + 3 * j) // 4 * 4, (last - first - 1) // 4 * 4
     frame = tl.minimum(first_frame + frame, T - 1)
@@ -208,24 +208,24 @@ def _sample_slots(
     q_rows = q_ptr + walk + (((frame * J + j).to(tl.int64) * D)[:, None] + channels)
     k_rows, before, last_node = k_ptr + walk + channels, frame * J, tl.full([], T * J - 1, tl.uint32)
 
-    j, quad, there = rows_of_group(joints_ptr, group, J, GROUP, BT // 4, N // 4)  # [N / 4], as all that is a quad's
+    j, quad, there = rows_of_group(joints_ptr, group, J, GROUP, BT // 4, ROWS // 4)  # [ROWS / 4], as all that is a quad's
     first = tl.load(ptr_ptr + j)
     slots = tl.where(there, tl.load(ptr_ptr + j + 1) - first, 0)
-    t = (first_frame + 4 * quad)[:, None, None] + tl.arange(0, 4)[None, None, :]  # [N / 4, 1, 4]
+    t = (first_frame + 4 * quad)[:, None, None] + tl.arange(0, 4)[None, None, :]  # [ROWS / 4, 1, 4]
     reach = tl.where(t < length, t, 1 << 30)
     if parts_ptr is not None:
         log_r, log_s = logarithms(prior, prior_ptr, compute)
-        divergence = tl.zeros((N // 4, 8, 4), compute)
+        divergence = tl.zeros((ROWS // 4, 8, 4), compute)
     for s in range(0, tl.max(slots), 8):
         nodes = _eight_nodes(nodes_ptr, s, last_four)
-        gamma = _by_slot(_eight_dots(q_rows, k_rows, nodes, before, last_node, channels, compute, D, BC, PARTS))  # [N / 4, 8, 4]
+        gamma = _by_slot(_eight_dots(q_rows, k_rows, nodes, before, last_node, channels, compute, D, BC, PARTS))  # [ROWS / 4, 8, 4]
         position = s + tl.arange(0, 8)[None, :]
         has = position < slots[:, None]
-        p = tl.load(order_ptr + first[:, None] + position, has, 0)  # [N / 4, 8]
+        p = tl.load(order_ptr + first[:, None] + position, has, 0)  # [ROWS / 4, 8]
         if bias_ptr is not None:  # read for every frame: read once, it would have to be handed to those threads that have the products
-            gamma += tl.load((bias_ptr + p)[:, :, None].broadcast_to(N // 4, 8, 4)).to(compute)
+            gamma += tl.load((bias_ptr + p)[:, :, None].broadcast_to(ROWS // 4, 8, 4)).to(compute)
         exists = (reach + tl.load(offset_ptr + p)[:, :, None]).to(tl.uint32) < length.to(tl.uint32)
-        u = uniform((first_frame // 4 + quad)[:, None], p, sample, 0, seed).reshape(N // 4, 8, 4)
+        u = uniform((first_frame // 4 + quad)[:, None], p, sample, 0, seed).reshape(ROWS // 4, 8, 4)
         kept = keep(gamma, u.to(compute), beta, eps, LOGISTIC)
         has = has[:, :, None] & (t < T)
         tl.store(kept_ptr + ((b * P + p)[:, :, None] * T + t), tl.where(exists, kept, 0.0), has)
