@@ -274,7 +274,7 @@ class SAGEConv(StandIn):
     """
 
     weighs_edges = True
-    few = 1 << 17
+    few = 1 << 18
 
     def __init__(
         self,
