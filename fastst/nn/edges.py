@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.ops import propagate
 
 _REDUCTIONS = {"mean": "mean", "add": "sum", "sum": "sum", "mul": "prod", "min": "amin", "max": "amax"}  # by PyTorch Geometric's names
 _KNOWN_MOST = 32  # edge lists that are remembered: a model's layers mostly share one
@@ -119,3 +121,33 @@ def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tens
     start = edge_attr.new_full((B, J + 1, T, D), fill_value == "mul")
     into = into[None, :, :, None].expand(B, P, T, D)
     return start.scatter_reduce(1, into, edge_attr, _REDUCTIONS[fill_value], include_self=fill_value == "mul")[:, :J]
+
+
+def propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
+    """`propagate` of features with any dimensions in front, on weights that all of these share."""
+    whole = one_batch(h, graph)
+    own = None if self_weight is None else self_weight.expand(whole.shape[0], *self_weight.shape[1:])
+    return propagate(whole, weight, graph, own).view(h.shape)
+
+
+def one_batch(h: Tensor, graph: Graph) -> Tensor:
+    return h.reshape(-1, *h.shape[-2 if isinstance(graph, EdgeList) else -3 :])  # [B, N, F] or [B, T, J, F]
+
+
+def shaped(weight: Tensor, graph: Graph, frames: Sequence[int]) -> Tensor:
+    """Weights as they come, with a dimension for the batch and one for the frames.
+
+    # [E], [E, 1] or [B, E] -> [1 or B, E]; [P] or [B, P, T] -> [1 or B, P, T]
+    """
+    E, given = graph.num_slots, weight
+    weight = weight.squeeze(1) if weight.ndim == 2 and weight.shape == (E, 1) else weight
+    weight = weight[None] if weight.ndim == 1 else weight
+    weight = weight[..., None].expand(*weight.shape, *frames) if frames and weight.ndim == 2 else weight
+    if weight.shape[1:] != (E, *frames):
+        expected = "[P] or [B, P, T]" if frames else "[E] or [B, E]"
+        raise ValueError(f"edge_weight must be {expected} with {'P' if frames else 'E'} = {E} as in {graph}, got {list(given.shape)}")
+    return weight
+
+
+def is_square(size: Any, x: Tensor) -> bool:
+    return size is None or tuple(size) == (x.shape[-2],) * 2

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fastst.graph import EdgeList, Graph
-from fastst.nn.edges import graph_of
-from fastst.nn.pyg import _check_options, _is_square, _one_batch, _propagated, _shaped, is_theirs
-from fastst.nn.stand_in import StandIn
+from fastst.nn.edges import graph_of, is_square, one_batch, propagated, shaped
+from fastst.nn.stand_in import StandIn, check_options, is_theirs
 from fastst.ops import message
 
 
@@ -24,7 +23,7 @@ class _Isomorphism(StandIn):
 
     def __init__(self, network: Callable[[Tensor], Tensor], eps: float, train_eps: bool, options: dict[str, Any]) -> None:
         super().__init__()
-        _check_options(type(self).__name__, options, in_channels=1)  # which come with the network
+        check_options(type(self).__name__, options, in_channels=1)  # which come with the network
         self.nn, self.initial_eps = network, eps
         if train_eps:
             self.eps = nn.Parameter(torch.empty(1))
@@ -42,7 +41,7 @@ class _Isomorphism(StandIn):
             ValueError: two sets of nodes, without an original.
         """
         whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
-        if isinstance(whole, Tensor) and _is_square(size, whole):
+        if isinstance(whole, Tensor) and is_square(size, whole):
             return whole
         if self.original and self.kept_edges is None:
             return None
@@ -148,14 +147,14 @@ class GINEConv(_Isomorphism):
         dtype = torch.promote_types(x.dtype, edges.dtype)
         one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
         edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
-        nodes = _one_batch(x, graph).to(dtype)
+        nodes = one_batch(x, graph).to(dtype)
         weight = None if self.kept_edges is None else _of_every(self.kept_edges, graph, nodes)
         return message(nodes, edges.to(dtype), weight, graph).view(x.shape)
 
 
 def _of_every(kept: Tensor, graph: Graph, nodes: Tensor) -> Tensor:
     """# [B, E] or [B, P, T]"""
-    weight = _shaped(kept, graph, () if isinstance(graph, EdgeList) else nodes.shape[1:2])
+    weight = shaped(kept, graph, () if isinstance(graph, EdgeList) else nodes.shape[1:2])
     return weight.expand(len(nodes), *weight.shape[1:])
 
 
@@ -165,8 +164,8 @@ def _sum(x: Tensor, edge_index: Any, kept: Tensor | None) -> Tensor:
         values = x.new_ones(1).expand(graph.num_slots)
     if kept is not None:
         frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
-        values = _shaped(kept, graph, frames) * (values[:, None] if frames else values)
-    return _propagated(x, values, graph)
+        values = shaped(kept, graph, frames) * (values[:, None] if frames else values)
+    return propagated(x, values, graph)
 
 
 def _only_theirs(x: Tensor, edge_index: Any, edge_attr: Any) -> bool:

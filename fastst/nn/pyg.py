@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize as unit_length
 
 from fastst.graph import EdgeList, Graph, edge_exists
-from fastst.nn.edges import graph_of, with_own_loops
-from fastst.nn.stand_in import StandIn
-from fastst.ops import attend, gcn_norm, propagate
+from fastst.nn.edges import graph_of, is_square, one_batch, propagated, shaped, with_own_loops
+from fastst.nn.stand_in import StandIn, check_options, is_theirs
+from fastst.ops import attend, gcn_norm
 from fastst.ops.backends import current_backend
-
-_SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
-
 
 _made: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
 
@@ -54,7 +51,7 @@ class GCNConv(StandIn):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check_options("GCNConv", options, in_channels=in_channels)
+        check_options("GCNConv", options, in_channels=in_channels)
         self.in_channels, self.out_channels, self.improved, self.cached, self.normalize = in_channels, out_channels, improved, cached, normalize
         self.add_self_loops = normalize if add_self_loops is None else add_self_loops
         if self.add_self_loops and not normalize:
@@ -96,7 +93,7 @@ class GCNConv(StandIn):
             if self.cached and self.normalize and cache is None and not simplified:
                 self._cache = graph, weight, self_weight
             h = h.to(weight.dtype) if weight.dtype == torch.float64 else h  # whose sums are wanted in it
-            y = _propagated(h, weight, graph, self_weight).to(torch.promote_types(h.dtype, weight.dtype))
+            y = propagated(h, weight, graph, self_weight).to(torch.promote_types(h.dtype, weight.dtype))
         else:
             y = h
         return y if self.bias is None else y + self.bias
@@ -110,14 +107,14 @@ class GCNConv(StandIn):
         if self.normalize and edge_weight is None and self.kept_edges is None and (is_list or isinstance(edge_index, Graph)):
             return graph, *_norm_of_ones(graph, (1, graph.num_slots, *frames), x, self.add_self_loops, improved)
         if is_list or isinstance(edge_index, Graph):
-            weight = x.new_ones(1, graph.num_slots, *frames) if edge_weight is None else _shaped(edge_weight, graph, frames)
+            weight = x.new_ones(1, graph.num_slots, *frames) if edge_weight is None else shaped(edge_weight, graph, frames)
         else:  # a matrix brings its weights; PyTorch Geometric doesn't look at others beside it
             weight = x.new_ones(1, graph.num_slots) if values is None else values[None]
             if self.add_self_loops:
                 weight = _with_its_loops(weight, graph, 2.0 if improved else 1.0, on_top=isinstance(edge_index, Tensor))
         weight = weight if weight.is_floating_point() else weight.to(x.dtype)
         if self.kept_edges is not None:
-            weight = weight * _shaped(self.kept_edges, graph, frames)
+            weight = weight * shaped(self.kept_edges, graph, frames)
         if not self.normalize:
             return graph, weight, None
         return graph, *gcn_norm(weight, graph, add_self_loops=self.add_self_loops, improved=improved)
@@ -166,7 +163,7 @@ class GATv2Conv(StandIn):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check_options("GATv2Conv", options, in_channels=in_channels)
+        check_options("GATv2Conv", options, in_channels=in_channels)
         if not 0 <= dropout <= 1:
             raise ValueError(f"GATv2Conv: dropout must be from 0 to 1, got {dropout}")
         if edge_dim is not None and (not isinstance(edge_dim, int) or edge_dim < 1):
@@ -231,10 +228,10 @@ class GATv2Conv(StandIn):
         self, senders: Tensor, receivers: Tensor, graph: Graph, edge_attr: Tensor | None, with_alpha: bool
     ) -> tuple[Tensor, Graph, Tensor | None]:
         """Sums of senders, the graph with loops where they are added, and α if it is wanted."""
-        left, right = (_one_batch(side, graph) for side in (senders, receivers))
+        left, right = (one_batch(side, graph) for side in (senders, receivers))
         frames = 1 if isinstance(graph, EdgeList) else left.shape[1]
         features, add_self_loops = _features_shaped(edge_attr, self.edge_dim, graph, frames), self.add_self_loops
-        kept = None if self.kept_edges is None else _shaped(self.kept_edges, graph, () if isinstance(graph, EdgeList) else (frames,))
+        kept = None if self.kept_edges is None else shaped(self.kept_edges, graph, () if isinstance(graph, EdgeList) else (frames,))
         if add_self_loops and (features is not None or with_alpha):
             if kept is not None:
                 _, weights = with_own_loops(graph, kept.view(*kept.shape[:2], -1, 1), 1.0, frames)
@@ -288,7 +285,7 @@ class SAGEConv(StandIn):
         **options: Any,
     ) -> None:
         super().__init__()
-        _check_options("SAGEConv", options, in_channels=in_channels)
+        check_options("SAGEConv", options, in_channels=in_channels)
         if aggr != "mean":
             raise ValueError(f"SAGEConv: aggr={aggr!r} is not supported, only 'mean'")
         self.in_channels, self.out_channels, self.normalize = in_channels, out_channels, normalize
@@ -313,11 +310,11 @@ class SAGEConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
-        if self.original and self.kept_edges is None and (not isinstance(whole, Tensor) or not _is_square(size, whole)):
+        if self.original and self.kept_edges is None and (not isinstance(whole, Tensor) or not is_square(size, whole)):
             return self.original_layer()(x, edge_index, size)
         if not isinstance(whole, Tensor):
             raise ValueError("SAGEConv: two sets of nodes (a pair of features) are not supported")
-        if not _is_square(size, whole):
+        if not is_square(size, whole):
             raise ValueError(f"SAGEConv: size={size} is not supported, only None or the number of nodes twice, {(whole.shape[-2],) * 2}")
         if is_theirs(self, whole, edge_index):
             return self.original_layer()(x, edge_index, size)
@@ -334,21 +331,13 @@ class SAGEConv(StandIn):
             weight = _shares(graph, h.shape[-3] if frames else 1, h)
             weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
         else:
-            weight = _shares_of_kept(_shaped(self.kept_edges, graph, frames), graph)
+            weight = _shares_of_kept(shaped(self.kept_edges, graph, frames), graph)
         if values is not None and isinstance(edge_index, Tensor):
             weight = weight * values
-        return _propagated(h, weight, graph)
+        return propagated(h, weight, graph)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, aggr=mean"
-
-
-def is_theirs(layer: StandIn, x: Tensor, edge_index: Any) -> bool:
-    """Whether the original is there, and is the faster one for a graph of this size."""
-    if not layer.original or layer.kept_edges is not None or not x.is_cpu or torch.compiler.is_compiling():
-        return False
-    is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
-    return is_list and edge_index.shape[-1] * x.shape[-1] * math.prod(x.shape[:-2]) < layer.few
 
 
 def _norm_of_ones(graph: Graph, shape: tuple[int, ...], like: Tensor, add_self_loops: bool, improved: bool) -> tuple[Tensor, Tensor]:
@@ -373,17 +362,6 @@ def _made_once(graph: Graph, what: tuple[Any, ...], device: torch.device, make: 
     return _made[graph][1]
 
 
-def _propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
-    """`propagate` of features with any dimensions in front, on weights that all of these share."""
-    whole = _one_batch(h, graph)
-    own = None if self_weight is None else self_weight.expand(whole.shape[0], *self_weight.shape[1:])
-    return propagate(whole, weight, graph, own).view(h.shape)
-
-
-def _one_batch(h: Tensor, graph: Graph) -> Tensor:
-    return h.reshape(-1, *h.shape[-2 if isinstance(graph, EdgeList) else -3 :])  # [B, N, F] or [B, T, J, F]
-
-
 def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
     """1 / how many edges end where this one does.  # [1, P, T]"""
     dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
@@ -403,25 +381,6 @@ def _shares_of_kept(kept: Tensor, graph: Graph) -> Tensor:
     nodes = (*kept.shape[:1], graph.num_joints, *kept.shape[2:])
     arriving = kept.new_zeros(nodes).index_add(1, dst, kept)[:, dst]
     return kept / torch.where(arriving > 0, arriving, 1)
-
-
-def _is_square(size: Any, x: Tensor) -> bool:
-    return size is None or tuple(size) == (x.shape[-2],) * 2
-
-
-def _shaped(weight: Tensor, graph: Graph, frames: Sequence[int]) -> Tensor:
-    """Weights as they come, with a dimension for the batch and one for the frames.
-
-    # [E], [E, 1] or [B, E] -> [1 or B, E]; [P] or [B, P, T] -> [1 or B, P, T]
-    """
-    E, given = graph.num_slots, weight
-    weight = weight.squeeze(1) if weight.ndim == 2 and weight.shape == (E, 1) else weight
-    weight = weight[None] if weight.ndim == 1 else weight
-    weight = weight[..., None].expand(*weight.shape, *frames) if frames and weight.ndim == 2 else weight
-    if weight.shape[1:] != (E, *frames):
-        expected = "[P] or [B, P, T]" if frames else "[E] or [B, E]"
-        raise ValueError(f"edge_weight must be {expected} with {'P' if frames else 'E'} = {E} as in {graph}, got {list(given.shape)}")
-    return weight
 
 
 def _features_shaped(edge_attr: Tensor | None, edge_dim: int | None, graph: Graph, frames: int) -> Tensor | None:
@@ -447,15 +406,6 @@ def _with_its_loops(weight: Tensor, graph: Graph, loop: float, on_top: bool) -> 
     """What PyTorch Geometric makes of the loops that a matrix brings: a torch.sparse one gets `loop` on top, in a `SparseTensor` it replaces them."""
     index = graph.index(weight.device)
     return torch.where(index.src == index.dst, weight * on_top + loop, weight)
-
-
-def _check_options(layer: str, options: dict[str, Any], in_channels: Any) -> None:
-    if not isinstance(in_channels, int) or in_channels < 1:
-        raise ValueError(f"{layer}: in_channels={in_channels!r} is not supported, only a whole number of at least 1")
-    for name, value in options.items():
-        if name not in _SAME_AS_OURS or value not in _SAME_AS_OURS[name]:
-            only = f", only {_SAME_AS_OURS[name][0]!r}" if name in _SAME_AS_OURS else ""
-            raise ValueError(f"{layer}: {name}={value!r} is not supported{only}")
 
 
 def _glorot(weight: Tensor) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
+
+_SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
 
 
 class StandIn(nn.Module):
@@ -42,3 +46,20 @@ class StandIn(nn.Module):
             mine, theirs = getattr(self, part), getattr(layer, part)
             theirs.update((name, value) for name, value in mine.items() if name in theirs)
         return layer.train(self.training)
+
+
+def is_theirs(layer: StandIn, x: Tensor, edge_index: Any) -> bool:
+    """Whether the original is there, and is the faster one for a graph of this size."""
+    if not layer.original or layer.kept_edges is not None or not x.is_cpu or torch.compiler.is_compiling():
+        return False
+    is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
+    return is_list and edge_index.shape[-1] * x.shape[-1] * math.prod(x.shape[:-2]) < layer.few
+
+
+def check_options(layer: str, options: dict[str, Any], in_channels: Any) -> None:
+    if not isinstance(in_channels, int) or in_channels < 1:
+        raise ValueError(f"{layer}: in_channels={in_channels!r} is not supported, only a whole number of at least 1")
+    for name, value in options.items():
+        if name not in _SAME_AS_OURS or value not in _SAME_AS_OURS[name]:
+            only = f", only {_SAME_AS_OURS[name][0]!r}" if name in _SAME_AS_OURS else ""
+            raise ValueError(f"{layer}: {name}={value!r} is not supported{only}")
