@@ -14,7 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # What depends on torch and Triton: operations on every backend, kernels compiled and interpreted, models, training, compilation.
 TESTS = [
-    *("attend", "backends", "composability", "edge_logits", "gcn_norm", "graph", "keep_probability", "mean_average_distance", "models", "propagate"),
+    *(
+        "attend",
+        "attention_weights",
+        "backends",
+        "composability",
+        "edge_logits",
+        "gcn_norm",
+        "graph",
+        "keep_probability",
+        "mean_average_distance",
+        "message",
+        "models",
+        "propagate",
+    ),
     *(
         "launch",
         "parts",
@@ -25,6 +38,7 @@ TESTS = [
         "sampling",
         "step",
         "train",
+        "triton_attention_weights",
         "triton_kernels",
         "triton_ops",
         "triton_sample_k_edges",
