@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from fastst.data.options import ReadOptions
 from fastst.errors import UserError
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(ReadOptions):
     """Train a classifier of walks that learns which edges of the skeleton's graph to keep.
 
     Without options it trains on made-up walkers (--data synthetic) and leaves the model, figures and a summary in --out.
@@ -204,7 +205,8 @@ class TrainConfig:
         for field, kind in get_type_hints(TrainConfig).items():
             if get_origin(kind) is Literal and fields[field] not in get_args(kind):
                 raise ValueError(f"{field} is {fields[field]!r}")
-        return TrainConfig(**{**fields, "planted": tuple(fields["planted"])}, out=out, resume=True)
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return TrainConfig(**{**fields, **lists}, out=out, resume=True)
 
 
 _NOT_OF_THE_RUN = ("out", "resume", "cuda_graph")

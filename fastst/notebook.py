@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastst.config import RECIPES, TrainConfig
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
-from fastst.data.walks_npz import write_walks_npz
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastst.data.alphapose import MIN_KEYPOINT_SCORE, read_alphapose
+from fastst.data.pose_csv import MAX_MISSING_FRAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastst.data.alphapose import MIN_KEYPOINT_SCORE, read_alphapose
-from fastst.data.pose_csv import MAX_MISSING_FRAMES
 from fastst.data.read import read_walks
 from fastst.data.walks import DataError, WalkSet
 from fastst.layouts import LAYOUTS

@@ -10,8 +10,8 @@ import pytest
 
 from fastst.audit import main as audit_command
 from fastst.config import TrainConfig
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
-from fastst.data.walks_npz import write_walks_npz
 from fastst.errors import UserError
 from fastst.explanation import report
 from fastst.explanation.audit import ARMS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fastst
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
-from fastst.data.walks_npz import write_walks_npz
 from fastst.errors import UserError
 
 TINY = {"people": 12, "walks_per_person": 2, "frames": 12, "hidden": 8, "heads": 2, "layers": 2, "epochs": 2, "batch_size": 8}

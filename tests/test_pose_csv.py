@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastst.data.pose_csv import MAX_MISSING_FRAMES, read_pose_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastst.data.pose_csv import MAX_MISSING_FRAMES, read_pose_csv
 from fastst.data.read import read_walks
 from fastst.data.walks import DataError, WalkSet
 from fastst.layouts import LAYOUTS

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
-from fastst.data.walks_npz import write_walks_npz
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -292,8 +292,8 @@ def test_one_sided_joints_are_not_mirrored(tmp_path: Path):
 
 
 def test_evaluate_and_predict_a_run(run: Path, tmp_path: Path, capsys):
+    from fastst.data.formats.walks_npz import write_walks_npz
     from fastst.data.synthetic import synthetic_walks
-    from fastst.data.walks_npz import write_walks_npz
 
     file = tmp_path / "walks.npz"
     write_walks_npz(file, synthetic_walks(6, 2, seed=5))

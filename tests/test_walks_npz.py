@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fastst.data.formats.walks_npz import read_walks_npz, write_walks_npz
 from fastst.data.read import read_walks
 from fastst.data.walks import DataError, WalkSet
-from fastst.data.walks_npz import read_walks_npz, write_walks_npz
 from fastst.layouts import LAYOUTS, Layout
 
 REAL_FILE = Path(__file__).parents[2] / "shared" / "data" / "clinical_walks.npz"

@@ -76,7 +76,7 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
 
 def _read(config: TrainConfig, progress: bool) -> WalkSet:
     if config.data != "synthetic":
-        return read_walks(config.data, progress)
+        return read_walks(config.data, config, progress)
     try:
         return synthetic_walks(config.people, config.walks_per_person, config.seed, list(config.planted) or None, planted_kind=config.planted_kind)
     except ValueError as error:

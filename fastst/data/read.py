@@ -2,35 +2,182 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
-from fastst.data.alphapose import read_alphapose
-from fastst.data.pose_csv import read_pose_csv
-from fastst.data.walks import DataError, WalkSet
-from fastst.data.walks_npz import read_walks_npz
+import numpy as np
 
-_ACCEPTED = "give a pose CSV (.csv), walks in NumPy arrays (.npz) or a folder of AlphaPose results (.json)"
+from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
+from fastst.data.formats.content import encoding_of, head_of, parse_json
+from fastst.data.formats.form import Form
+from fastst.data.frames import split_frames
+from fastst.data.identity import identify
+from fastst.data.meaning import understand
+from fastst.data.options import ReadOptions
+from fastst.data.progress import track
+from fastst.data.recording import Detections, File, Recording
+from fastst.data.tracks import walks_of
+from fastst.data.walks import DataError, LeftOut, WalkSet
+
+# Endings that files of walks have; in a folder no others are looked at.
+_ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
 
 
-def read_walks(path: str | Path, progress: bool = True) -> WalkSet:
-    """Read walks: a folder with `read_alphapose`, a `.csv` file with `read_pose_csv`, a `.npz` file with `read_walks_npz`.
+def read_walks(path: str | Path, options: ReadOptions | None = None, progress: bool = True) -> WalkSet:
+    """Read walks from a file, a folder or a tree of folders, in any of the forms of `fastst.data.formats`.
 
     Raises:
-        DataError: nothing is there, it is none of these, or its reader can't use it.
+        DataError: nothing is there, or nothing in it can be used; the message says where, why and what to do.
     """
+    options = options or ReadOptions()
     path = Path(path)
+    recordings, left_out = read_recordings(path, progress)
+    recordings, left = understand(recordings, options)
+    left_out += left
+    recordings, left = _of_one_skeleton(recordings)
+    left_out += left
+    walks = []
+    for recording in recordings:
+        try:
+            found, left = walks_of(recording, options.tracks)
+        except DataError as error:
+            left_out.append(LeftOut(recording.name, str(error)))
+            continue
+        walks += found
+        left_out += [*recording.left_out, *left]
+    if not walks:
+        raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
+    return identify(walks, options, left_out)
+
+
+def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording], list[LeftOut]]:
+    """What the files say, each video for itself, before anybody is followed; and the files that are left out.
+
+    Raises:
+        DataError: nothing is there, or no file can be used.
+    """
+    files = _files(path)
+    recordings: list[Recording] = []
+    left_out: list[LeftOut] = []
+    for file in track(files, path.name, progress and len(files) > 1):
+        try:
+            recordings += read_file(file, progress and len(files) == 1)
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            left_out.append(LeftOut("/".join(file.places), str(error)))
+    if not recordings:
+        raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
+    return _put_frames_together(recordings), left_out
+
+
+def read_file(file: File, progress: bool = False) -> list[Recording]:
+    """The recordings in one file, whose form is found from its content.
+
+    Raises:
+        DataError: it is of no known form, or can't be used.
+    """
+    head = head_of(file.path)
+    for form in BINARY_FORMS:
+        if form.recognises(head):
+            return form.read(head, file, progress)
+    text = head.decode(encoding_of(head), errors="replace").lstrip("\ufeff")
+    if text.lstrip()[:1] in ("{", "["):
+        content = parse_json(file.path)
+        return _form_of(content, JSON_FORMS, file).read(content, file, progress)
+    return _form_of(text, TEXT_FORMS, file).read(text, file, progress)
+
+
+def _form_of(content: object, forms: tuple[Form, ...], file: File) -> Form:
+    for form in forms:
+        if form.recognises(content):
+            return form
+    known = ", ".join(form.name for form in (*JSON_FORMS, *TEXT_FORMS, *BINARY_FORMS))
+    raise DataError(f"{file.path} is of no form that can be read, which are: {known}")
+
+
+def _files(path: Path) -> list[File]:
+    """The file, or the files below the folder that may hold walks, in the order of their names."""
     try:
         path.stat()
     except FileNotFoundError:
-        pass
+        raise DataError(f"{path} doesn't exist; give a file or a folder of walks") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
-    if path.is_dir():
-        return read_alphapose(path, progress)
-    if not path.exists():
-        raise DataError(f"{path} doesn't exist; {_ACCEPTED}")
-    if path.suffix.lower() == ".csv":
-        return read_pose_csv(path, progress)
-    if path.suffix.lower() == ".npz":
-        return read_walks_npz(path)
-    raise DataError(f"{path} is of no kind that can be read; {_ACCEPTED}")
+    if not path.is_dir():
+        return [File(path, path)]
+    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file() and not _is_aside(file, path)]
+    if not found:
+        raise DataError(f"{path} has no file of walks; their names end in {', '.join(sorted(_ENDINGS))}")
+    return [File(file, path) for file in found]
+
+
+def _is_aside(file: Path, root: Path) -> bool:
+    """Hidden, or what AlphaPose writes a second time, a file a frame."""
+    if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts):
+        return True
+    return file.parent.name == "sep-json" and any(file.parent.parent.glob("alphapose-results*.json"))
+
+
+def _put_frames_together(recordings: list[Recording]) -> list[Recording]:
+    """Files that hold one frame each become the videos that their names tell."""
+    whole = [recording for recording in recordings if recording.frame_name is None]
+    folders: dict[tuple[object, ...], list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        if recording.frame_name is not None:
+            folders[(recording.places[:-1], recording.layout.name)].append(recording)
+    for frames in folders.values():
+        whole += _videos_of_folder(frames)
+    return whole
+
+
+def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
+    split = split_frames([recording.frame_name or "" for recording in frames])
+    if split is None:
+        nameless = next(recording for recording in frames if not any(letter.isdigit() for letter in recording.frame_name or ""))
+        raise DataError(f"{nameless.source} holds one frame, and its name has no number that says which; number the files of a video")
+    names, numbers = split
+    kinds = names.indices.to_numpy()
+    videos = []
+    for kind, name in enumerate(names.dictionary.to_pylist()):
+        members = np.flatnonzero(kinds == kind)
+        first = frames[members[0]]
+        name = name.replace("\0", "").strip("_-. ")
+        videos.append(
+            replace(
+                first,
+                places=(*first.places[:-1], name) if name else first.places[:-1],
+                detections=_joined([frames[i].detections for i in members], numbers[members]),
+                left_out=[left for i in members for left in frames[i].left_out],
+                frame_name=None,
+            )
+        )
+    return videos
+
+
+def _joined(parts: list[Detections], frames: np.ndarray) -> Detections:
+    """One table of detections; `frames` has the number of each part.  # [parts]"""
+
+    def column(name: str) -> np.ndarray | None:
+        arrays = [getattr(part, name) for part in parts]
+        return np.concatenate(arrays) if all(array is not None for array in arrays) else None
+
+    columns = {name: column(name) for name in ("confidences", "boxes", "scores", "ids")}
+    joints = np.concatenate([part.joints for part in parts])
+    return Detections(np.repeat(frames, [len(part) for part in parts]), joints, **columns)
+
+
+def _of_one_skeleton(recordings: list[Recording]) -> tuple[list[Recording], list[LeftOut]]:
+    """The recordings of the most frequent skeleton; the others are left out by name."""
+
+    def kind(recording: Recording) -> tuple[str, int]:
+        return recording.layout.name, recording.detections.joints.shape[2]
+
+    if not recordings:
+        return [], []
+    most = Counter(map(kind, recordings)).most_common(1)[0][0]
+    others = [recording for recording in recordings if kind(recording) != most]
+    reason = f"are of {most[0]} in {most[1]}D; read one kind at a time"
+    left_out = [LeftOut(r.name, f"{r.source}: its skeleton is {r.layout.name} in {kind(r)[1]}D, most of the walks {reason}") for r in others]
+    return [recording for recording in recordings if kind(recording) == most], left_out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,3 +53,13 @@ class WalkSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, rows: Sequence[int]) -> WalkSet:
+        """The walks of these numbers."""
+        return replace(
+            self,
+            names=[self.names[i] for i in rows],
+            subjects=[self.subjects[i] for i in rows],
+            poses=self.poses if len(rows) == len(self) else [self.poses[i] for i in rows],
+            attributes={column: [values[i] for i in rows] for column, values in self.attributes.items()},
+        )

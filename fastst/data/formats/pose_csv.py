@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,15 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from fastst.data.formats.form import Form
+from fastst.data.identity import WALK_NAME
 from fastst.data.progress import open_with_progress
-from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.data.recording import Detections, File, Recording
+from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import LAYOUTS
-
-# How CASIA-B calls a walk: who, in which condition (normal, with a bag, in a coat), the how-manieth time, seen from how many degrees.
-WALK_NAME = re.compile(r"(?P<subject>[^-/]+)-(?P<condition>nm|bg|cl)-(?P<sequence>\d+)-(?P<view>\d+)", re.ASCII)
-
-# More missing frames in a row than this, one second of CASIA-B, and what is on both sides is no longer one walk.
-MAX_MISSING_FRAMES = 25
 
 _LAYOUT = LAYOUTS["coco17"]
 _COLUMNS = ["image_name", *(f"{joint}_{what}" for joint in _LAYOUT.joints for what in ("x", "y", "conf"))]
@@ -32,35 +29,15 @@ _MAX_HEADER_CHARACTERS = 1 << 16
 _BLOCK_BYTES = 4 << 20
 
 
-def read_pose_csv(path: str | Path, progress: bool = True) -> WalkSet:
-    """Read the walks of a pose CSV.
-
-    The header is `image_name,nose_x,nose_y,nose_conf,...` with the 17 COCO keypoints (52 columns), and `image_name` is
-    `<folder>/<subject>-<nm|bg|cl>-<sequence>-<view>/<frame>.jpg`. The rows of a walk may lie anywhere in the file; its frames are sorted by
-    frame number. Poses are `[T, 17, 2]` in pixels; a joint is NaN where its confidence is 0 or a cell is empty or `nan`. Frame numbers that
-    are skipped, up to `MAX_MISSING_FRAMES` in a row, become frames without a joint. Of rows with the same frame the one with the highest
-    mean confidence is used.
-
-    The attributes are `condition` and `view`, from the walk's name.
-
-    Left out, with file and line, are: walks with a cell that is not a finite number, a row with a wrong number of columns or too many
-    missing frames in a row, walks in which no joint is ever seen, and rows whose `image_name` can't be understood.
-
-    Args:
-        path: the CSV file.
-        progress: show the bytes read on stderr if it is a terminal.
-
-    Raises:
-        DataError: the file can't be read, its header is another, or no walk in it can be used.
-    """
-    path = Path(path)
+def _read(head: str, file: File, progress: bool) -> list[Recording]:
+    path = file.path
     _check_header(path)
     bad_rows = _BadRows()
     try:
         rows = _read_well_formed(path, progress)
     except (pa.ArrowInvalid, _MalformedRow):
         rows = _read_row_by_row(path, progress, bad_rows)
-    return _walk_set(path, rows, bad_rows)
+    return _recordings(file, rows, bad_rows)
 
 
 class _MalformedRow(Exception):
@@ -116,19 +93,20 @@ class _Rows:
         positions[(confidences <= 0) | np.isnan(positions).any(axis=2)] = np.nan
         self._walks.append(np.array(numbers, dtype=np.int32)[encoded.indices.to_numpy()])
         self._frames.append(frames.to_numpy())
-        self._confidences.append(confidences.mean(axis=1))
+        self._confidences.append(confidences)
         self._poses.append(positions)
 
-    def walks(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    def walks(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """Every walk: its name, its frame numbers [n] in order, and their poses [n, 17, 2], best first where a frame appears twice."""
         if not self.walk_numbers:
             return
         walk, frame, poses = np.concatenate(self._walks), np.concatenate(self._frames), np.concatenate(self._poses)
-        order = np.lexsort((-np.concatenate(self._confidences), frame, walk))
+        confidences = np.concatenate(self._confidences)
+        order = np.lexsort((-confidences.mean(axis=1), frame, walk))
         self._poses.clear()
         ends = np.cumsum(np.bincount(walk, minlength=len(self.walk_numbers)))
         for name, rows in zip(self.walk_numbers, np.split(order, ends[:-1]), strict=True):
-            yield name, frame[rows], poses[rows]
+            yield name, frame[rows], poses[rows], confidences[rows]
 
 
 def _check_header(path: Path) -> None:
@@ -252,48 +230,33 @@ def _split_image_names(image_names: pa.Array) -> tuple[pa.Array, pa.Array]:
     return walks, frames.cast(pa.string()).cast(pa.int64())
 
 
-def _walk_set(path: Path, rows: _Rows, bad_rows: _BadRows) -> WalkSet:
-    poses: list[np.ndarray] = []
-    walks = WalkSet(_LAYOUT, [], [], poses, {"condition": [], "view": []}, bad_rows.left_out(path))
-    for name, frames, frame_poses in rows.walks():
+def _recordings(file: File, rows: _Rows, bad_rows: _BadRows) -> list[Recording]:
+    left_out = bad_rows.left_out(file.path)
+    recordings = []
+    for name, frames, poses, confidences in rows.walks():
         if name in bad_rows.walks:
             continue
         is_new = np.diff(frames, prepend=frames[0] - 1) > 0
-        if problem := _why_unusable(frames[is_new], frame_poses[is_new]):
-            walks.left_out.append(LeftOut(name, f"{path}: {problem}"))
-            continue
         if repeated := np.count_nonzero(~is_new):
             first = frames[~is_new][0]
-            reason = f"{path}: {repeated} row(s) repeat a frame (first: frame {first}); the row with the highest mean confidence is used"
-            walks.left_out.append(LeftOut(f"{repeated} row(s) of {name}", reason))
-        parts = WALK_NAME.fullmatch(name)
-        assert parts is not None
-        walks.names.append(name)
-        walks.subjects.append(parts["subject"])
-        walks.attributes["condition"].append(parts["condition"])
-        walks.attributes["view"].append(parts["view"])
-        poses.append(insert_missing_frames(frames[is_new], frame_poses[is_new]))
-    if not walks.names:
-        reasons = "; ".join(left.reason for left in walks.left_out[:3]) or "it has no rows below the header"
-        raise DataError(f"{path} has no usable walk: {reasons}")
-    return walks
+            reason = f"{file.path}: {repeated} row(s) repeat a frame (first: frame {first}); the row with the highest mean confidence is used"
+            left_out.append(LeftOut(f"{repeated} row(s) of {name}", reason))
+        detections = Detections(frames[is_new], poses[is_new], confidences[is_new])
+        recordings.append(Recording(str(file.path), (*file.places, name), _LAYOUT, detections))
+    if not recordings:
+        reasons = "; ".join(left.reason for left in left_out[:3]) or "it has no rows below the header"
+        raise DataError(f"{file.path} has no usable walk: {reasons}")
+    recordings[0] = replace(recordings[0], left_out=left_out)
+    return recordings
 
 
-def _why_unusable(frames: np.ndarray, poses: np.ndarray) -> str | None:
-    missing = np.diff(frames) - 1
-    if missing.max(initial=0) > MAX_MISSING_FRAMES:
-        gap = int(missing.argmax())
-        return (
-            f"{missing[gap]} frames are missing between frames {frames[gap]} and {frames[gap + 1]}, at most {MAX_MISSING_FRAMES} can be; "
-            "give the parts walk names of their own"
-        )
-    if np.isnan(poses).all():
-        return "no joint is seen in any frame"
-    return None
+def _recognises(head: str) -> bool:
+    return head.startswith("image_name,")
 
 
-def insert_missing_frames(frames: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """Poses [n, 17, 2] of the frame numbers [n], with NaN at the numbers between them that are missing.  # [T, 17, 2]"""
-    filled = np.full((frames[-1] - frames[0] + 1, *poses.shape[1:]), np.nan, dtype=np.float32)
-    filled[frames - frames[0]] = poses
-    return filled
+FORM = Form(
+    name="pose CSV",
+    recognises=_recognises,
+    read=_read,
+    sample="image_name,nose_x,nose_y,nose_conf,left_eye_x,...\npreprocessed/001-nm-01-090/000001.jpg,165.8,78.0,0.93,...",
+)

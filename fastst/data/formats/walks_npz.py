@@ -6,11 +6,14 @@ import os
 import zipfile
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastst.data.formats.form import Form
+from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import LAYOUTS, Layout
 
@@ -19,7 +22,7 @@ _KNOWN = {*_REQUIRED, "name", "mirrored", "root", "fps"}
 _RESERVED = {*_KNOWN, "file", "allow_pickle"}  # the last two are arguments of numpy.savez
 
 
-def read_walks_npz(path: str | Path) -> WalkSet:
+def _read(head: bytes, file: File, progress: bool) -> list[Recording]:
     """Read walks from the arrays of an `.npz` file.
 
     ========== ================================ ==========================================================
@@ -45,7 +48,7 @@ def read_walks_npz(path: str | Path) -> WalkSet:
     Raises:
         DataError: the file can't be read or is no `.npz` file, an array is missing or doesn't fit, or no walk can be used.
     """
-    path = Path(path)
+    path = file.path
     arrays = _read_arrays(path)
     layout = _layout(path, arrays)
     lengths = _lengths(path, arrays, layout)
@@ -66,7 +69,7 @@ def read_walks_npz(path: str | Path) -> WalkSet:
         else:
             found = f"{arrays[column].dtype} {list(arrays[column].shape)}"
             walks.left_out.append(LeftOut(f"array {column}", f"{path}: it is {found}, not one string for each of the {len(lengths)} walks"))
-    return _without_unusable(path, walks)
+    return _recordings(file, walks)
 
 
 def write_walks_npz(path: str | Path, walks: WalkSet) -> None:
@@ -184,23 +187,19 @@ def _numbered(subjects: list[str]) -> list[str]:
     return names
 
 
-def _without_unusable(path: Path, walks: WalkSet) -> WalkSet:
-    kept = []
-    for number, (name, pose) in enumerate(zip(walks.names, walks.poses, strict=True)):
-        if np.isinf(pose).any():
-            frame = int(np.isinf(pose).any(axis=(1, 2)).argmax())
-            walks.left_out.append(LeftOut(name, f"{path}: array 'poses' has an infinite position in frame {frame} of this walk"))
-        elif np.isnan(pose).any(axis=2).all():
-            walks.left_out.append(LeftOut(name, f"{path}: no joint is seen in any frame"))
-        else:
-            kept.append(number)
-    if not kept:
-        raise DataError(f"{path} has no usable walk: {walks.left_out[-1].reason}")
-    return WalkSet(
-        walks.layout,
-        [walks.names[i] for i in kept],
-        [walks.subjects[i] for i in kept],
-        [walks.poses[i] for i in kept],
-        {column: [values[i] for i in kept] for column, values in walks.attributes.items()},
-        walks.left_out,
-    )
+def _recordings(file: File, walks: WalkSet) -> list[Recording]:
+    recordings = []
+    for number, (name, subject, poses) in enumerate(zip(walks.names, walks.subjects, walks.poses, strict=True)):
+        attributes = {column: value for column, values in walks.attributes.items() if (value := values[number]) is not None}
+        detections = Detections(np.arange(len(poses)), poses)
+        recordings.append(Recording(str(file.path), (*file.places, name), walks.layout, detections, None, None, {**attributes, "subject": subject}))
+    recordings[0] = replace(recordings[0], left_out=walks.left_out)
+    return recordings
+
+
+FORM = Form(
+    name="walks in NumPy arrays (.npz)",
+    recognises=lambda head: head.startswith(b"PK"),
+    read=_read,
+    sample="poses [sum of lengths, J, 2 or 3], lengths [N], subject [N], joints [J], bones [n, 2]",
+)

@@ -1,0 +1,60 @@
+"""Which number in an image's or a file's name is the frame's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
+
+
+def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
+    """Names into what the frames of a video share, and the frame's number: the last number that counts up along them, not a camera or an image size.
+
+    A number counts up where names that are the same but for it are several; of two that do, the one that leaves fewer kinds of names, the last of
+    equals. Where all numbers of a name change together (a frame and its time) the last one counts.
+
+    Returns:
+        The names without their frame number  # [n], dictionary-encoded
+        and the numbers.  # [n] int64
+        None if some name has no number.
+    """
+    names = pa.array(names, pa.string()) if not isinstance(names, pa.Array) else names.cast(pa.string())
+    if not len(names):
+        return names.dictionary_encode(), np.zeros(0, np.int64)
+    best: tuple[int, pa.DictionaryArray, np.ndarray] | None = None
+    for place in range(_MOST_NUMBERS):
+        split = _without_number(names, place)
+        if split is None:
+            break
+        keys = len(split[0].dictionary)
+        if best is None or keys < best[0]:
+            best = keys, *split
+    if best is None:
+        return None
+    if best[0] == len(names) > 1 and (together := _numbers_together(names)) is not None:
+        return together
+    return best[1], best[2]
+
+
+def _without_number(names: pa.Array, place: int) -> tuple[pa.DictionaryArray, np.ndarray] | None:
+    """Names without the number at a place counted from the end, and that number; None where a name has none there."""
+    pattern = rf"^(?P<before>(?:.*[^0-9])?)(?P<number>[0-9]{{1,18}})(?P<after>(?:[^0-9]+[0-9]+){{{place}}}[^0-9]*)$"
+    parts = pc.extract_regex(names, pattern)
+    if parts.null_count:
+        return None
+    keys = pc.binary_join_element_wise(pc.struct_field(parts, "before"), pc.struct_field(parts, "after"), "\0")
+    return keys.dictionary_encode(), pc.struct_field(parts, "number").cast(pa.int64()).to_numpy()
+
+
+def _numbers_together(names: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
+    """Names without any number, and the last number, where it tells the names with the same letters apart."""
+    split = _without_number(names, 0)
+    if split is None:
+        return None
+    keys = pc.replace_substring_regex(names, "[0-9]+", "\0").dictionary_encode()
+    pairs = set(zip(keys.indices.to_pylist(), split[1].tolist(), strict=True))
+    return (keys, split[1]) if len(pairs) == len(names) else None
