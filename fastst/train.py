@@ -19,6 +19,7 @@ from rich.console import Console
 
 from fastst.config import RECIPES, TrainConfig, differences
 from fastst.cpu.memory import keep_freed_memory
+from fastst.data.identity import check_people
 from fastst.data.load import Task, load_task
 from fastst.data.splits import balanced_split, class_of_people, deal_anew, folds, set_aside, split_from_labels
 from fastst.errors import UserError, run_command
@@ -86,6 +87,12 @@ def train(
     _check_backend()
     task = load_task(config, progress=not quiet)
     console.print(task.description(), highlight=False)
+    for line in task.walks.whose.lines:
+        console.print(f"whose walk it is: {line}", highlight=False)
+    for note in task.walks.notes:
+        console.print(f"note: {note}", highlight=False)
+    if config.split == "paper":
+        check_people(task.walks)
     every_fold = _folds(config, task)
     control, every_control = _control(config, task) if config.permuted else (None, [])
     for fold in every_fold:

@@ -5,40 +5,57 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastst.data.formats.content import encoding_of, head_of
+from fastst.data.people import person_key, walk_path
 from fastst.data.walks import DataError, LeftOut, WalkSet
 
-_FORM = "expected a CSV file with the columns subject,label and, if wanted, split and further ones"
+_FORM = "expected a CSV file with the columns subject,label or walk,subject,label and, if wanted, split and further ones"
 _MAP_FORM = "expected VALUE=CLASS,VALUE=CLASS,... where * stands for all other values, such as 'Healthy=healthy,*=patient'"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of people.
+    """What is known of people, or of walks.
 
     Args:
         source: the file, for messages.
         subjects: everybody in the file.
-        attributes: column -> subject -> value; a subject whose cell is empty is not in it.
+        attributes: column -> subject, or walk -> value; what has an empty cell is not in it.
         splits: subject -> name of the split; None where the file has no such column.
+        walks: walk -> subject, empty where the file does not say, of a file with the column `walk`; None of a file with a line a person.
     """
 
     source: str
     subjects: tuple[str, ...]
     attributes: dict[str, dict[str, str]]
     splits: dict[str, str] | None
+    walks: dict[str, str] | None = None
+
+    def subject_of(self, path: str) -> str | None:
+        """Who walks, in a file with a line a walk that says so."""
+        line = self.line_of(path) if self.walks is not None else None
+        return (self.walks or {}).get(line or "") or None
+
+    def line_of(self, path: str, name: str = "") -> str | None:
+        """What the file calls the walk found under `path`: like it, its last parts, or its name."""
+        places = path.split("/")
+        names = ("/".join(places[i:]) for i in range(len(places)))
+        return next((text for text in (*names, name) if text in (self.walks or {})), None)
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Read a CSV file with the columns `subject` and `label`; `split` and further columns are optional.
+    """Read a CSV file with the columns `subject` and `label`, a line a person; `split` and further columns are optional.
 
-    Every column other than `subject` and `split` is an attribute. Spaces around values don't count, empty lines neither.
+    With a column `walk` it has a line a walk: its name, or its file with as many folders as it takes to tell walks apart. `subject` then says who
+    walks, and is optional. Every other column but `split` is an attribute. Spaces around values don't count, empty lines neither; fields are parted
+    by commas, semicolons or tabs. `001` and `1` are the same person.
 
     Raises:
-        DataError: with file and line: the file can't be read or is empty, there is no column `subject` or no attribute, a line has too
-            many or too few fields or no subject or no split, or a subject appears twice with different values.
+        DataError: with file and line: the file can't be read or is empty, there is no column `subject` or `walk`, nothing else is told, a line has
+            too many or too few fields or no name or no split, or one appears twice with different values.
     """
     path = Path(path)
     rows = _read_rows(path)
@@ -46,69 +63,86 @@ def read_labels(path: str | Path) -> Labels:
         raise DataError(f"{path} is empty; {_FORM}")
     header_line, header = rows[0]
     _check_header(path, header_line, header)
-
-    people: dict[str, tuple[int, dict[str, str]]] = {}
+    by = "walk" if "walk" in header else "subject"
+    lines: dict[str, tuple[int, dict[str, str]]] = {}
+    splits: dict[str, tuple[int, str]] = {}
     for line, fields in rows[1:]:
         if len(fields) != len(header):
             raise DataError(f"{path}, line {line}: {len(fields)} fields, expected {len(header)} ({','.join(header)})")
-        person = dict(zip(header, fields, strict=True))
-        subject = person.pop("subject")
-        if not subject:
-            raise DataError(f"{path}, line {line}: the subject is empty; name the person whom this line is about")
-        if person.get("split") == "":
-            raise DataError(f"{path}, line {line}: the split of subject {subject!r} is empty; name one in every line or leave the column out")
-        earlier_line, earlier = people.setdefault(subject, (line, person))
-        for column, value in person.items():
-            if value != earlier[column]:
+        row = dict(zip(header, fields, strict=True))
+        if not row[by]:
+            raise DataError(f"{path}, line {line}: the {by} is empty; name the {'walk' if by == 'walk' else 'person'} whom this line is about")
+        if row.get("split") == "":
+            raise DataError(f"{path}, line {line}: the split of {by} {row[by]!r} is empty; name one in every line or leave the column out")
+        earlier_line, earlier = lines.setdefault(walk_path(row[by]) if by == "walk" else person_key(row[by]), (line, row))
+        for column, value in row.items():
+            if column != by and value != earlier[column]:
                 raise DataError(
-                    f"{path}, line {line}: subject {subject!r} has the {column} {value!r}, but {earlier[column]!r} in line {earlier_line}; "
-                    "give every subject one line"
+                    f"{path}, line {line}: {by} {row[by]!r} has the {column} {value!r}, but {earlier[column]!r} in line {earlier_line}; "
+                    f"give every {by} one line"
                 )
-    if not people:
+        if subject := row.get("subject"):
+            earlier_line, split = splits.setdefault(person_key(subject), (line, row.get("split", "")))
+            if split != row.get("split", ""):
+                raise DataError(
+                    f"{path}, line {line}: subject {subject!r} has the split {row['split']!r}, but {split!r} in line {earlier_line}; one is possible"
+                )
+    if not lines:
         raise DataError(f"{path} has no line below the header; {_FORM}")
 
-    columns = [column for column in header if column not in ("subject", "split")]
+    columns = [column for column in header if column not in ("walk", "subject", "split")]
+    found = [row for _, row in lines.values()]
+    keys = list(lines) if by == "walk" else [row["subject"] for row in found]
     return Labels(
         source=str(path),
-        subjects=tuple(people),
-        attributes={column: {subject: person[column] for subject, (_, person) in people.items() if person[column]} for column in columns},
-        splits={subject: person["split"] for subject, (_, person) in people.items()} if "split" in header else None,
+        subjects=tuple(dict.fromkeys(row["subject"] for row in found if row.get("subject"))),
+        attributes={column: {key: row[column] for key, row in zip(keys, found, strict=True) if row[column]} for column in columns},
+        splits={row["subject"]: row["split"] for row in found if row.get("subject")} if "split" in header else None,
+        walks={key: row.get("subject", "") for key, row in zip(keys, found, strict=True)} if by == "walk" else None,
     )
 
 
 def apply_labels(walks: WalkSet, labels: Labels) -> WalkSet:
-    """The walks of the people in `labels`, with its columns as attributes; a column that the walks already have is replaced.
+    """The walks that `labels` has a line for, with its columns as attributes; a column that the walks already have is replaced.
 
-    Left out, one entry a person, are the walks of people without labels and the labels of people without a walk.
+    Left out, one entry a person or walk, are the walks without a line and the lines without a walk.
 
     Raises:
-        DataError: none of the people who walk has labels.
+        DataError: there is no line for any walk, or for less than half of them.
     """
-    labelled = set(labels.subjects)
-    kept = [i for i, subject in enumerate(walks.subjects) if subject in labelled]
-    if not kept:
+    lines = _lines(walks, labels)
+    kept = [i for i, line in enumerate(lines) if line is not None]
+    whom = labels.walks if labels.walks is not None else dict.fromkeys(labels.subjects)
+    what = "subject" if labels.walks is None else "walk"
+    theirs = walks.subjects if labels.walks is None else walks.names
+    if 2 * len(kept) < len(walks):
         raise DataError(
-            f"{labels.source} has no subject of the data: its subjects are {_some(labels.subjects)}, those of the data are "
-            f"{_some(walks.subjects)}; they must be spelled the same"
+            f"{len(walks) - len(kept)} of {len(walks)} walks have no line in {labels.source}: its {what}s are {_some(whom)}, those of the data are "
+            f"{_some(theirs)}; they must be spelled the same. To leave walks out on purpose, give them a line without a label"
         )
-    unlabelled = Counter(subject for subject in walks.subjects if subject not in labelled)
-    without_walk = [subject for subject in labels.subjects if subject not in set(walks.subjects)]
-    subjects = [walks.subjects[i] for i in kept]
-    attributes = {column: [values[i] for i in kept] for column, values in walks.attributes.items()}
-    attributes |= {column: [values.get(subject) for subject in subjects] for column, values in labels.attributes.items()}
-    return WalkSet(
-        walks.layout,
-        [walks.names[i] for i in kept],
-        subjects,
-        walks.poses if len(kept) == len(walks) else [walks.poses[i] for i in kept],
-        attributes,
-        [
+    used = {lines[i] for i in kept}
+    unlabelled = Counter(theirs[i] for i, line in enumerate(lines) if line is None)
+    without_walk = [key for key in whom if key not in used]
+    attributes = {column: [values.get(lines[i] or "") for i in kept] for column, values in labels.attributes.items()}
+    labelled = walks.take(kept)
+    return replace(
+        labelled,
+        attributes={**labelled.attributes, **attributes},
+        left_out=[
             *walks.left_out,
-            *(LeftOut(subject, f"has {count} walk(s) but no label in {labels.source}") for subject, count in unlabelled.items()),
-            *(LeftOut(subject, f"has a label in {labels.source} but no walk in the data") for subject in without_walk),
+            *(LeftOut(name, f"has {count} walk(s) but no label in {labels.source}") for name, count in unlabelled.items()),
+            *(LeftOut(key, f"has a label in {labels.source} but no walk in the data") for key in without_walk),
         ],
-        walks.planted,
     )
+
+
+def _lines(walks: WalkSet, labels: Labels) -> list[str | None]:
+    """For every walk the subject, or the walk, that the labels know it by."""
+    if labels.walks is not None:
+        paths = walks.paths or walks.names
+        return [labels.line_of(path, name) for path, name in zip(paths, walks.names, strict=True)]
+    known = {person_key(subject): subject for subject in labels.subjects}
+    return [known.get(person_key(subject)) for subject in walks.subjects]
 
 
 def map_labels(values: Iterable[str | None], label_map: str) -> list[str | None]:
@@ -135,8 +169,10 @@ def map_labels(values: Iterable[str | None], label_map: str) -> list[str | None]
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and fields, without spaces around them, of every line that is not empty."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+        head = head_of(path)
+        delimiter = _delimiter(head.decode(encoding_of(head), errors="replace"))
+        with path.open(encoding=encoding_of(head), newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter)
             rows = [(reader.line_num, [text.strip() for text in fields]) for fields in reader]
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}; {_FORM}") from None
@@ -147,16 +183,22 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     return [(line, fields) for line, fields in rows if any(fields)]
 
 
+def _delimiter(text: str) -> str:
+    """The most frequent of the usual ones in the first line with text."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max((",", ";", "\t"), key=first.count)
+
+
 def _check_header(path: Path, line: int, header: list[str]) -> None:
     where = f"{path}, line {line}"
     found = f"its columns are {', '.join(header)}"
-    if "subject" not in header:
+    if not {"subject", "walk"} & set(header):
         raise DataError(f"{where}: no column 'subject'; {found}; {_FORM}")
     if twice := [column for column, count in Counter(header).items() if count > 1]:
         raise DataError(f"{where}: the column {twice[0]!r} appears more than once; {found}")
     if "" in header:
         raise DataError(f"{where}: column {header.index('') + 1} has no name; {found}")
-    if not set(header) - {"subject", "split"}:
+    if not set(header) - {"subject", "split"} or set(header) == {"walk"}:
         raise DataError(f"{where}: no column with labels; {found}; {_FORM}")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastst.config import TrainConfig
-from fastst.data.labels import apply_labels, map_labels, read_labels
+from fastst.data.labels import Labels, apply_labels, map_labels, read_labels
 from fastst.data.planted import Planted, planted_truth
 from fastst.data.prepare import Filled, choose_layout, layout_for, prepare
 from fastst.data.read import read_walks
@@ -57,12 +57,12 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
     Raises:
         DataError: nothing can be used, or there are fewer than `min_classes` classes.
     """
-    walks = _read(config, progress)
+    labels = None if config.labels is None else read_labels(config.labels)
+    walks = _read(config, labels, progress)
     wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
     truth = None if walks.planted is None else planted_truth(walks, wanted)
     splits = None
-    if config.labels is not None:
-        labels = read_labels(config.labels)
+    if labels is not None:
         walks, splits = apply_labels(walks, labels), labels.splits
     walks, values = _with_classes(walks, config)
     prepared, filled = prepare(walks, wanted, config.hops + 1)
@@ -74,9 +74,9 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
     return Task(prepared, classes, names, filled, splits, truth)
 
 
-def _read(config: TrainConfig, progress: bool) -> WalkSet:
+def _read(config: TrainConfig, labels: Labels | None, progress: bool) -> WalkSet:
     if config.data != "synthetic":
-        return read_walks(config.data, config, progress)
+        return read_walks(config.data, config, progress, labels)
     try:
         return synthetic_walks(config.people, config.walks_per_person, config.seed, list(config.planted) or None, planted_kind=config.planted_kind)
     except ValueError as error:
@@ -103,14 +103,5 @@ def _with_classes(walks: WalkSet, config: TrainConfig) -> tuple[WalkSet, list[st
         LeftOut(f"{config.target} {value!r}", f"{count} walk(s): the label map has no class for it" if value is not None else f"{count} walk(s)")
         for value, count in without.items()
     ]
-    poses = walks.poses if len(kept) == len(walks) else [walks.poses[i] for i in kept]
-    labelled = WalkSet(
-        walks.layout,
-        [walks.names[i] for i in kept],
-        [walks.subjects[i] for i in kept],
-        poses,
-        {column: [column_values[i] for i in kept] for column, column_values in walks.attributes.items()},
-        [*walks.left_out, *left_out],
-        walks.planted,
-    )
+    labelled = replace(walks.take(kept), left_out=[*walks.left_out, *left_out])
     return labelled, [label for label in mapped if label is not None]

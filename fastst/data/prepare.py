@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,15 +90,7 @@ def prepare(walks: WalkSet, layout: Layout, min_frames: int) -> tuple[WalkSet, F
     if not kept:
         first = f"; the first: {left_out[0].name} {left_out[0].reason}" if left_out else ""
         raise DataError(f"none of the {len(walks)} walks can be used{first}")
-    usable = WalkSet(
-        layout,
-        [walks.names[i] for i in kept],
-        [walks.subjects[i] for i in kept],
-        poses,
-        {column: [values[i] for i in kept] for column, values in walks.attributes.items()},
-        left_out,
-        walks.planted,
-    )
+    usable = replace(walks.take(kept), layout=layout, poses=poses, left_out=left_out)
     return usable, Filled(filled, total)
 
 

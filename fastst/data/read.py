@@ -13,6 +13,7 @@ from fastst.data.formats.content import encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
 from fastst.data.frames import split_frames
 from fastst.data.identity import identify
+from fastst.data.labels import Labels
 from fastst.data.meaning import understand
 from fastst.data.options import ReadOptions
 from fastst.data.progress import track
@@ -24,7 +25,7 @@ from fastst.data.walks import DataError, LeftOut, WalkSet
 _ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
 
 
-def read_walks(path: str | Path, options: ReadOptions | None = None, progress: bool = True) -> WalkSet:
+def read_walks(path: str | Path, options: ReadOptions | None = None, progress: bool = True, labels: Labels | None = None) -> WalkSet:
     """Read walks from a file, a folder or a tree of folders, in any of the forms of `fastst.data.formats`.
 
     Raises:
@@ -48,7 +49,7 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
         left_out += [*recording.left_out, *left]
     if not walks:
         raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
-    return identify(walks, options, left_out)
+    return identify(walks, options, left_out, labels)
 
 
 def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording], list[LeftOut]]:

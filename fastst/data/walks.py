@@ -27,6 +27,19 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class Whose:
+    """How it was found out whose walks they are.
+
+    Args:
+        lines: the ways, each with examples, to be shown to the user.
+        not_understood: names of the walks of which nothing says who walks. Each counts as a person of its own.
+    """
+
+    lines: tuple[str, ...] = ()
+    not_understood: tuple[str, ...] = ()
+
+
 @dataclass
 class WalkSet:
     """Recorded walks of one layout.
@@ -41,6 +54,10 @@ class WalkSet:
             `label` is the default target.
         left_out: what the reader left out, to be shown to the user.
         planted: what tells the classes apart, where that was planted; it knows walks by their names.
+        paths: folders and names under which every walk was found, joined by `/`; none for walks that were not read.
+        fps: frames a second of every walk, None where that is not known; none for walks that were not read.
+        whose: how it was found out whose walks they are.
+        notes: what the user should know of the data besides.
     """
 
     layout: Layout
@@ -50,6 +67,10 @@ class WalkSet:
     attributes: dict[str, list[str | None]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     planted: Planted | None = None
+    paths: list[str] = field(default_factory=list)
+    fps: list[float | None] = field(default_factory=list)
+    whose: Whose = Whose()
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,4 +83,6 @@ class WalkSet:
             subjects=[self.subjects[i] for i in rows],
             poses=self.poses if len(rows) == len(self) else [self.poses[i] for i in rows],
             attributes={column: [values[i] for i in rows] for column, values in self.attributes.items()},
+            paths=[self.paths[i] for i in rows] if self.paths else [],
+            fps=[self.fps[i] for i in rows] if self.fps else [],
         )

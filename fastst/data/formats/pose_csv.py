@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from fastst.data.formats.form import Form
-from fastst.data.identity import WALK_NAME
+from fastst.data.people import WALK_NAME
 from fastst.data.progress import open_with_progress
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
