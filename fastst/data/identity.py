@@ -49,7 +49,7 @@ _WAYS = (
 )
 # Names that may mean something else. They count where all the walks that are left are called like this, and if what is taken for people looks it.
 _GUESSES = (
-    _Way("<subject>_<sequence>", re.compile(r"(?:^|/)(?P<subject>[^/]*[^/\W_])[-_ ](?:[A-Za-z]+[-_ ]?)?\(?(?P<sequence>\d+)\)?$", re.ASCII)),
+    _Way("<subject>_<sequence>", re.compile(r"(?:^|/)(?P<subject>[^/]*?[^/\W_])[-_ ](?:[A-Za-z]+[-_ ]?)?\(?(?P<sequence>\d+)\)?$", re.ASCII)),
     _Way("<subject>/<sequence>, a folder for everybody", re.compile(r"^(?P<subject>[^/]+)/(?P<sequence>.+)$")),
 )
 _NO_PERSON = re.compile(
@@ -228,5 +228,6 @@ def check_people(walks: WalkSet) -> None:
     if unknown:
         names = [name for name in walks.names if name in unknown]
         raise DataError(
-            f"of {len(names)} of {len(walks)} walks, such as {_some(names)}, nothing says who walks, and people must not be on both sides: {NAME_REMEDY}"
+            f"nothing says who walks in {len(names)} of {len(walks)} walks, such as {_some(names)}, and nobody must be on both sides of a split; "
+            f"{NAME_REMEDY}"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastst.data.people import person_key
 from fastst.data.walks import DataError
 
 PAPER_TEST_SHARE = 32 / 124  # CASIA-B: 92 people to train on, 32 to test on
@@ -93,11 +94,12 @@ def split_from_labels(people: dict[str, str], splits: dict[str, str] | None) -> 
     """
     if splits is None:
         raise DataError("--split labels needs a labels file with a column `split` that says train or test for every subject")
-    unknown = {person: splits.get(person) for person in people if splits.get(person) not in ("train", "test")}
+    side_of = {person_key(person): side for person, side in splits.items()}
+    unknown = {person: word for person in people if (word := side_of.get(person_key(person))) not in ("train", "test")}
     if unknown:
         person, word = next(iter(unknown.items()))
         raise DataError(f"the split of subject {person!r} is {word!r}; it must be train or test ({len(unknown)} subject(s) like this)")
-    split = Split(*(frozenset(p for p in people if splits[p] == side) for side in ("train", "test")))
+    split = Split(*(frozenset(p for p in people if side_of[person_key(p)] == side) for side in ("train", "test")))
     for side, members in (("train", split.train), ("test", split.test)):
         if not members:
             raise DataError(f"the labels file puts nobody into the split `{side}`; it needs people of both")
