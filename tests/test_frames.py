@@ -1,0 +1,58 @@
+"""Which number in a name is the frame's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastst.data.frames import split_frames
+
+
+def split(names: list[str]) -> tuple[list[str], list[int]]:
+    found = split_frames(names)
+    assert found is not None
+    return found[0].to_pylist(), found[1].tolist()
+
+
+def test_a_camera_and_an_image_size_do_not_count_up() -> None:
+    assert split([f"frame{t:05d}_cam2.jpg" for t in range(4)])[1] == [0, 1, 2, 3]
+    assert split([f"{t}_640x480.png" for t in (7, 9, 8)])[1] == [7, 9, 8]
+    assert split([f"frame{t:05d}.jp2" for t in range(3)])[1] == [0, 1, 2]
+
+
+def test_several_videos() -> None:
+    names, frames = split([f"{walk}/{t:06d}.jpg" for walk in ("001-nm-01-000", "001-nm-01-018") for t in range(30)])
+    assert len(set(names)) == 2
+    assert frames == [*range(30)] * 2
+    names, frames = split([f"frame{t}_cam{camera}" for t in range(9) for camera in (1, 2)])
+    assert len(set(names)) == 2
+    assert frames == [t for t in range(9) for _ in (1, 2)]
+
+
+def test_several_people_in_a_frame() -> None:
+    assert split(["12.jpg", "12.jpg", "13.jpg"])[1] == [12, 12, 13]
+
+
+def test_a_frame_and_its_time() -> None:
+    names, frames = split([f"frame{t}_t0.{40 * t:03d}.jpg" for t in range(5)])
+    assert len(set(names)) == 1
+    assert frames == [0, 40, 80, 120, 160]
+
+
+def test_one_name_none_and_no_number() -> None:
+    assert split(["walk3_0012.jpg"])[1] == [12]
+    assert split([]) == ([], [])
+    assert split_frames(["12", "twelve"]) is None
+    assert split_frames(["1" * 30]) is None
+
+
+@given(
+    st.lists(st.integers(0, 10**9), min_size=2, max_size=30, unique=True),
+    st.from_regex(r"[a-z_]{1,5}(cam[0-9])?[_-]", fullmatch=True),
+    st.from_regex(r"([_-][a-z]{1,3}[0-9]{1,3})?\.(jpg|png|mp4)", fullmatch=True),
+)
+def test_whatever_is_around_it(frames: list[int], before: str, after: str) -> None:
+    names, found = split([f"{before}{frame}{after}" for frame in frames])
+    assert found == frames
+    assert len(set(names)) == 1
