@@ -13,6 +13,7 @@ test: $(ENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 # JSON, tables and pictures land in .benchmarks/report; BENCH=--full runs everything.

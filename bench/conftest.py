@@ -52,7 +52,7 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
             "malloc": "keeps freed memory, with whole models that of tensors up to 32 MiB" if config.keeps_freed_memory else None,
             **{name: os.environ.get(name) for name in VARIABLES},
         },
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
         limits={str(threads): machine_limits(threads) for threads in sorted({1, torch.get_num_threads()})},
     )

@@ -220,8 +220,8 @@ def main() -> None:
         "",
         "## Time",
         "",
-        f"Forward and backward of `simple`, medians of {options.repeats} taken in turns on one thread (load average",
-        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). SIMPLE in plain torch is `bench.estimators.simple_in_torch`: the paper's dynamic",
+        f"Forward and backward of `simple`, medians of {options.repeats} taken in turns on one thread ({_load()}on",
+        f"{os.cpu_count()} cores). SIMPLE in plain torch is `bench.estimators.simple_in_torch`: the paper's dynamic",
         "programme in logarithms, differentiated by autograd.",
         "",
         "| work | fastst | SIMPLE in plain torch |",
@@ -230,6 +230,10 @@ def main() -> None:
         *(f"| 4 graphs of {n} candidates, k = 20, 1 sample | {ms:.2f} ms | |" for n, ms in zip(SIZES, growing, strict=True)),
     ]
     (options.report / "estimators.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _load() -> str:
+    return f"load average {os.getloadavg()[0]:.1f} " if hasattr(os, "getloadavg") else ""  # Windows has none
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ class UserError(ValueError):
 
 def run_command(main: Callable[[], None], resume_hint: str = "") -> None:
     """Runs a command: a mendable error is printed and ends with status 2, Ctrl-C with 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no reason to stop
     try:
         main()
     except UserError as error:

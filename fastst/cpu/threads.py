@@ -214,4 +214,5 @@ def _after_fork() -> None:
     _team, _pool, _pool_size = None, None, 0
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows knows no fork
+    os.register_at_fork(after_in_child=_after_fork)

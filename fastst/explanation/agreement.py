@@ -27,10 +27,10 @@ def agreement_of_seeds(models: list[GraphClassifier], task: Task, walks: list[in
         rows = [torch.ones(int(mask.sum()), dtype=torch.float64)]
         for number, model in enumerate(models):
             with evaluating(model), torch.no_grad():
-                probability = model.probability(batch.poses, batch.lengths).double().cpu()
+                probability = model.probability(batch.poses, batch.lengths).cpu().double()
             slots[number] += probability.sum((0, 2))
             rows.append(probability[mask.cpu()])
-        existing += mask.double().sum((0, 2)).cpu()
+        existing += mask.sum((0, 2)).cpu().double()
         table = torch.stack(rows)
         moments += table @ table.T
     profiles = slots / existing.clamp(min=1)

@@ -101,7 +101,7 @@ def _look(model: GraphClassifier, task: Task, walks: list[int], asked: Asked) ->
         for mine in batches(task, windows, asked.frames, asked.batch_size, device):
             _look_at_batch(seen, model, task, mine, None if same is None else next(same), None if other is None else next(other), once)
     rows = np.tile(row_of_walk(windows, walks), asked.samples)
-    seen.walk_probabilities = {arm: mean_over_groups(torch.cat(parts).double(), rows, len(walks)) for arm, parts in seen.probabilities.items()}
+    seen.walk_probabilities = {arm: mean_over_groups(torch.cat(parts).cpu().double(), rows, len(walks)) for arm, parts in seen.probabilities.items()}
     return seen
 
 
@@ -233,7 +233,7 @@ def _slot_shares(model: GraphClassifier, task: Task, walks: list[int], asked: As
     shares = []
     for batch in batches(task, windows, asked.frames, asked.batch_size, next(model.parameters()).device):
         existing = model.source.existing(batch.poses, batch.lengths).sum(2)
-        shares.append((_sampled(model, batch, asked).sum(2) / existing.clamp(min=1)).double().cpu())
+        shares.append((_sampled(model, batch, asked).sum(2) / existing.clamp(min=1)).cpu().double())
     return mean_over_groups(torch.cat(shares), row_of_walk(windows, walks), len(walks)).numpy()
 
 

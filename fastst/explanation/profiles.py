@@ -22,9 +22,10 @@ class SlotSums:
 
     def add(self, probability: Tensor, kept: Tensor, existing: Tensor) -> None:
         """All `[B, P, T]`, 0 where no edge exists."""
+        probability, kept, existing = (values.cpu().double() for values in (probability, kept, existing))  # not every device has float64
         for total, values in ((self.probability, probability), (self.kept, kept), (self.existing, existing)):
-            total += values.double().sum((0, 2)).cpu()
-        p = probability.double()
+            total += values.sum((0, 2))
+        p = probability
         said = torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p)
         self.negative_entropy += (said * existing).sum().item() / math.log(2)
         self.windows += len(kept)

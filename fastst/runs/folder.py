@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         write(part)
-        with part.open("rb") as file:
+        with part.open("r+b") as file:  # Windows brings only files to the disk that may be written
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, SafetensorError) as error:

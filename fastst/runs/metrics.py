@@ -48,8 +48,8 @@ class KeptEdges:
         """One batch: kept `[B, P, T]`, classes `[B]`, lengths `[B]`."""
         existing = self.graph.edge_mask(kept.shape[2], lengths).expand(kept.shape)
         classes = classes.cpu()
-        self.kept.index_add_(0, classes, kept.sum(2).double().cpu())
-        self.existing.index_add_(0, classes, existing.sum(2).double().cpu())
+        self.kept.index_add_(0, classes, kept.sum(2).cpu().double())
+        self.existing.index_add_(0, classes, existing.sum(2).cpu().double())
 
     def share(self) -> float:
         return _share(self.kept.sum(), self.existing.sum())

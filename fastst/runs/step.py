@@ -32,7 +32,7 @@ class Step:
     that stands in for an empty one; `everyone`, the weights of the windows of all processes; `windows`, how many these are.
 
     Returns:
-        Σ weight · cross entropy, Σ weight, Σ information, and how many windows count.  # [4], float64
+        Σ weight · cross entropy, Σ weight, Σ information, and how many windows count.  # [4], float32
     """
 
     config: TrainConfig
@@ -59,7 +59,7 @@ class Step:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return torch.stack((loss.detach(), weight.sum(), information.detach().float(), counts * len(poses))).double()
+        return torch.stack((loss.detach(), weight.sum(), information.detach().float(), counts * len(poses)))
 
     def _autocast(self, device: str):
         if self.config.amp == "none":

@@ -192,7 +192,7 @@ class Trainer:
         mirrored = rng.random(len(windows)) < 0.5 * self.mirror
         likeliest = self._likeliest(rng, len(windows))
         exchanged = rng.random(len(windows)) < config.exchange if config.exchange and self._learns_graph() and not self.settled else None
-        total = torch.zeros(4, dtype=torch.float64, device=self.device)
+        total = torch.zeros(4, dtype=widest_float(self.device), device=self.device)
         for chosen in in_order(windows, config.batch_size):
             done = (self.epoch + chosen[0] / len(windows)) / config.epochs
             self._set_learning_rate(done)
@@ -302,7 +302,7 @@ class Trainer:
         if exchanged is not None:
             inputs["edges_of"] = torch.from_numpy(_pairs(exchanged[mine]))
         if self.config.has_information_term:
-            inputs["prior"] = torch.tensor(prior, dtype=torch.float64)
+            inputs["prior"] = torch.tensor(prior, dtype=widest_float(self.device))
         return inputs
 
     def _measured(self) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class Trainer:
     def _agree_on_best(self) -> None:
         """All processes stop after the same epoch."""
         if self.processes.count > 1 and self.validation_walks:
-            best = torch.tensor([float(self.best_epoch), self.best_loss], dtype=torch.float64, device=self.device)
+            best = torch.tensor([float(self.best_epoch), self.best_loss], dtype=widest_float(self.device), device=self.device)
             dist.broadcast(best, 0)
             self.best_epoch, self.best_loss = int(best[0].item()), best[1].item()
 
@@ -420,6 +420,11 @@ def device_of(config: TrainConfig) -> torch.device:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)  # streams and CUDA graphs are of the current one
     return device
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, and float32 on Apple's GPUs, which have nothing wider."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def fingerprint(task: Task) -> int:
