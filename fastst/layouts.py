@@ -69,6 +69,30 @@ class Layout:
             raise ValueError(f"layout {self.name!r} has no joint {joint!r}; it has {', '.join(self.joints)}")
         return self.joints.index(joint)
 
+    def without(self, joints: Sequence[str]) -> Layout:
+        """The layout without some joints. What hung from one of them hangs from its neighbour that is nearest to the root.
+
+        Raises:
+            ValueError: there is no such joint, or fewer than two are left.
+        """
+        dropped = {self.index(joint) for joint in joints}
+        kept = [j for j in range(self.num_joints) if j not in dropped]
+        if len(kept) < 2:
+            raise ValueError(f"layout {self.name!r} would have {len(kept)} joint(s) left, at least 2 are needed")
+        to_root = self.joint_distance()[:, list(self.root)].min(1)
+        bones = {tuple(sorted(bone)) for bone in self.bones}
+        for joint in sorted(dropped, key=lambda j: -to_root[j]):
+            neighbours = sorted((a if b == joint else b for a, b in bones if joint in (a, b)), key=lambda j: (to_root[j], j))
+            bones = {bone for bone in bones if joint not in bone} | {tuple(sorted((neighbours[0], other))) for other in neighbours[1:]}
+        place = {joint: number for number, joint in enumerate(kept)}
+        return Layout(
+            f"{self.name} without {', '.join(self.joints[j] for j in sorted(dropped))}",
+            tuple(self.joints[j] for j in kept),
+            tuple((place[a], place[b]) for a, b in sorted(bones)),
+            tuple((place[a], place[b]) for a, b in self.mirrored if a in place and b in place),
+            tuple(place[j] for j in self.root if j in place) or tuple(range(len(kept))),
+        )
+
     def mirror_order(self) -> np.ndarray:
         """`order` with `poses[:, order]` the same poses with left and right joints exchanged.  # [J]"""
         order = np.arange(self.num_joints)

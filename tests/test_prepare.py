@@ -1,11 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from fastst import LAYOUTS
-from fastst.data.prepare import centre_and_scale, choose_layout, fill_gaps, mirror, prepare
-from fastst.data.walks import DataError, WalkSet
+from fastst.data.options import ReadOptions
+from fastst.data.prepare import centre_and_scale, choose_layout, drop_joints, fill_gaps, layout_for, mirror, prepare, resample, without_glitches
+from fastst.data.synthetic import synthetic_walks
+from fastst.data.walks import DataError, LeftOut, WalkSet
 
 COCO = LAYOUTS["coco17"]
 
@@ -84,7 +88,7 @@ def test_unusable_walks_are_listed_and_the_rest_is_kept():
     assert (filled.positions, filled.of) == (1, 6 * 17)
     reasons = {item.name: item.reason for item in prepared.left_out}
     assert reasons["w0"] == "has 2 frame(s), at least 3 (hops + 1) are needed"
-    assert reasons["w1"] == "never shows left_wrist"
+    assert reasons["w1"] == "never shows left_wrist; --drop-joints left_wrist does without"
     assert reasons["w3"] == "holds infinite positions"
     assert reasons["w4"].startswith("has no extent")
 
@@ -98,7 +102,99 @@ def test_layouts():
     assert choose_layout("auto", COCO) is LAYOUTS["coco18"]
     assert choose_layout("auto", LAYOUTS["ntu25"]) is LAYOUTS["ntu25"]
     assert choose_layout("coco17", COCO) is COCO
-    with pytest.raises(DataError, match=r"the layout 'ntu25' the 25 joints .*use --layout auto"):
+    with pytest.raises(DataError, match=r"the layout 'ntu25' has spine_base, .* which the data does not: .*use --layout auto"):
         choose_layout("ntu25", COCO)
     with pytest.raises(ValueError, match="unknown layout 'coco19'"):
         choose_layout("coco19", COCO)
+
+
+def test_a_glitch_does_not_shrink_the_walk():
+    poses = synthetic_walks(2, 1, seed=3).poses[0]
+    glitchy = poses.copy()
+    glitchy[7, 3], glitchy[0, 5], glitchy[-1, 6] = 1e5, -4e4, 1e9
+    glitchy[4, 3] = np.nan
+    expected = glitchy.copy()
+    expected[[7, 0, -1], [3, 5, 6]] = np.nan
+    cleaned, glitches = without_glitches(glitchy)
+    np.testing.assert_array_equal(cleaned, expected)
+    assert {(int(t), int(j)) for t, j, _ in glitches} == {(7, 3), (0, 5), (len(poses) - 1, 6)}
+    prepared, filled = prepare(walk_set(glitchy), COCO, 2)
+    np.testing.assert_allclose(prepared.poses[0], prepare(walk_set(expected), COCO, 2)[0].poses[0])
+    assert filled.positions == np.isnan(expected).any(2).sum()
+    [note] = prepared.notes
+    assert note.startswith(f"positions far from the body are taken as not seen: 3 in 'w0' (frame {len(poses) - 1}, right_shoulder, ")
+
+
+def test_what_people_do_is_no_glitch():
+    walks = synthetic_walks(6, 3, seed=1)
+    assert not any(len(without_glitches(poses)[1]) for poses in walks.poses)
+    lost = walks.poses[0].copy()
+    lost[5:9, [7, 9]] = np.nan  # and comes back
+    assert len(without_glitches(lost)[1]) == 0
+
+
+@pytest.mark.parametrize(("fps", "wanted", "frames"), [(50, 25, 50), (25, 50, 197), (30, 25, 82), (25, 25, 99)])
+def test_resampled_in_true_time(fps: float, wanted: float, frames: int):
+    time = np.arange(99)[:, None, None] / fps
+    poses = np.broadcast_to(np.stack((time, 3 - 2 * time), 3)[:, 0], (99, 1, 2)).astype(np.float32)
+    found = resample(poses, fps, wanted)
+    assert len(found) == frames
+    at = np.arange(frames) / wanted
+    np.testing.assert_allclose(found[:, 0], np.stack((at, 3 - 2 * at), 1), atol=1e-5)
+    assert len(resample(poses[:1], fps, wanted)) == 1
+
+
+def test_frame_rates():
+    walks = dataclasses.replace(walk_set(walk(50), walk(50), walk(25)), fps=[50.0, None, 25.0])
+    prepared, _ = prepare(walks, COCO, 2)
+    assert prepared.notes == ["frame rates differ: 50 (1 walks), 25 (1 walks); --fps 50 makes them one"]
+    prepared, _ = prepare(walks, COCO, 2, ReadOptions(fps=25))
+    assert (prepared.names, [len(poses) for poses in prepared.poses], prepared.fps) == (["w0", "w2"], [25, 25], [25, 25])
+    assert prepared.left_out == [LeftOut("w1", "is not brought to --fps 25: the frame rate that it was recorded with is not known")]
+    assert prepared.notes == []
+
+
+def test_scale_none_keeps_body_size():
+    """The classes differ in height alone."""
+    tall = [walk(8, seed=i) * (1.4 if i % 2 else 1) for i in range(40)]
+    sizes = {
+        scale: [np.linalg.norm(p, axis=2).mean() for p in prepare(walk_set(*tall), COCO, 2, ReadOptions(scale=scale))[0].poses]
+        for scale in ("body", "none")
+    }
+    np.testing.assert_allclose(sizes["body"], 1, atol=1e-5)
+    assert min(sizes["none"][1::2]) > max(sizes["none"][::2])
+
+
+def test_joints_that_are_dropped():
+    poses = walk()
+    poses[:, [1, 3]] = np.nan
+    with pytest.raises(DataError, match=r"left_eye, left_ear is never seen in any of them: leave it out with --drop-joints left_eye left_ear"):
+        prepare(walk_set(poses, poses), COCO, 2)
+    dropped = drop_joints(walk_set(poses), ["left_eye", "left_ear"])
+    assert dropped.layout.joints == tuple(joint for joint in COCO.joints if joint not in ("left_eye", "left_ear"))
+    names = [{dropped.layout.joints[a], dropped.layout.joints[b]} for a, b in dropped.layout.bones]
+    assert {"nose", "left_shoulder"} in names  # over the eye and the ear
+    assert (dropped.layout.joint_distance() < 20).all()
+    prepared, _ = prepare(dropped, choose_layout("auto", dropped.layout), 2)
+    assert prepared.poses[0].shape == (6, 15, 2)
+    with pytest.raises(DataError, match=r"--drop-joints tail: layout 'coco17' has no joint 'tail'"):
+        drop_joints(walk_set(poses), ["tail"])
+    with pytest.raises(DataError, match=r"would have 1 joint"):
+        drop_joints(walk_set(poses), COCO.joints[1:])
+
+
+def test_a_layout_with_some_of_the_joints():
+    openpose = LAYOUTS["openpose25"]
+    poses = np.random.default_rng(0).normal(100, 20, (6, 25, 2)).astype(np.float32)
+    poses[:, openpose.index("left_heel")] = np.nan  # which nobody needs
+    walks = WalkSet(openpose, ["w"], ["p"], [poses], {})
+    wanted = choose_layout("coco18", openpose)
+    prepared, _ = prepare(walks, wanted, 2)
+    chosen = [openpose.index(joint) for joint in COCO.joints]
+    expected = np.concatenate(
+        (poses[:, chosen], poses[:, [openpose.index("left_shoulder"), openpose.index("right_shoulder")]].mean(1, keepdims=True)), 1
+    )
+    np.testing.assert_allclose(prepared.poses[0], centre_and_scale(expected, wanted), atol=1e-5)
+    assert layout_for(LAYOUTS["coco17"], openpose) is LAYOUTS["coco17"]
+    with pytest.raises(DataError, match=r"of which pelvis, spine, thorax, head are not in the data"):
+        layout_for(LAYOUTS["h36m17"], openpose)

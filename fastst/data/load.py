@@ -10,7 +10,7 @@ import numpy as np
 from fastst.config import TrainConfig
 from fastst.data.labels import Labels, apply_labels, map_labels, read_labels
 from fastst.data.planted import Planted, planted_truth
-from fastst.data.prepare import Filled, choose_layout, layout_for, prepare
+from fastst.data.prepare import Filled, choose_layout, drop_joints, layout_for, prepare
 from fastst.data.read import read_walks
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import DataError, LeftOut, WalkSet
@@ -59,13 +59,14 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
     """
     labels = None if config.labels is None else read_labels(config.labels)
     walks = _read(config, labels, progress)
+    walks = drop_joints(walks, config.drop_joints)
     wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
     truth = None if walks.planted is None else planted_truth(walks, wanted)
     splits = None
     if labels is not None:
         walks, splits = apply_labels(walks, labels), labels.splits
     walks, values = _with_classes(walks, config)
-    prepared, filled = prepare(walks, wanted, config.hops + 1)
+    prepared, filled = prepare(walks, wanted, config.hops + 1, config)
     value_of = dict(zip(walks.names, values, strict=True))
     names = sorted({value_of[name] for name in prepared.names})
     if len(names) < min_classes:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastst.data.options import ReadOptions
 from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import LAYOUTS, Layout, get_layout
+
+_AS_RECORDED = ReadOptions()
+# Joints that are made, where they are wanted and not recorded, in the middle of two others.
+_BETWEEN = {
+    "mid_shoulder": ("left_shoulder", "right_shoulder"),
+    "neck": ("left_shoulder", "right_shoulder"),
+    "mid_hip": ("left_hip", "right_hip"),
+}
+# A glitch is so many times as far from the body's middle as its joints are in the median, and away from where it is in the frames around.
+_FAR, _JUMP, _AROUND = 8.0, 4.0, 3
+_SUSPECT = 1.3  # times the median extent of the body: frames that may have one
+_FRAMES_FOR_SIZE = 500  # that the median distance is taken from, at least
 
 
 @dataclass(frozen=True)
@@ -23,11 +38,10 @@ class Filled:
 
 
 def choose_layout(name: str, recorded: Layout) -> Layout:
-    """The layout to train on: `auto` is coco18 (the paper's) for coco17 data and the data's own otherwise; any other must have the data's joints.
+    """The layout to train on: `auto` is coco18 (the paper's) for coco17 data and the data's own otherwise; the data must have any other's joints.
 
     Raises:
-        ValueError: an unknown layout.
-        DataError: one that does not fit the data.
+        DataError: an unknown layout, or one that does not fit the data.
     """
     if name == "auto":
         return LAYOUTS["coco18"] if recorded.joints == LAYOUTS["coco17"].joints else recorded
@@ -35,34 +49,34 @@ def choose_layout(name: str, recorded: Layout) -> Layout:
         wanted = get_layout(name)
     except ValueError as error:
         raise DataError(f"--layout {name}: {error}") from None
-    if _fits(wanted, recorded):
-        return wanted
-    raise DataError(
-        f"the data has the {recorded.num_joints} joints {', '.join(recorded.joints)}, the layout {wanted.name!r} the {wanted.num_joints} joints "
-        f"{', '.join(wanted.joints)}; use --layout auto, or one with the same joints (coco18 also for coco17 data)"
-    )
+    if missing := _missing(wanted, recorded):
+        raise DataError(
+            f"the layout {wanted.name!r} has {', '.join(missing)}, which the data does not: its {recorded.num_joints} joints are "
+            f"{', '.join(recorded.joints)}; use --layout auto, or one with joints of these"
+        )
+    return wanted
 
 
 def layout_for(model: Layout, recorded: Layout) -> Layout:
-    """The model's layout; DataError if the data don't have its joints (coco17 data may lack the mid-shoulder)."""
-    if _fits(model, recorded):
-        return model
-    raise DataError(
-        f"the model was trained on the {model.num_joints} joints {', '.join(model.joints)}, the data has {recorded.num_joints}: "
-        f"{', '.join(recorded.joints)}; give data with the same joints, or train on such data"
-    )
+    """The model's layout; DataError if the data don't have its joints (the mid-shoulder can be made)."""
+    if missing := _missing(model, recorded):
+        raise DataError(
+            f"the model was trained on {model.num_joints} joints, of which {', '.join(missing)} are not in the data, which has "
+            f"{recorded.num_joints}: {', '.join(recorded.joints)}; give data with the same joints, or train on such data"
+        )
+    return model
 
 
-def _fits(wanted: Layout, recorded: Layout) -> bool:
-    """The same joints, or coco18 for coco17 data, whose mid-shoulder can be added."""
-    added = (LAYOUTS["coco17"].joints, LAYOUTS["coco18"].joints)
-    return wanted.joints == recorded.joints or (recorded.joints, wanted.joints) == added
+def _missing(wanted: Layout, recorded: Layout) -> list[str]:
+    """Joints that are neither in the data nor between two that are."""
+    return [joint for joint in wanted.joints if joint not in recorded.joints and not set(_BETWEEN.get(joint, ("",))) <= set(recorded.joints)]
 
 
-def prepare(walks: WalkSet, layout: Layout, min_frames: int) -> tuple[WalkSet, Filled]:
-    """Fills gaps, adds the mid-shoulder where `layout` has it and the data does not, centres and scales every walk.
+def prepare(walks: WalkSet, layout: Layout, min_frames: int, options: ReadOptions = _AS_RECORDED) -> tuple[WalkSet, Filled]:
+    """Takes out glitches, fills gaps, takes the joints of `layout`, brings walks to `options.fps`, centres and, unless `scale` is none, scales them.
 
-    Walks with fewer than `min_frames` frames, with infinite numbers, with a joint that is never seen, or without extent are left out and listed.
+    Walks with fewer than `min_frames` frames, with infinite numbers, with a joint that is never seen, of unknown frame rate where one is wanted, or
+    without extent are left out and listed.
 
     Returns:
         The walks that can be used, poses `[T, J, D]` without NaN, and how much was filled in.
@@ -70,28 +84,111 @@ def prepare(walks: WalkSet, layout: Layout, min_frames: int) -> tuple[WalkSet, F
     Raises:
         DataError: no walk can be used.
     """
-    poses, kept, left_out = [], [], list(walks.left_out)
+    names = [joint for joint in walks.layout.joints if joint in _needed(layout)]
+    chosen = [walks.layout.index(joint) for joint in names]
+    poses, kept, left_out, glitches = [], [], list(walks.left_out), []
     filled = total = 0
     for i in range(len(walks)):
-        recorded = walks.poses[i]
-        reason = _unusable(recorded, walks.layout, min_frames)
-        if reason is None:
-            complete, missing = fill_gaps(recorded)
-            if layout.num_joints == walks.layout.num_joints + 1:
-                complete = _add_mid_shoulder(complete, walks.layout)
-            prepared = centre_and_scale(complete, layout)
-            reason = "has no extent: all joints are at one place in every frame" if prepared is None else None
-        if reason is not None or prepared is None:
-            left_out.append(LeftOut(walks.names[i], reason or ""))
+        recorded = walks.poses[i][:, chosen]
+        try:
+            prepared = _prepared(recorded, walks.fps[i] if walks.fps else None, names, layout, min_frames, options)
+        except DataError as error:
+            left_out.append(LeftOut(walks.names[i], str(error)))
             continue
-        filled, total = filled + missing, total + recorded.shape[0] * recorded.shape[1]
-        poses.append(prepared)
+        filled, total = filled + prepared.filled, total + recorded.shape[0] * recorded.shape[1]
+        glitches += [_in_words(walks.names[i], names, prepared.glitches)] if len(prepared.glitches) else []
+        poses.append(prepared.poses)
         kept.append(i)
     if not kept:
-        first = f"; the first: {left_out[0].name} {left_out[0].reason}" if left_out else ""
-        raise DataError(f"none of the {len(walks)} walks can be used{first}")
-    usable = replace(walks.take(kept), layout=layout, poses=poses, left_out=left_out)
-    return usable, Filled(filled, total)
+        never = _never_seen(walks, chosen)
+        hint = f"{', '.join(never)} is never seen in any of them: leave it out with --drop-joints {' '.join(never)}"
+        first = f"the first: {left_out[0].name} {left_out[0].reason}" if left_out else ""
+        raise DataError(f"none of the {len(walks)} walks can be used; {hint if never else first}")
+    notes = [*walks.notes, *_some(glitches), *_rates(walks, kept, options)]
+    usable = replace(walks.take(kept, poses), layout=layout, left_out=left_out, notes=notes)
+    return replace(usable, fps=[options.fps] * len(kept)) if options.fps else usable, Filled(filled, total)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    poses: np.ndarray  # [T, J, D]
+    filled: int
+    glitches: np.ndarray  # [n, 3]: frame, joint, distance in bodies
+
+
+def _prepared(recorded: np.ndarray, fps: float | None, joints: Sequence[str], layout: Layout, min_frames: int, options: ReadOptions) -> _Prepared:
+    _check(recorded, joints, min_frames)
+    cleaned, glitches = without_glitches(recorded)
+    complete, filled = fill_gaps(cleaned)
+    if options.fps:
+        if fps is None:
+            raise DataError(f"is not brought to --fps {options.fps:g}: the frame rate that it was recorded with is not known")
+        complete = resample(complete, fps, options.fps)
+        _check(complete, joints, min_frames)
+    poses = centre_and_scale(_joints_of(layout, joints, complete), layout, options.scale == "body")
+    if poses is None:
+        raise DataError("has no extent: all joints are at one place in every frame")
+    return _Prepared(poses, filled, glitches)
+
+
+def drop_joints(walks: WalkSet, joints: Sequence[str]) -> WalkSet:
+    """The walks without some joints; what hung from one hangs from its neighbour nearest to the root.
+
+    Raises:
+        DataError: there is no such joint, or too few are left.
+    """
+    if not joints:
+        return walks
+    try:
+        layout = walks.layout.without(joints)
+    except ValueError as error:
+        raise DataError(f"--drop-joints {' '.join(joints)}: {error}") from None
+    kept = [walks.layout.index(joint) for joint in layout.joints]
+    return replace(walks, layout=layout, poses=[poses[:, kept] for poses in walks.poses])
+
+
+def without_glitches(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses with NaN where a joint is far beyond the body and away from where it is in the frames around; and where that was.
+
+    Far is `_FAR` times the median distance from the body's middle, away more than `_JUMP` times it.
+
+    Returns:
+        Poses  # [T, J, D]
+        and frame, joint and distance, in median distances, of every glitch.  # [n, 3]
+    """
+    extent = (np.fmax.reduce(poses, axis=1) - np.fmin.reduce(poses, axis=1)).max(1)  # [T]
+    suspects = np.flatnonzero(extent > _SUSPECT * np.nanmedian(extent))
+    glitches = []
+    if len(suspects):
+        size = np.nanmedian(_from_middle(poses[:: max(len(poses) // _FRAMES_FOR_SIZE, 1)]))
+        distance = _from_middle(poses[suspects])
+        for row, joint in np.argwhere(distance > _FAR * size).tolist():
+            frame = int(suspects[row])
+            around = np.delete(poses[max(frame - _AROUND, 0) : frame + _AROUND + 1, joint], min(frame, _AROUND), axis=0)
+            around = around[~np.isnan(around).any(1)]
+            if not len(around) or np.linalg.norm(poses[frame, joint] - np.median(around, axis=0)) > _JUMP * size:
+                glitches.append((frame, joint, distance[row, joint] / size))
+    if not glitches:
+        return poses, np.zeros((0, 3))
+    found = np.array(glitches)
+    cleaned = poses.copy()
+    cleaned[found[:, 0].astype(int), found[:, 1].astype(int)] = np.nan
+    return cleaned, found
+
+
+def _from_middle(poses: np.ndarray) -> np.ndarray:
+    """Distances of the joints from the median place of all.  # [T, J]"""
+    poses = poses.astype(np.float64)
+    return np.linalg.norm(poses - np.nanmedian(poses, axis=1, keepdims=True), axis=2)
+
+
+def resample(poses: np.ndarray, fps: float, wanted: float) -> np.ndarray:
+    """Complete poses `[T, J, D]` at `fps` frames a second, at `wanted`, by linear interpolation in time."""
+    T = len(poses)
+    at = np.arange(int((T - 1) * wanted / fps + 1e-6) + 1) * (fps / wanted)  # places among the recorded frames
+    before = np.minimum(at.astype(int), max(T - 2, 0))
+    weight = np.minimum(at - before, 1)[:, None, None].astype(poses.dtype)
+    return (1 - weight) * poses[before] + weight * poses[np.minimum(before + 1, T - 1)]
 
 
 def fill_gaps(poses: np.ndarray) -> tuple[np.ndarray, int]:
@@ -115,12 +212,13 @@ def fill_gaps(poses: np.ndarray) -> tuple[np.ndarray, int]:
     return (1 - weight) * poses[before, joint] + weight * poses[after, joint], count
 
 
-def centre_and_scale(poses: np.ndarray, layout: Layout) -> np.ndarray | None:
-    """The root (the hips' middle, say) at the origin of every frame, and the walk's mean joint distance from it 1; None for a walk without extent."""
+def centre_and_scale(poses: np.ndarray, layout: Layout, scale: bool = True) -> np.ndarray | None:
+    """The root (the hips' middle, say) at the origin of every frame, and if wanted the walk's mean joint distance from it 1; None for a walk without
+    extent."""
     poses = poses.astype(np.float64)  # squares of large numbers are beyond float32
     centred = poses - poses[:, list(layout.root)].mean(1, keepdims=True)
     size = np.linalg.norm(centred, axis=2).mean()
-    return (centred / size).astype(np.float32) if size > 0 else None
+    return (centred / (size if scale else 1)).astype(np.float32) if size > 0 else None
 
 
 def mirror(poses: np.ndarray, layout: Layout) -> np.ndarray:
@@ -130,17 +228,52 @@ def mirror(poses: np.ndarray, layout: Layout) -> np.ndarray:
     return mirrored
 
 
-def _unusable(poses: np.ndarray, layout: Layout, min_frames: int) -> str | None:
+def _check(poses: np.ndarray, joints: Sequence[str], min_frames: int) -> None:
     if len(poses) < min_frames:
-        return f"has {len(poses)} frame(s), at least {min_frames} (hops + 1) are needed"
+        raise DataError(f"has {len(poses)} frame(s), at least {min_frames} (hops + 1) are needed")
     if np.isinf(poses).any():
-        return "holds infinite positions"
-    never = np.flatnonzero(np.isnan(poses).any(2).all(0))
-    if len(never):
-        return f"never shows {', '.join(layout.joints[j] for j in never)}"
-    return None
+        raise DataError("holds infinite positions")
+    never = [joints[j] for j in np.flatnonzero(np.isnan(poses).any(2).all(0)).tolist()]
+    if never:
+        raise DataError(f"never shows {', '.join(never)}; --drop-joints {' '.join(never)} does without")
 
 
-def _add_mid_shoulder(poses: np.ndarray, layout: Layout) -> np.ndarray:
-    shoulders = [layout.index("left_shoulder"), layout.index("right_shoulder")]
-    return np.concatenate((poses, poses[:, shoulders].mean(1, keepdims=True)), axis=1)
+def _needed(layout: Layout) -> set[str]:
+    return {joint for name in layout.joints for joint in (name, *_BETWEEN.get(name, ()))}
+
+
+def _joints_of(layout: Layout, names: Sequence[str], poses: np.ndarray) -> np.ndarray:
+    """The joints of a layout, in its order, from those called `names`; what is not there is in the middle of two.  # [T, J, D]"""
+    if tuple(names) == layout.joints:
+        return poses
+    columns = []
+    for joint in layout.joints:
+        sources = [joint] if joint in names else _BETWEEN[joint]
+        columns.append(poses[:, [names.index(source) for source in sources]].mean(1))
+    return np.stack(columns, axis=1)
+
+
+def _never_seen(walks: WalkSet, chosen: Sequence[int]) -> list[str]:
+    unseen = np.all([np.isnan(poses[:, chosen]).any(2).all(0) for poses in walks.poses], axis=0)
+    return [walks.layout.joints[chosen[j]] for j in np.flatnonzero(unseen).tolist()]
+
+
+def _in_words(name: str, joints: Sequence[str], glitches: np.ndarray) -> str:
+    frame, joint, distance = glitches[int(glitches[:, 2].argmax())]
+    return f"{len(glitches)} in {name!r} (frame {int(frame)}, {joints[int(joint)]}, {distance:.0f} times as far as the body's joints)"
+
+
+def _some(glitches: Sequence[str]) -> list[str]:
+    if not glitches:
+        return []
+    more = f" and {len(glitches) - 3} more walk(s)" if len(glitches) > 3 else ""
+    return [f"positions far from the body are taken as not seen: {'; '.join(glitches[:3])}{more}"]
+
+
+def _rates(walks: WalkSet, kept: Sequence[int], options: ReadOptions) -> list[str]:
+    """What is to be said of walks that were recorded with different frame rates."""
+    rates = Counter(f"{fps:g}" for i in kept if walks.fps and (fps := walks.fps[i]) is not None).most_common()
+    if options.fps or len(rates) < 2:
+        return []
+    listed = ", ".join(f"{rate} ({count} walks)" for rate, count in rates)
+    return [f"frame rates differ: {listed}; --fps {rates[0][0]} makes them one"]

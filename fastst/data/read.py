@@ -34,9 +34,9 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     options = options or ReadOptions()
     path = Path(path)
     recordings, left_out = read_recordings(path, progress)
-    recordings, left = understand(recordings, options)
-    left_out += left
-    recordings, left = _of_one_skeleton(recordings)
+    understood = understand(recordings, options)
+    left_out += understood.left_out
+    recordings, left = _of_one_skeleton(understood.recordings)
     left_out += left
     walks = []
     for recording in recordings:
@@ -49,7 +49,8 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
         left_out += [*recording.left_out, *left]
     if not walks:
         raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
-    return identify(walks, options, left_out, labels)
+    identified = identify(walks, options, left_out, labels)
+    return replace(identified, notes=[*understood.notes, *identified.notes])
 
 
 def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording], list[LeftOut]]:

@@ -75,13 +75,15 @@ class WalkSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def take(self, rows: Sequence[int]) -> WalkSet:
-        """The walks of these numbers."""
+    def take(self, rows: Sequence[int], poses: Sequence[np.ndarray] | None = None) -> WalkSet:
+        """The walks of these numbers, if wanted with other poses."""
+        if poses is None:
+            poses = self.poses if len(rows) == len(self) else [self.poses[i] for i in rows]
         return replace(
             self,
             names=[self.names[i] for i in rows],
             subjects=[self.subjects[i] for i in rows],
-            poses=self.poses if len(rows) == len(self) else [self.poses[i] for i in rows],
+            poses=poses,
             attributes={column: [values[i] for i in rows] for column, values in self.attributes.items()},
             paths=[self.paths[i] for i in rows] if self.paths else [],
             fps=[self.fps[i] for i in rows] if self.fps else [],

@@ -16,7 +16,7 @@ from torch import Tensor
 from fastst.config import TrainConfig
 from fastst.data.batches import Batch, Windows, even_windows, in_order, make_batch
 from fastst.data.load import Task
-from fastst.data.prepare import layout_for, prepare
+from fastst.data.prepare import drop_joints, layout_for, prepare
 from fastst.data.walks import DataError, WalkSet
 from fastst.errors import UserError
 from fastst.graph import SkeletonGraph
@@ -90,7 +90,8 @@ def unlabelled_task(walks: WalkSet, model: GraphClassifier, training: TrainConfi
     Raises:
         DataError: another skeleton.
     """
-    prepared, filled = prepare(walks, layout_for(model.graph.layout, walks.layout), training.hops + 1)
+    walks = drop_joints(walks, training.drop_joints)
+    prepared, filled = prepare(walks, layout_for(model.graph.layout, walks.layout), training.hops + 1, training)
     return for_model(Task(prepared, np.zeros(len(prepared), int), class_names, filled), model, class_names)
 
 

@@ -1,0 +1,158 @@
+"""What numbers in files mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastst.data.meaning import Understood, understand
+from fastst.data.options import ReadOptions
+from fastst.data.recording import Detections, Recording
+from fastst.data.walks import DataError
+from fastst.layouts import LAYOUTS
+
+COCO, NTU = LAYOUTS["coco17"], LAYOUTS["ntu25"]
+
+
+def recording(joints: np.ndarray, layout=COCO, **more) -> Recording:
+    detections = Detections(np.arange(len(joints)), joints.astype(np.float32), more.pop("confidences", None), more.pop("boxes", None))
+    return Recording("file", ("w",), layout, detections, **more)
+
+
+def body(n: int = 20, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(100, 500, (n, 17, 2)).astype(np.float32)
+
+
+def standing(n: int = 20, seed: int = 0) -> np.ndarray:
+    """NTU's joints in metres around the spine's base, y up."""
+    rng = np.random.default_rng(seed)
+    heights = {"head": 0.8, "neck": 0.6, "foot": -0.9, "ankle": -0.8}
+    y = [next((height for name, height in heights.items() if name in joint), 0.1) for joint in NTU.joints]
+    poses = rng.normal(0, 0.05, (n, 25, 3))
+    poses[..., 1] += y
+    return poses.astype(np.float32)
+
+
+def understood(*recordings: Recording, **options) -> Understood:
+    return understand(list(recordings), ReadOptions(**options))
+
+
+@pytest.mark.parametrize("mark", [0.0, -1.0])
+def test_marks_of_joints_that_were_not_found(mark: float) -> None:
+    """Whatever the confidence."""
+    joints = body()
+    marked = np.random.default_rng(1).random((20, 17)) < 0.15
+    joints[marked] = mark
+    result = understood(recording(joints, confidences=np.full((20, 17), 0.4, np.float32)))
+    np.testing.assert_array_equal(np.isnan(result.recordings[0].detections.joints).all(2), marked)
+    np.testing.assert_array_equal(result.recordings[0].detections.joints[~marked], joints[~marked])
+    [note] = result.notes
+    assert note == f"{marked.mean():.1%} of the joint positions are exactly ({mark:g}, {mark:g}): taken as not seen"
+
+
+def test_one_coordinate_of_zero_is_a_place() -> None:
+    joints = body()
+    joints[3, 4, 0], joints[5, 6, 1] = 0, -1
+    result = understood(recording(joints))
+    np.testing.assert_array_equal(result.recordings[0].detections.joints, joints)
+    assert result.notes == []
+
+
+def test_what_is_not_finite_is_not_seen() -> None:
+    joints = body()
+    joints[3, 4, 0], joints[5, 6, 1] = np.inf, np.nan
+    result = understood(recording(joints))
+    assert np.isnan(result.recordings[0].detections.joints).any(2).sum() == 2
+    assert result.notes == ["0.3% of the joint positions are not finite: taken as not seen"]
+
+
+def test_a_joint_that_is_never_found_in_an_image_is_no_root() -> None:
+    joints = body()
+    joints[:, 3] = 0
+    result = understood(recording(joints))
+    assert np.isnan(result.recordings[0].detections.joints[:, 3]).all()
+
+
+def test_a_root_at_the_origin_is_kept_and_said_to_be_one() -> None:
+    joints = standing()
+    joints -= joints[:, :1]
+    joints[:10] = 0  # nobody was found
+    result = understood(recording(joints, NTU), recording(standing(seed=1) - standing(seed=1)[:, :1], NTU))
+    found = result.recordings[0].detections.joints
+    assert np.isnan(found[:10]).all()
+    np.testing.assert_array_equal(found[10:], joints[10:])
+    assert any(note.startswith("spine_base is at the origin in nearly all frames") for note in result.notes)
+
+
+def test_min_confidence() -> None:
+    confidences = np.tile(np.linspace(0, 1, 17, dtype=np.float32), (20, 1))
+    result = understood(recording(body(), confidences=confidences), min_confidence=0.5)
+    np.testing.assert_array_equal(np.isnan(result.recordings[0].detections.joints).all(2), confidences < 0.5)
+    assert "of a confidence below 0.5" in result.notes[0]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_shares_of_the_image(told: bool) -> None:
+    pixels = body() * (3, 1)
+    shares = pixels / (1920, 1080)
+    shares[0, 0] = -0.02  # a little outside
+    boxes = np.tile(np.float32([0.1, 0.1, 0.9, 0.9]), (20, 1))
+    one = recording(shares, boxes=boxes, image_size=None if told else (1920, 1080))
+    result = understood(one, **{"image_size": (1920, 1080)} if told else {})
+    found = result.recordings[0].detections
+    np.testing.assert_allclose(found.joints[1:], pixels[1:], rtol=1e-4)
+    np.testing.assert_allclose(found.boxes[0], [192, 108, 1728, 972], rtol=1e-6)
+    assert result.notes == ["1 walk(s) have positions between 0 and 1: shares of an image of 1920 x 1080 pixels, which they were multiplied by"]
+
+
+def test_shares_of_an_image_of_unknown_size_are_left_out() -> None:
+    result = understood(recording(body() / 1000), replace(recording(body()), source="other"))
+    assert len(result.recordings) == 1
+    [left] = result.left_out
+    assert "--image-size 1920 1080" in left.reason
+
+
+def test_metres_are_no_shares() -> None:
+    assert understood(recording(np.abs(standing()) + 0.01, NTU)).left_out == []
+    assert understood(recording(body() / 400 - 0.7)).left_out == []  # in 2D, around an origin of its own
+
+
+@pytest.mark.parametrize("up", ["x", "-x", "y", "-y", "z", "-z"])
+@pytest.mark.parametrize("told", [True, False])
+def test_up_is_found_or_told(up: str, told: bool) -> None:
+    upright = standing()
+    axis, sign = "xyz".index(up[-1]), -1 if up[0] == "-" else 1
+    side, rest = (axis + 1) % 3, (axis + 2) % 3
+    turn = np.zeros((3, 3), np.float32)
+    turn[axis, 1], turn[side, 0], turn[rest, 2] = sign, 1, 1
+    turn[rest, 2] = np.linalg.det(turn)  # a turn, and no mirror image
+    lying = upright @ turn.T
+    result = understood(recording(lying, NTU), recording(lying, NTU), up=up if told else "auto")
+    found = result.recordings[1].detections.joints
+    np.testing.assert_allclose(found[..., 1], upright[..., 1], atol=1e-6)
+    # No mirror image: the turn keeps handedness.
+    a, b = lying[0, :3].astype(float), found[0, :3].astype(float)
+    assert np.sign(np.linalg.det(a)) == np.sign(np.linalg.det(b))
+    assert (result.notes == []) == (up == "y")
+
+
+def test_up_is_not_guessed_of_somebody_who_lies() -> None:
+    slanted = standing() @ np.array([[1, 0, 0], [0, 0.7, 0.7], [0, -0.7, 0.7]])
+    result = understood(recording(slanted, NTU))
+    np.testing.assert_array_equal(result.recordings[0].detections.joints, slanted.astype(np.float32))
+    assert "--up" in result.notes[0]
+
+
+def test_up_is_for_3d() -> None:
+    with pytest.raises(DataError, match=r"--up z: the data are in 2D"):
+        understood(recording(body()), up="z")
+
+
+def test_nothing_is_changed_where_there_is_nothing_to_mend() -> None:
+    joints = body()
+    before = joints.copy()
+    result = understood(recording(joints), recording(np.zeros((0, 17, 2))))
+    np.testing.assert_array_equal(joints, before)
+    assert (result.notes, result.left_out) == ([], [])
