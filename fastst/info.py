@@ -18,8 +18,9 @@ from rich.table import Table
 
 import fastst
 from fastst.errors import UserError, run_command
-from fastst.ops import backends
-from fastst.ops.backends import BACKENDS, current_backend, why_not
+from fastst.graph import EdgeList
+from fastst.ops import backends, propagate
+from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 
 _MACHINE_CODE = {
     "kernel": "kernel",
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"{versions}, {torch.get_num_threads()} threads", highlight=False)
     table = Table("backend", "can run", "what it is")
     for name, description in BACKENDS.items():
-        reason = why_not(name)
+        reason = why_not(name) or _fails(name)
         table.add_row(name, "yes" if reason is None else f"no: {reason}", description)
     console.print(table)
     try:
@@ -88,6 +89,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"operations run on: {chosen}{by}", highlight=False)
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         console.print(_gpu_in_words(number), highlight=False)
+
+
+def _fails(name: str) -> str | None:
+    """Why a small sum can't be made on a backend, which nothing is known against."""
+    device = "cuda" if name == "triton" and torch.cuda.is_available() else "cpu"
+    try:
+        with use_backend(name):
+            graph = EdgeList(torch.tensor([[0, 1], [1, 0]]), 2)
+            total = propagate(torch.ones(1, 2, 4, device=device), torch.ones(1, 2, device=device), graph).sum().item()
+    except Exception as error:  # whatever it is, that is what was asked
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'without a word'}"
+    return None if total == 8 else f"it computes {total} where 8 is right"
 
 
 def _gpu_in_words(number: int) -> str:

@@ -3,6 +3,7 @@ import threading
 import pytest
 import torch
 
+from fastst import info
 from fastst.ops import backends
 from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 
@@ -15,15 +16,37 @@ def test_default_is_the_fastest_that_can_run(monkeypatch):
 
 def test_without_the_compilers_the_torch_backend_serves(monkeypatch):
     monkeypatch.setattr(backends, "FROM_ENVIRONMENT", None)
-    monkeypatch.setattr(backends, "_HAS_NUMBA", False)
-    monkeypatch.setattr(backends, "_HAS_TRITON", False)
+    monkeypatch.setitem(backends._problems, "numba", "numba is not installed")
+    monkeypatch.setitem(backends._problems, "triton", "triton is not installed")
     assert current_backend("cpu") == current_backend("cuda") == "torch"
     assert why_not("cpu") == "numba is not installed"
     assert why_not("triton") == "triton is not installed"
 
 
+@pytest.mark.parametrize("error", [ImportError("Numba needs NumPy 2.4 or less"), OSError("libllvm: cannot open"), SystemError("null")])
+def test_a_compiler_that_is_broken_is_as_good_as_none(monkeypatch, error):
+    def broken(name):
+        raise error
+
+    monkeypatch.setattr(backends, "FROM_ENVIRONMENT", None)
+    monkeypatch.setattr(backends, "_problems", {})
+    monkeypatch.setattr(backends.importlib, "import_module", broken)
+    assert why_not("cpu") == f"numba can't be imported: {error}"
+    assert current_backend("cpu") == "torch"
+
+
+def test_info_tries_every_backend(monkeypatch, capsys):
+    def fails(*args):
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(info, "propagate", fails)
+    info.main([])
+    assert capsys.readouterr().out.count("RuntimeError:") >= 3
+    assert info._fails("torch") == "RuntimeError: no such instruction"
+
+
 def test_without_a_gpu_triton_says_so(monkeypatch):
-    monkeypatch.setattr(backends, "_HAS_TRITON", True)
+    monkeypatch.setitem(backends._problems, "triton", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert why_not("triton").startswith("there is no GPU that torch can use")

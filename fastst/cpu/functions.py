@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -10,18 +11,27 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
+from fastst.cpu.cache import keep
 from fastst.cpu.microkernel import bits_of, float_of
 
 # With Python's error model every division looks for a zero, and nothing becomes a vector. Python itself calls none of the loops, and what it would
 # need for that takes as long to compile as many a loop.
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-compile_loops = numba.njit(**_OPTIONS)
-compile_sums = numba.njit(**_OPTIONS, fastmath={"reassoc", "contract"})  # whose terms may be added in another order
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _LOG_2 = np.float32(math.log(2))
 _LOG_2_HIGH = np.float32(355 / 512)  # of so few digits that its products with whole numbers are exact
 _LOG_2_LOW = np.float32(math.log(2) - 355 / 512)
 _PER_LOG_2 = np.float32(1 / math.log(2))
 _LEAST, _MOST = np.float32(-87), np.float32(88)  # their exponentials are about the smallest and the largest normal float32
+
+
+def compile_loops(function: Callable[..., Any]) -> Any:
+    """A kernel of `run_ranges`, compiled when it is needed."""
+    return keep(numba.njit(function, **_OPTIONS))
+
+
+def compile_sums(function: Callable[..., Any]) -> Any:
+    """A kernel whose terms may be added in another order."""
+    return keep(numba.njit(function, **_OPTIONS, fastmath={"reassoc", "contract"}))
 
 
 def log(x: float) -> float:

@@ -5,11 +5,18 @@ Edges move as pairs of a node and the edge's number, so that a pass reads in the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 
+from fastst.cpu.cache import keep
+
+
 # They take arrays, not tensors as the kernels of `run_ranges` do: a tensor would be what the modes at hand make of it.
-_compile = numba.njit(nogil=True, cache=True, error_model="numpy")
+def _compile(function: Callable[..., Any]) -> Any:
+    return keep(numba.njit(function, nogil=True, error_model="numpy"))
 
 
 def fill_slots(slots: np.ndarray, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:

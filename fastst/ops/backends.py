@@ -21,8 +21,8 @@ BACKENDS = {
     "triton": "Triton kernels for GPUs",
 }
 _ROOMS = {"cpu": "fastst.cpu", "triton": "csrc_triton"}
-_HAS_NUMBA = importlib.util.find_spec("numba") is not None
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
+_COMPILERS = {"cpu": "numba", "triton": "triton"}
+_problems: dict[str, str | None] = {}  # compiler -> why it can't be used; None if it can
 
 
 # Read once: a look into the environment in every call takes longer than everything else that a choice needs.
@@ -40,13 +40,24 @@ def why_not(name: str) -> str | None:
     """Why the backend `name` can't run here, or None if it can. ValueError for a name that is no backend."""
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
-    if name == "cpu" and not _HAS_NUMBA:
-        return "numba is not installed"
-    if name == "triton" and not _HAS_TRITON:
-        return "triton is not installed"
+    if name in _COMPILERS and (problem := _problem(_COMPILERS[name])):
+        return problem
     if name == "triton" and not torch.cuda.is_available() and not _interpreted():
         return "there is no GPU that torch can use (TRITON_INTERPRET=1 runs the kernels slowly on the CPU, to check them)"
     return None
+
+
+def _problem(compiler: str) -> str | None:
+    """Why a compiler can't be used: it is tried once, since a package that is there may be broken."""
+    if compiler not in _problems and not torch.compiler.is_compiling():
+        try:
+            importlib.import_module(compiler)
+            _problems[compiler] = None
+        except ModuleNotFoundError as error:
+            _problems[compiler] = f"{error.name} is not installed"
+        except Exception as error:  # of another numpy, without a library, damaged
+            _problems[compiler] = f"{compiler} can't be imported: {error}"
+    return _problems.get(compiler)
 
 
 def _interpreted() -> bool:
@@ -102,7 +113,7 @@ def _inside_transform() -> bool:
 
 
 def _fastest(device: str) -> str:
-    if device == "cpu" and _HAS_NUMBA:
+    if device == "cpu" and _problem("numba") is None:
         return "cpu"
     return "triton" if device == "cuda" and why_not("triton") is None else "torch"
 
