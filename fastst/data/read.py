@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import encoding_of, head_of, parse_json
+from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
 from fastst.data.frames import split_frames
 from fastst.data.identity import identify
@@ -60,13 +60,20 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
     files = _files(path)
     recordings: list[Recording] = []
     left_out: list[LeftOut] = []
+    empty: list[tuple[File, EmptyFileError]] = []
     for file in track(files, path.name, progress and len(files) > 1):
         try:
             recordings += read_file(file, progress and len(files) == 1)
         except DataError as error:
             if len(files) == 1:
                 raise
-            left_out.append(LeftOut("/".join(file.places), str(error)))
+            if isinstance(error, EmptyFileError):
+                empty.append((file, error))
+            else:
+                left_out.append(LeftOut("/".join(file.places), str(error)))
+    folders_of_frames = {Path(recording.source).parent for recording in recordings if recording.frame_name is not None}
+    # Beside files that hold a frame each, an empty one is a frame in which nobody was seen.
+    left_out += [LeftOut("/".join(file.places), str(reason)) for file, reason in empty if file.path.parent not in folders_of_frames]
     if not recordings:
         raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
     return _put_frames_together(recordings), left_out
