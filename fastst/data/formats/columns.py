@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from fastst.data.walks import DataError
 from fastst.layouts import LAYOUTS, Layout
 
 _AXES = ("x", "y", "z")
@@ -82,30 +80,30 @@ def is_long(names: Sequence[str]) -> bool:
     return {"x", "y"} <= plain and bool(plain & set(_LANDMARK.split()))
 
 
-def columns_of(path: Path, line: int, names: Sequence[str]) -> Columns:
-    """The meaning of the columns of a table with a row a person and frame, called `names` in `line`.
+@lru_cache(maxsize=2)  # the files of a folder are mostly alike
+def columns_of(names: tuple[str, ...]) -> Columns:
+    """The meaning of the columns, by their names, of a table with a row a person and frame.
 
     Raises:
-        DataError: there are no joints, or one of them lacks a column.
+        ValueError: there are no joints, or one of them lacks a column.
     """
-    where = f"{path}, line {line}"
     joints = _joints(names)
     if not any("x" in columns for columns in joints.values()):
-        raise DataError(f"{where}: no column is the x of a joint; {_JOINTS_WANTED}; the columns are {_some(names)}")
+        raise ValueError(f"no column is the x of a joint; {_JOINTS_WANTED}; the columns are {_some(names)}")
     layout, order = layout_of(list(joints))
     chosen = [list(joints)[i] for i in order]
     axes = _AXES if all("z" in joints[joint] for joint in chosen) else _AXES[:2]
     for joint in chosen:
         if lacking := [axis for axis in axes if axis not in joints[joint]]:
             has = next(axis for axis in axes if axis in joints[joint])
-            raise DataError(f"{where}: {joint!r} has a column for {has} and none for {lacking[0]}; {_JOINTS_WANTED}")
+            raise ValueError(f"{joint!r} has a column for {has} and none for {lacking[0]}; {_JOINTS_WANTED}")
     kinds = [kind for kind in _CONFIDENCES if any(kind in joints[joint] for joint in chosen)]
     confidences: list[int] = []
     if kinds:
         complete = next((kind for kind in kinds if all(kind in joints[joint] for joint in chosen)), None)
         if complete is None:
             joint = next(joint for joint in chosen if kinds[0] not in joints[joint])
-            raise DataError(f"{where}: {joint!r} has no column for its {kinds[0]}, other joints have one; give all of them one, or none")
+            raise ValueError(f"{joint!r} has no column for its {kinds[0]}, other joints have one; give all of them one, or none")
         confidences = [joints[joint][complete] for joint in chosen]
     used = {column for joint in joints.values() for column in joint.values()}
     return Columns(layout, [[joints[joint][axis] for axis in axes] for joint in chosen], confidences, **_others(names, used))

@@ -33,7 +33,11 @@ def _recordings(file: File, table: Table, progress: bool, careful: bool) -> list
     if is_long(table.columns):
         rows = a_row_a_person(path, read_rows(path, table, long_columns_of(table.columns), progress, careful))
     else:
-        rows = read_rows(path, table, columns_of(path, table.header_lines, table.columns), progress, careful)
+        try:
+            columns = columns_of(table.columns)
+        except ValueError as error:
+            raise DataError(f"{path}, line {table.header_lines}: {error}") from None
+        rows = read_rows(path, table, columns, progress, careful)
     dealt = deal(rows)
     if dealt.is_unnamed.any() and not careful:
         raise MalformedRow  # to learn the lines

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -133,8 +133,8 @@ def read_blocks(path: Path, table: Table, texts: Sequence[int], numbers: Sequenc
 
 
 def _read_well_formed(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], progress: bool) -> Iterator[Block]:
-    types = dict.fromkeys(numbers, pa.float32())
-    with _open(path, table, texts, types, arrow_csv.ParseOptions(delimiter=table.separator), progress, use_threads=True) as reader:
+    types = dict.fromkeys(texts, pa.binary()) | dict.fromkeys(numbers, pa.float32())
+    with _open(path, table, types, arrow_csv.ParseOptions(delimiter=table.separator), progress) as reader:
         for batch in reader:
             columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns[len(texts) :]]
             values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0), np.float32)  # [n, m]
@@ -154,7 +154,7 @@ def _read_one_by_one(path: Path, table: Table, texts: Sequence[int], numbers: Se
     # An empty line is kept as a row, and there is one thread: only so the number of a row tells the number of its line.
     options = arrow_csv.ParseOptions(delimiter=table.separator, ignore_empty_lines=False, invalid_row_handler=skip_row)
     next_line = table.header_lines + 1
-    with _open(path, table, texts, dict.fromkeys(numbers, pa.binary()), options, progress, use_threads=False) as reader:
+    with _open(path, table, dict.fromkeys([*texts, *numbers], pa.binary()), options, progress) as reader:
         for batch in reader:
             lines = _line_numbers(next_line, batch.num_rows, [line for line, _, _ in skipped])
             next_line = int(lines[-1]) + 1 if len(lines) else next_line
@@ -167,33 +167,25 @@ def _read_one_by_one(path: Path, table: Table, texts: Sequence[int], numbers: Se
 
 
 @contextmanager
-def _open(
-    path: Path, table: Table, texts: Sequence[int], types: dict[int, pa.DataType], parse: arrow_csv.ParseOptions, progress: bool, use_threads: bool
-) -> Iterator[Any]:
-    """A reader of record batches with the columns `texts` as bytes and those of `types`; columns are called by their numbers."""
-    wanted = dict.fromkeys(texts, pa.binary()) | types
-    encoding = encoding_of(head_of(path))
+def _open(path: Path, table: Table, types: dict[int, pa.DataType], parse: arrow_csv.ParseOptions, progress: bool) -> Iterator[Any]:
+    """A reader of record batches with the columns and types of `types`; columns are called by their numbers."""
+    is_small = path.stat().st_size <= _BLOCK_BYTES
+    reads = arrow_csv.ReadOptions(
+        use_threads=parse.ignore_empty_lines and not is_small,  # who wants the lines of rows can have one thread only
+        block_size=_BLOCK_BYTES,
+        skip_rows=table.header_lines,
+        column_names=[str(number) for number in range(len(table.columns))],
+    )
+    converts = arrow_csv.ConvertOptions(
+        check_utf8=False,
+        column_types={str(number): kind for number, kind in types.items()},
+        include_columns=[str(number) for number in types],
+        null_values=["", *_MISSING],
+        decimal_point=table.decimal,
+    )
     with open_with_progress(path, path.name, progress) as file:
-        utf16 = encoding.startswith("utf-16")
-        source = codecs.EncodedFile(file, "utf-8", encoding, errors="replace") if utf16 else file
         try:
-            reader = arrow_csv.open_csv(
-                source,
-                arrow_csv.ReadOptions(
-                    use_threads=use_threads,
-                    block_size=_BLOCK_BYTES,
-                    skip_rows=table.header_lines,
-                    column_names=[str(number) for number in range(len(table.columns))],
-                ),
-                parse,
-                arrow_csv.ConvertOptions(
-                    check_utf8=False,
-                    column_types={str(number): kind for number, kind in wanted.items()},
-                    include_columns=[str(number) for number in wanted],
-                    null_values=["", *_MISSING],
-                    decimal_point=table.decimal,
-                ),
-            )
+            reader = arrow_csv.open_csv(_in_utf8(file, encoding_of(head_of(path)), is_small), reads, parse, converts)
         except pa.ArrowInvalid as error:
             if "Empty CSV" not in str(error):
                 raise
@@ -201,6 +193,13 @@ def _open(
             return
         with reader:
             yield reader
+
+
+def _in_utf8(file: BinaryIO, encoding: str, is_small: bool) -> Any:
+    """The bytes of the file, of UTF-8 where they were of UTF-16."""
+    if encoding.startswith("utf-16"):
+        return codecs.EncodedFile(file, "utf-8", encoding, errors="replace")
+    return pa.BufferReader(file.read()) if is_small else file  # thousands of small files are faster without calls back into Python
 
 
 def _line_numbers(first: int, count: int, skipped: Sequence[int]) -> np.ndarray:
