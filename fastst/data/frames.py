@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be a frame's
 _MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
 _MANY = 20  # if so many names, on average, are the same but for a number, that one is no camera
 
@@ -21,7 +22,7 @@ def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, n
     Returns:
         The names without their frame number  # [n], dictionary-encoded
         and the numbers.  # [n] int64
-        None if some name has no number.
+        None if some name has no number, as `HAS_FRAME` wants it.
     """
     names = pa.array(names, pa.string()) if not isinstance(names, pa.Array) else names.cast(pa.string())
     if not len(names):

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastst.data.formats.rows import Coded, Rows, numbered
-from fastst.data.frames import split_frames
+from fastst.data.frames import HAS_FRAME, split_frames
 
 _ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
-_HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"
-_WHOLE_NUMBER = r"^\s*\+?(?P<number>-?[0-9]{1,18})(\.0*)?\s*$"
-_ROWS_OF_A_VIDEO = 20  # so many rows have one name, and no column says their frame: it names a video, not an image
+_WHOLE_NUMBER = r"^\s*\+?(?P<number>-?[0-9]{1,18})(?:\.0*)?\s*$"
+_ROWS_OF_A_VIDEO = 20  # so many rows of one person have one name, and no column says their frame: it names a video, not an image
 NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "<na>"))
 
 
@@ -41,6 +40,7 @@ def deal(rows: Rows) -> Dealt:
     """Frames are told by their column, else by the names of the images, else by the order of the rows."""
     columns = rows.columns
     image, frames, is_unnamed = rows.image, None, np.zeros(len(rows), bool)
+    people = None if columns.person is None else _ids(rows.texts[columns.person])
     if columns.frame is not None:
         frames, is_unnamed = _whole_numbers(rows.texts[columns.frame])
         if image is None and is_unnamed.mean() > 0.5:
@@ -48,14 +48,13 @@ def deal(rows: Rows) -> Dealt:
     names: list[Coded] = []
     if image is not None:
         folders, files = image[0], Coded(pc.replace_substring_regex(image[1].values, _ENDING, ""), image[1].codes)
-        if _name_images(folders, files, frames):
+        if _name_images(folders, files, frames, people):
             files, numbers, is_nameless = _without_frames(files)
             if frames is None:
                 frames, is_unnamed = numbers, is_nameless
         names = [folders, files]
     keys = [rows.texts[column].codes for group in columns.keys.values() for column in group]
     walk = numbered([*(coded.codes for coded in names), *keys], len(rows))
-    people = None if columns.person is None else _ids(rows.texts[columns.person])
     if frames is None:
         frames = _places_in(walk if people is None else numbered([walk, people], len(rows)))
     return Dealt(walk, frames, people, is_unnamed, names)
@@ -90,18 +89,22 @@ def sort(joints: np.ndarray, order: np.ndarray) -> np.ndarray:
     return joints[: len(order)]
 
 
-def _name_images(folders: Coded, files: Coded, frames: np.ndarray | None) -> bool:
+def _name_images(folders: Coded, files: Coded, frames: np.ndarray | None, people: np.ndarray | None) -> bool:
     """Whether each image, and not each video, has a name of its own."""
-    name = numbered([folders.codes, files.codes], len(files.codes))
-    names = int(name.max(initial=0)) + 1
-    if frames is None:
-        return names * _ROWS_OF_A_VIDEO > len(name)
-    return int(numbered([name, np.unique(frames, return_inverse=True)[1]], len(name)).max(initial=0)) + 1 == names
+    count = len(files.codes)
+    name = numbered([folders.codes, files.codes], count)
+    if frames is not None:
+        return _different(numbered([name, np.unique(frames, return_inverse=True)[1]], count)) == _different(name)
+    return _different(name if people is None else numbered([name, people], count)) * _ROWS_OF_A_VIDEO > count
+
+
+def _different(numbers: np.ndarray) -> int:
+    return int(numbers.max(initial=-1)) + 1
 
 
 def _without_frames(files: Coded) -> tuple[Coded, np.ndarray, np.ndarray]:
     """Names without the number of the frame, that number, and whether there is none.  # [n], [n]"""
-    has_number = pc.match_substring_regex(files.values, _HAS_FRAME)
+    has_number = pc.match_substring_regex(files.values, HAS_FRAME)
     split = split_frames(files.values.filter(has_number))
     assert split is not None
     kinds, numbers = split

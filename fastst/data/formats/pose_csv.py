@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastst.data.formats.table import MalformedRow, Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
 
+_VIDEO_ENDING = re.compile(r"\.(mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv)$", re.IGNORECASE)
 _FRAME_WANTED = "expected a name with the frame's number, such as 001-nm-01-090/000012.jpg"
 
 
@@ -94,7 +96,10 @@ def _names(rows: Rows, dealt: Dealt) -> list[tuple[str, ...]]:
     def values(column: int) -> list[str]:
         return [rows.texts[column].values[int(code)].as_py().strip() for code in rows.texts[column].codes[first]]
 
-    walks = list(zip(*(values(column) for column in rows.columns.keys.get("walk", [])), strict=True)) or [()] * len(first)
+    walks = [
+        tuple(part for value in values for part in _parts(_VIDEO_ENDING.sub("", value.replace("\\", "/"))))
+        for values in zip(*(values(column) for column in rows.columns.keys.get("walk", [])), strict=True)
+    ] or [()] * len(first)
     files = [
         tuple(part for coded in dealt.names for part in _parts("" if coded.codes[row] < 0 else coded.values[int(coded.codes[row])].as_py()))
         for row in first

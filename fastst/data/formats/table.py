@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ _SEPARATORS = ",;\t|"
 _MISSING = ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "null", "Null", "NULL", "None", "none")
 _NUMBER = r"^[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*$"
 _MISSING_CELL = rf"^[ \t]*({'|'.join(_MISSING)})?[ \t]*$"
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+_WITH_DECIMALS = re.compile(r"[+-]?\d*([.,])\d+")
 _ROWS_LOOKED_AT = 20  # to see how a table is written
 _BLOCK_BYTES = 1 << 20
 
@@ -37,12 +38,14 @@ class Table:
     Args:
         separator: what stands between two columns.
         decimal: the point or comma of a number.
+        quoted: whether cells stand in quotes, some at least.
         columns: their names, without spaces around them; empty where a column has none.
         header_lines: lines above the first row.
     """
 
     separator: str
     decimal: str
+    quoted: bool
     columns: tuple[str, ...]
     header_lines: int
 
@@ -85,8 +88,10 @@ def table_of(text: str) -> Table | None:
         columns, header = _deeplabcut_names(start)
     rows = [row for row in (start if len(lines) > above + len(start) else start[:-1])[header:] if any(row)]
     columns = _with_unnamed(columns, rows)
-    with_comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell) for row in rows for cell in row)
-    return Table(separator, "," if with_comma else ".", tuple(columns), above + header)
+    marks = Counter(match[1] for row in rows for cell in row if (match := _WITH_DECIMALS.fullmatch(cell)))
+    quotes = [line.count('"') for line in lines[above : above + len(start)]]
+    quoted = any(quotes) and not any(count % 2 for count in quotes)
+    return Table(separator, "," if marks[","] > marks["."] else ".", quoted, tuple(columns), above + header)
 
 
 def fields_of(line: str, separator: str) -> list[str]:
@@ -151,8 +156,10 @@ def _read_one_by_one(path: Path, table: Table, texts: Sequence[int], numbers: Se
         skipped.append((row.number, fields_of(row.text, table.separator), problem))
         return "skip"
 
-    # An empty line is kept as a row, and there is one thread: only so the number of a row tells the number of its line.
-    options = arrow_csv.ParseOptions(delimiter=table.separator, ignore_empty_lines=False, invalid_row_handler=skip_row)
+    # An empty line is kept as a row, and there is one thread: only so the number of a row tells the number of its line. A lonely quote, which would
+    # take all that follows into its cell, is an ordinary character where cells aren't quoted.
+    quote = '"' if table.quoted else False
+    options = arrow_csv.ParseOptions(delimiter=table.separator, quote_char=quote, ignore_empty_lines=False, invalid_row_handler=skip_row)
     next_line = table.header_lines + 1
     with _open(path, table, dict.fromkeys([*texts, *numbers], pa.binary()), options, progress) as reader:
         for batch in reader:
@@ -210,7 +217,7 @@ def _line_numbers(first: int, count: int, skipped: Sequence[int]) -> np.ndarray:
 
 def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequence[int], numbers: Sequence[int]) -> Block:
     """The rows of a batch of bytes, without those that are empty."""
-    columns = [_numbers(cells, table.decimal) for cells in batch.columns[len(texts) :]]
+    columns = [_numbers(cells, table.separator != "," or table.decimal == ",") for cells in batch.columns[len(texts) :]]
     values = np.stack([values for values, _ in columns], axis=1)  # [n, m]
     is_bad = np.stack([bad for _, bad in columns], axis=1)  # [n, m]
     names = {column: _text(batch.column(i)) for i, column in enumerate(texts)}
@@ -233,9 +240,9 @@ def _of_skipped(skipped: list[tuple[int, list[str], str]], texts: Sequence[int],
     return Block(names, np.full((len(skipped), count), np.nan, np.float32), lines, {i: problem for i, (_, _, problem) in enumerate(skipped)})
 
 
-def _numbers(cells: pa.Array, decimal: str) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of text as float32 [n], NaN where missing, and whether they are neither missing nor a finite number [n]."""
-    if decimal == ",":
+def _numbers(cells: pa.Array, with_comma: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of text as float32 [n], NaN where missing, and whether they are neither missing nor a finite number [n]; a point may be a comma."""
+    if with_comma:
         cells = pc.replace_substring(cells, ",", ".")
     is_number = pc.fill_null(pc.match_substring_regex(cells, _NUMBER), False)
     is_missing = pc.fill_null(pc.match_substring_regex(cells, _MISSING_CELL), True)
