@@ -15,7 +15,8 @@ _AXES = ("x", "y", "z")
 _CONFIDENCES = ("confidence", "conf", "score", "likelihood", "visibility", "prob", "c", "p", "v", "s", "presence")
 _WORDS_OF_A_NUMBERED_JOINT = frozenset(("", "landmark", "keypoint", "kp", "kpt", "joint", "point", "marker", "lm", "j", "p"))
 _NO_JOINTS = frozenset(("bbox", "box", "bb", "rect", "image", "img", "min", "max"))
-_LAYOUT_OF_NUMBERED = {33: "mediapipe33"}
+_LAYOUT_OF_NUMBERED = {33: "mediapipe33"}  # other numbers of joints have several skeletons
+_MARKERS = "markers"  # joints with names that nobody knows the bones of
 _JOINTS_WANTED = "expected columns such as nose_x,nose_y,nose_conf,left_eye_x,... for every joint"
 
 # What else a column may say; of several columns for one thing the first in this order counts.
@@ -121,18 +122,20 @@ def long_columns_of(names: Sequence[str]) -> Columns:
 
 def layout_of(joints: Sequence[str]) -> tuple[Layout, list[int]]:
     """The largest built-in layout whose joints are all among `joints`, else one of these alone, without bones; and which of `joints` are its own."""
-    if all(joint.isdigit() for joint in joints):
+    if all(joint.isdecimal() for joint in joints):
         order = sorted(range(len(joints)), key=lambda i: int(joints[i]))
-        counts_up = [int(joints[i]) for i in order] in (list(range(len(joints))), list(range(1, len(joints) + 1)))
-        known = LAYOUTS.get(_LAYOUT_OF_NUMBERED.get(len(joints), "")) if counts_up else None
-        return known or Layout.custom([f"joint {joints[i]}" for i in order], [], f"{len(joints)} numbered joints"), order
+        return LAYOUTS.get(_LAYOUT_OF_NUMBERED.get(len(joints), "")) or _unnamed(len(joints)), order
     place = _first_of_each([_plain(joint) for joint in joints])
     fitting = [layout for layout in LAYOUTS.values() if all(_plain(joint) in place for joint in layout.joints)]
     if fitting:
         layout = max(fitting, key=lambda layout: layout.num_joints)
         return layout, [place[_plain(joint)] for joint in layout.joints]
     kept = sorted(place.values())
-    return Layout.custom([joints[i] for i in kept], [], f"{len(kept)} joints ({', '.join(joints[i] for i in kept)})"), kept
+    return Layout.custom([joints[i] for i in kept], [], _MARKERS), kept
+
+
+def _unnamed(count: int) -> Layout:
+    return Layout.custom([f"joint_{number}" for number in range(count)], [], f"unnamed{count}")
 
 
 def _joints(names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -145,9 +148,9 @@ def _joints(names: Sequence[str]) -> dict[str, dict[str, int]]:
             joint = spelled.setdefault(_plain(found[0]), found[0])
             joints.setdefault(joint, {}).setdefault(found[1], column)
     placed = {joint: columns for joint, columns in joints.items() if any(axis in columns for axis in _AXES)}
-    numbered = [joint.isdigit() for joint in placed]
+    numbered = [joint.isdecimal() for joint in placed]
     most_numbered = 2 * sum(numbered) > len(numbered)  # beside named joints, x1 and y1 are a corner of a box
-    return {joint: columns for joint, columns in placed.items() if joint.isdigit() == most_numbered}
+    return {joint: columns for joint, columns in placed.items() if joint.isdecimal() == most_numbered}
 
 
 def _joint_and_what(name: str) -> tuple[str, str] | None:
@@ -156,7 +159,7 @@ def _joint_and_what(name: str) -> tuple[str, str] | None:
     known = {*_AXES, *_CONFIDENCES}
     for joint, what in ((tokens[:-1], tokens[-1:]), (tokens[1:], tokens[:1])):
         if joint and what[0] in known and not _NO_JOINTS & set(joint):
-            if joint[-1].isdigit() and "".join(joint[:-1]) in _WORDS_OF_A_NUMBERED_JOINT:
+            if joint[-1].isdecimal() and "".join(joint[:-1]) in _WORDS_OF_A_NUMBERED_JOINT:
                 return joint[-1], what[0]
             return "_".join(joint), what[0]
     return None

@@ -47,7 +47,7 @@ def encoding_of(head: bytes) -> str:
         if len(start) > 3 and not any(start[zero::2]) and all(start[1 - zero :: 2]):
             return encoding
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < _HEAD_BYTES)
     except UnicodeDecodeError:
         return "latin-1"
     return "utf-8"

@@ -76,8 +76,8 @@ def follows(*keys: np.ndarray) -> np.ndarray:
     after = np.zeros(len(keys[0]), bool)
     after[:1] = True
     for key in reversed(keys):
-        step = np.diff(key)
-        after[1:] = (step > 0) | (after[1:] & (step == 0))
+        after[1:] &= key[1:] == key[:-1]
+        after[1:] |= key[1:] > key[:-1]
     return after
 
 

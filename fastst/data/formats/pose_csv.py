@@ -121,8 +121,7 @@ def _problems(rows: Rows, dealt: Dealt) -> dict[int, list[tuple[int, str]]]:
     problems: dict[int, list[tuple[int, str]]] = {}
     for row, problem in rows.problems.items():
         if not dealt.is_unnamed[row]:
-            assert rows.lines is not None
-            problems.setdefault(int(dealt.walk[row]), []).append((int(rows.lines[row]), problem))
+            problems.setdefault(int(dealt.walk[row]), []).append(problem)
     return {walk: sorted(found) for walk, found in problems.items()}
 
 
@@ -147,7 +146,7 @@ def _unnamed(path: Path, table: Table, rows: Rows, dealt: Dealt) -> list[LeftOut
         value = coded.values[int(coded.codes[row])].as_py()
     else:
         assert rows.image is not None
-        value, wanted = "".join(coded.values[int(coded.codes[row])].as_py() for coded in rows.image), _FRAME_WANTED
+        value, wanted = "/".join(coded.values[int(coded.codes[row])].as_py() for coded in rows.image)[1:], _FRAME_WANTED
     reason = f"{path}, line {rows.lines[row]}: {table.columns[column]} is {value[:80]!r}, {wanted}{_and_more(len(unnamed))}"
     return [LeftOut(f"{len(unnamed)} row(s) of {path.name}", reason)]
 

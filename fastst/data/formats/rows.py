@@ -14,8 +14,6 @@ from fastst.data.formats.columns import Columns, layout_of
 from fastst.data.formats.table import Table, read_blocks
 from fastst.data.walks import DataError
 
-_FOLDER_AND_FILE = r"^(?P<folder>(?:.*/)?)(?P<file>[^/]*)$"
-
 
 @dataclass(frozen=True)
 class Coded:
@@ -44,7 +42,7 @@ class Rows:
         texts: column -> its cells, of all but the image's name.
         image: folders and files of the images' names.
         lines: the line of each, where they were read one by one.  # [n] int64
-        problems: row -> what is wrong with it.
+        problems: row -> a line and what is wrong with it.
     """
 
     columns: Columns
@@ -53,7 +51,7 @@ class Rows:
     texts: dict[int, Coded]
     image: tuple[Coded, Coded] | None
     lines: np.ndarray | None
-    problems: dict[int, str]
+    problems: dict[int, tuple[int, str]]
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -71,15 +69,15 @@ def read_rows(path: Path, table: Table, columns: Columns, progress: bool, carefu
     texts: dict[int, list[pa.Array]] = {column: [] for column in columns.texts if column != columns.image}
     folders: list[pa.Array] = []
     files: list[pa.Array] = []
-    problems: dict[int, str] = {}
+    problems: dict[int, tuple[int, str]] = {}
     for block in read_blocks(path, table, columns.texts, columns.numbers, progress, careful):
-        problems |= {joints.count + row: problem for row, problem in block.problems.items()}
+        if block.lines is not None:
+            problems |= {joints.count + row: (int(block.lines[row]), problem) for row, problem in block.problems.items()}
+            lines.add(block.lines)
         positions, given = _poses(block.values, shape)
         joints.add(positions)
         if given is not None:
             confidences.add(given)
-        if block.lines is not None:
-            lines.add(block.lines)
         for column, blocks in texts.items():
             blocks.append(block.texts[column].dictionary_encode())
         if columns.image is not None:
@@ -134,7 +132,7 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
         {column: coded.take(first) for column, coded in rows.texts.items()},
         None if rows.image is None else (rows.image[0].take(first), rows.image[1].take(first)),
         None if rows.lines is None else rows.lines[first],
-        {int(person[row]): problem for row, problem in reversed(rows.problems.items())},
+        {int(person[row]): problem for row, problem in sorted(rows.problems.items(), reverse=True)},
     )
 
 
@@ -142,13 +140,15 @@ def numbered(codes: Sequence[np.ndarray], count: int) -> np.ndarray:
     """A number for each of `count` rows, the same where all `codes` (-1 or more) are; from 0, in the order of appearance.  # [count]"""
     key = np.zeros(count, np.int64)
     for column in codes:
-        key = _in_order(key * (int(column.max(initial=0)) + 2) + column + 1)
+        key *= int(column.max(initial=0)) + 2
+        key += column
+        key = _in_order(key)
     return key
 
 
 def _in_order(key: np.ndarray) -> np.ndarray:
     """0 for the first value and all like it, 1 for the next that is new, and so on.  # [n]"""
-    starts = np.flatnonzero(np.diff(key, prepend=key[:1] - 1))  # equal ones mostly lie together
+    starts = np.flatnonzero(np.concatenate([np.ones(len(key[:1]), bool), key[1:] != key[:-1]]))  # equal ones mostly lie together
     _, first, inverse = np.unique(key[starts], return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -190,9 +190,10 @@ class _Growing:
 
 
 def _folder_and_file(names: pa.Array) -> tuple[pa.Array, pa.Array]:
-    parts = pc.extract_regex(pc.replace_substring(names, "\\", "/"), _FOLDER_AND_FILE)
-    folder, file = (pc.fill_null(pc.struct_field(parts, name), "") for name in ("folder", "file"))
-    return folder, file
+    """`a/b/1.jpg` -> /a/b, 1.jpg."""
+    names = pc.binary_join_element_wise("", pc.replace_substring(names, "\\", "/"), "/")  # now each has a folder
+    parts = pc.split_pattern(names, "/", max_splits=1, reverse=True)
+    return pc.list_element(parts, 0), pc.list_element(parts, 1)
 
 
 def _coded(blocks: list[pa.Array]) -> Coded:

@@ -65,9 +65,11 @@ def _kind(path: Path, people: np.ndarray) -> tuple[int, int, int]:
     count = people.shape[1] - _BOX
     if count < 4:
         raise DataError(f"{path} has boxes and no keypoints: {people.shape[1]} numbers a line; expected {_LINE}, as a YOLO pose model writes it")
+    is_whole = (people == np.round(people)).all(axis=0)
+    has_id_and_confidence = is_whole[-1] and not is_whole[-2] and not is_whole[_BOX + 2 :: 3].all()  # else 36 numbers are 12 joints with flags
     for size in (3, 2):
         more = count - 17 * size
-        if more in (0, 1) or (more == 2 and (people[:, -1] == np.round(people[:, -1])).all() and (people[:, -2] != np.round(people[:, -2])).any()):
+        if more in (0, 1) or (more == 2 and has_id_and_confidence):
             return 17, size, more
     return count // 3, 3, count % 3
 
