@@ -267,13 +267,14 @@ def test_walks_of_several_people_may_have_the_same_name(tmp_path: Path) -> None:
     assert [r.places[-2:] for r in recordings] == [("anna", "first"), ("ben", "first")]
 
 
-def test_two_labels_of_one_walk(tmp_path: Path) -> None:
-    rows = [
-        [t, who, label, *f.ravel()] for who, labels in (("a", "mm"), ("b", "fm")) for t, (label, f) in enumerate(zip(labels, walk(2), strict=True))
-    ]
-    recordings = read(path := write(tmp_path / "f.csv", ["frame", "walk", "label", *names()], rows))
-    assert [r.places[-1] for r in recordings] == ["a"]
-    assert reasons(recordings) == {"b": f"{path}: label is 'f' and 'm' within one walk; expected one for all its rows"}
+def test_a_label_that_changes_within_a_walk_is_none(tmp_path: Path) -> None:
+    rows = [[t, who, label, t, *walk(1).ravel()] for who, labels in (("a", "mm"), ("b", "fm"), ("c", ["m", "NA"])) for t, label in enumerate(labels)]
+    recordings = read(path := write(tmp_path / "f.csv", ["frame", "walk", "label", "height", *names()], rows))
+    assert {r.places[-1]: r.attributes for r in recordings} == {"a": {"label": "m"}, "b": {}, "c": {"label": "m"}}
+    assert reasons(recordings) == {
+        "label of 1 walk(s)": f"{path}: label is 'f' and 'm' in b; expected one for all rows of a walk",
+        "height of 3 walk(s)": f"{path}: height is '0' and '1' in a; expected one for all rows of a walk",
+    }
 
 
 def test_frames_are_told_by_a_column_by_names_or_by_the_order(tmp_path: Path) -> None:

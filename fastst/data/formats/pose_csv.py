@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from fastst.data.formats.rows import Rows, a_row_a_person, read_rows
 from fastst.data.formats.table import MalformedRow, Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
+from fastst.layouts import Layout
 
 _VIDEO_ENDING = re.compile(r"\.(mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv)$", re.IGNORECASE)
-_FRAME_WANTED = "expected a name with the frame's number, such as 001-nm-01-090/000012.jpg"
+_FRAME_WANTED = "a name with the frame's number, such as 001-nm-01-090/000012.jpg"
 
 
 def _read(text: str, file: File, progress: bool) -> list[Recording]:
@@ -47,27 +49,33 @@ def _recordings(file: File, table: Table, progress: bool, careful: bool) -> list
     problems = _problems(rows, dealt)
     left_out = _damaged(path, names, problems) + _unnamed(path, table, rows, dealt)
     recordings = []
+    torn: dict[str, list[str]] = defaultdict(list)
     places = file.places
     for walk, detections, again, attributes in _walks(rows, dealt):
         name = names[walk][-1] if names[walk] else path.stem
         if walk in problems:
             continue
-        if torn := [f"{what} is {' and '.join(map(repr, sorted(values)))}" for what, values in attributes.items() if len(values) > 1]:
-            left_out.append(LeftOut(name, f"{path}: {torn[0]} within one walk; expected one for all its rows"))
-            continue
         if len(again):
             reason = f"{path}: {len(again)} row(s) repeat a frame (first: frame {again[0]}); the row with the highest mean confidence is used"
             left_out.append(LeftOut(f"{len(again)} row(s) of {name}", reason))
-        said = {what: next(iter(values)) for what, values in attributes.items() if values}
-        size = said.pop("imagewidth", ""), said.pop("imageheight", "")
-        image_size = (int(size[0]), int(size[1])) if size[0].isdecimal() and size[1].isdecimal() else None
-        fps = _number(said.pop("fps", ""))
-        recordings.append(Recording(str(path), (*places, *names[walk]), rows.columns.layout, detections, fps, image_size, said))
+        for what, values in attributes.items():
+            if len(values) > 1:
+                torn[what].append(f"{' and '.join(map(repr, sorted(values)[:3]))} in {name}")
+        said = {what: next(iter(values)) for what, values in attributes.items() if len(values) == 1}
+        recordings.append(_recording(str(path), (*places, *names[walk]), rows.columns.layout, detections, said))
+    for what, found in torn.items():
+        left_out.append(LeftOut(f"{what} of {len(found)} walk(s)", f"{path}: {what} is {found[0]}; expected one for all rows of a walk"))
     if not recordings:
         reasons = "; ".join(left.reason for left in left_out[:3]) or "it has no rows below the header"
         raise DataError(f"{path} has no usable walk: {reasons}")
     recordings[0] = replace(recordings[0], left_out=left_out)
     return recordings
+
+
+def _recording(source: str, places: tuple[str, ...], layout: Layout, detections: Detections, said: dict[str, str]) -> Recording:
+    width, height = (said.pop(side, "") for side in ("imagewidth", "imageheight"))
+    image_size = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
+    return Recording(source, places, layout, detections, _positive(said.pop("fps", "")), image_size, said)
 
 
 def _walks(rows: Rows, dealt: Dealt) -> Iterator[tuple[int, Detections, np.ndarray, dict[str, set[str]]]]:
@@ -84,8 +92,8 @@ def _walks(rows: Rows, dealt: Dealt) -> Iterator[tuple[int, Detections, np.ndarr
     for start, end, again in zip(starts, np.append(starts, len(walk))[1:], repeated, strict=True):
         here = slice(start, end)
         rows_used = here if not again else start + np.flatnonzero(is_new[here])
-        values = {what: [coded.values[int(code)].as_py().strip() for code in np.unique(coded.codes[here])] for what, coded in said.items()}
-        attributes = {what: {value for value in found if value.lower() not in NOTHING} for what, found in values.items()}
+        values = {what: {coded.values[int(code)].as_py().strip() for code in np.unique(coded.codes[here])} for what, coded in said.items()}
+        attributes = {what: set(_said(found)) for what, found in values.items()}
         yield int(walk[start]), whole.take(rows_used), frames[here][~is_new[here]] if again else frames[:0], attributes
 
 
@@ -94,26 +102,25 @@ def _names(rows: Rows, dealt: Dealt) -> list[tuple[str, ...]]:
     first = np.unique(dealt.walk, return_index=True)[1]
 
     def values(column: int) -> list[str]:
-        return [rows.texts[column].values[int(code)].as_py().strip() for code in rows.texts[column].codes[first]]
+        return [rows.texts[column].at(row).strip() for row in first]
 
-    walks = [
-        tuple(part for value in values for part in _parts(_VIDEO_ENDING.sub("", value.replace("\\", "/"))))
-        for values in zip(*(values(column) for column in rows.columns.keys.get("walk", [])), strict=True)
-    ] or [()] * len(first)
-    files = [
-        tuple(part for coded in dealt.names for part in _parts("" if coded.codes[row] < 0 else coded.values[int(coded.codes[row])].as_py()))
-        for row in first
-    ]
-    names = [tuple(part for part in (*walk, *file) if part.lower() not in NOTHING) for walk, file in zip(walks, files, strict=True)]
+    walks = list(zip(*(values(column) for column in rows.columns.keys.get("walk", [])), strict=True)) or [()] * len(first)
+    texts = [(*_said(walk), *(coded.at(row) for coded in dealt.names)) for row, walk in zip(first, walks, strict=True)]
+    names = [tuple(part for text in parts for part in _parts(text)) for parts in texts]
     others = [values(group[0]) for key, group in rows.columns.keys.items() if key != "walk"]
     if others and (len(set(names)) < len(names) or () in names):
-        names = [(*(value for value in said if value.lower() not in NOTHING), *name) for *said, name in zip(*others, names, strict=True)]
+        names = [(*_said(said), *name) for *said, name in zip(*others, names, strict=True)]
     return names
 
 
+def _said(values: Iterable[str]) -> list[str]:
+    return [value for value in values if value.lower() not in NOTHING]
+
+
 def _parts(name: str) -> list[str]:
-    """`d/001-nm-01-090/` -> d, 001-nm-01-090; a frame's number, \\0 in the name, and what joined it are left out."""
-    return [part for piece in name.replace("\0", "").split("/") if (part := piece.strip("_-. "))]
+    """`d/001-nm-01-090/` -> d, 001-nm-01-090; a frame's number, \\0 in the name, what joined it and the ending of a video are left out."""
+    pieces = _VIDEO_ENDING.sub("", name.replace("\0", "").replace("\\", "/")).split("/")
+    return [part for piece in pieces if (part := piece.strip("_-. "))]
 
 
 def _problems(rows: Rows, dealt: Dealt) -> dict[int, list[tuple[int, str]]]:
@@ -142,12 +149,11 @@ def _unnamed(path: Path, table: Table, rows: Rows, dealt: Dealt) -> list[LeftOut
     column = rows.columns.frame if rows.columns.frame is not None else rows.columns.image
     assert column is not None
     if column in rows.texts:
-        coded, wanted = rows.texts[column], "expected a whole number or " + _FRAME_WANTED.removeprefix("expected ")
-        value = coded.values[int(coded.codes[row])].as_py()
+        value, wanted = rows.texts[column].at(row), f"a whole number or {_FRAME_WANTED}"
     else:
         assert rows.image is not None
-        value, wanted = "/".join(coded.values[int(coded.codes[row])].as_py() for coded in rows.image)[1:], _FRAME_WANTED
-    reason = f"{path}, line {rows.lines[row]}: {table.columns[column]} is {value[:80]!r}, {wanted}{_and_more(len(unnamed))}"
+        value, wanted = "/".join(coded.at(row) for coded in rows.image)[1:], _FRAME_WANTED
+    reason = f"{path}, line {rows.lines[row]}: {table.columns[column]} is {value[:80]!r}, expected {wanted}{_and_more(len(unnamed))}"
     return [LeftOut(f"{len(unnamed)} row(s) of {path.name}", reason)]
 
 
@@ -155,11 +161,12 @@ def _and_more(count: int) -> str:
     return f" (and {count - 1} more such line(s))" if count > 1 else ""
 
 
-def _number(text: str) -> float | None:
+def _positive(text: str) -> float | None:
     try:
-        return float(text) if float(text) > 0 else None
+        number = float(text)
     except ValueError:
         return None
+    return number if 0 < number < np.inf else None
 
 
 FORM = Form(

@@ -17,10 +17,14 @@ from fastst.data.walks import DataError
 
 @dataclass(frozen=True)
 class Coded:
-    """n texts: the different ones and, for each, which of them it is."""
+    """n texts: the different ones and, for each, which of them it is; -1 for none."""
 
     values: pa.Array
     codes: np.ndarray
+
+    def at(self, row: int) -> str:
+        """The text of a row; "" where it has none."""
+        return self.values[int(self.codes[row])].as_py() if self.codes[row] >= 0 else ""
 
     def take(self, rows: np.ndarray) -> Coded:
         return Coded(self.values, self.codes[rows])
