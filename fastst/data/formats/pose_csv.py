@@ -14,7 +14,7 @@ from fastst.data.formats.columns import columns_of, is_long, long_columns_of
 from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, sort
 from fastst.data.formats.form import Form
 from fastst.data.formats.rows import Rows, a_row_a_person, read_rows
-from fastst.data.formats.table import MalformedRow, Table, table_of
+from fastst.data.formats.table import Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
@@ -26,25 +26,16 @@ _FRAME_WANTED = "a name with the frame's number, such as 001-nm-01-090/000012.jp
 def _read(text: str, file: File, progress: bool) -> list[Recording]:
     table = table_of(text)
     assert table is not None
-    try:
-        return _recordings(file, table, progress, careful=False)
-    except MalformedRow:
-        return _recordings(file, table, progress, careful=True)
-
-
-def _recordings(file: File, table: Table, progress: bool, careful: bool) -> list[Recording]:
     path = file.path
     if is_long(table.columns):
-        rows = a_row_a_person(path, read_rows(path, table, long_columns_of(table.columns), progress, careful))
+        rows = a_row_a_person(path, read_rows(path, table, long_columns_of(table.columns), progress))
     else:
         try:
             columns = columns_of(table.columns)
         except ValueError as error:
             raise DataError(f"{path}, line {table.header_lines}: {error}") from None
-        rows = read_rows(path, table, columns, progress, careful)
+        rows = read_rows(path, table, columns, progress)
     dealt = deal(rows)
-    if dealt.is_unnamed.any() and not careful:
-        raise MalformedRow  # to learn the lines
     names = _names(rows, dealt)
     problems = _problems(rows, dealt)
     left_out = _damaged(path, names, problems) + _unnamed(path, table, rows, dealt)
@@ -144,7 +135,6 @@ def _unnamed(path: Path, table: Table, rows: Rows, dealt: Dealt) -> list[LeftOut
     unnamed = np.flatnonzero(dealt.is_unnamed)
     if not len(unnamed):
         return []
-    assert rows.lines is not None
     row = unnamed[np.argmin(rows.lines[unnamed])]
     column = rows.columns.frame if rows.columns.frame is not None else rows.columns.image
     assert column is not None

@@ -45,7 +45,7 @@ class Rows:
         confidences: # [n, J] float32
         texts: column -> its cells, of all but the image's name.
         image: folders and files of the images' names.
-        lines: the line of each, where they were read one by one.  # [n] int64
+        lines: the line of each.  # [n] int32
         problems: row -> a line and what is wrong with it.
     """
 
@@ -54,30 +54,28 @@ class Rows:
     confidences: np.ndarray | None
     texts: dict[int, Coded]
     image: tuple[Coded, Coded] | None
-    lines: np.ndarray | None
+    lines: np.ndarray
     problems: dict[int, tuple[int, str]]
 
     def __len__(self) -> int:
         return len(self.joints)
 
 
-def read_rows(path: Path, table: Table, columns: Columns, progress: bool, careful: bool) -> Rows:
+def read_rows(path: Path, table: Table, columns: Columns, progress: bool) -> Rows:
     """All rows of the file.
 
     Raises:
-        MalformedRow: a row can't be read, if not `careful`.
         DataError: the file can't be read at all.
     """
     shape = len(columns.coordinates), len(columns.coordinates[0])
-    joints, confidences, lines = _Growing(shape, np.float32), _Growing((shape[0],), np.float32), _Growing((), np.int64)
+    joints, confidences, lines = _Growing(shape, np.float32), _Growing((shape[0],), np.float32), _Growing((), np.int32)
     texts: dict[int, list[pa.Array]] = {column: [] for column in columns.texts if column != columns.image}
     folders: list[pa.Array] = []
     files: list[pa.Array] = []
     problems: dict[int, tuple[int, str]] = {}
-    for block in read_blocks(path, table, columns.texts, columns.numbers, progress, careful):
-        if block.lines is not None:
-            problems |= {joints.count + row: (int(block.lines[row]), problem) for row, problem in block.problems.items()}
-            lines.add(block.lines)
+    for block in read_blocks(path, table, columns.texts, columns.numbers, progress):
+        problems |= {joints.count + row: (int(block.lines[row]), problem) for row, problem in block.problems.items()}
+        lines.add(block.lines)
         positions, given = _poses(block.values, shape)
         joints.add(positions)
         if given is not None:
@@ -94,7 +92,7 @@ def read_rows(path: Path, table: Table, columns: Columns, progress: bool, carefu
         confidences.whole() if columns.confidences else None,
         {column: _coded(blocks) for column, blocks in texts.items()},
         None if columns.image is None else (_coded(folders), _coded(files)),
-        lines.whole() if careful else None,
+        lines.whole(),
         problems,
     )
 
@@ -135,7 +133,7 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
         confidences,
         {column: coded.take(first) for column, coded in rows.texts.items()},
         None if rows.image is None else (rows.image[0].take(first), rows.image[1].take(first)),
-        None if rows.lines is None else rows.lines[first],
+        rows.lines[first],
         {int(person[row]): problem for row, problem in sorted(rows.problems.items(), reverse=True)},
     )
 

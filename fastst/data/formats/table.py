@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,12 @@ _NUMBER = r"^[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*$"
 _MISSING_CELL = rf"^[ \t]*({'|'.join(_MISSING)})?[ \t]*$"
 _WITH_DECIMALS = re.compile(r"[+-]?\d*([.,])\d+")
 _ROWS_LOOKED_AT = 20  # to see how a table is written
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20
+_THREADS = 2
+_LATIN_1 = "fastst.latin-1"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,14 @@ class Block:
     Args:
         texts: column number -> its cells.  # [n] strings
         values: the columns of numbers; NaN where missing.  # [n, m] float32
-        lines: the line of each row, where rows are read one by one.  # [n] int64
+        lines: the line of each row.  # [n]
         problems: row -> what is wrong with it.
     """
 
     texts: dict[int, pa.Array]
     values: np.ndarray
-    lines: np.ndarray | None = None
+    lines: np.ndarray
     problems: dict[int, str] = field(default_factory=dict)
-
-
-class MalformedRow(Exception):
-    """The table has a row that must be looked at one by one."""
 
 
 @lru_cache(maxsize=2)  # every form of text asks
@@ -117,102 +118,124 @@ def _with_unnamed(columns: list[str], rows: list[list[str]]) -> list[str]:
     return ["", *columns] if counts_up else columns
 
 
-def read_blocks(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], progress: bool, careful: bool) -> Iterator[Block]:
-    """The rows of a table, of the columns `texts` and `numbers`.
-
-    Args:
-        careful: find out which line can't be read, and why; several times slower.
+def read_blocks(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], progress: bool) -> Iterator[Block]:
+    """The rows of a table, of the columns `texts` and `numbers`; those that can't be read are among them, as problems.
 
     Raises:
-        MalformedRow: a row can't be read, if not `careful`.
-        DataError: the file can't be read at all, if `careful`.
+        DataError: the file can't be read at all.
     """
+
+    def parsed(piece: tuple[int, bytes]) -> Block:
+        return _block(path, table, texts, numbers, *piece)
+
     try:
-        yield from (_read_one_by_one if careful else _read_well_formed)(path, table, texts, numbers, progress)
-    except pa.ArrowInvalid as error:
-        if not careful:
-            raise MalformedRow from None
-        raise DataError(f"{path} is not a readable CSV file: {error}; expected lines of {len(table.columns)} columns") from None
+        with open_with_progress(path, path.name, progress) as file:
+            pieces = _pieces(_in_utf8(file, encoding_of(head_of(path))), table.header_lines)
+            yield from map(parsed, pieces) if path.stat().st_size <= _BLOCK_BYTES else _ahead(parsed, pieces)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from None
 
 
-def _read_well_formed(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], progress: bool) -> Iterator[Block]:
-    types = dict.fromkeys(texts, pa.binary()) | dict.fromkeys(numbers, pa.float32())
-    with _open(path, table, types, arrow_csv.ParseOptions(delimiter=table.separator), progress) as reader:
-        for batch in reader:
-            columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns[len(texts) :]]
-            values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0), np.float32)  # [n, m]
-            if np.isinf(values).any():
-                raise MalformedRow
-            yield Block({column: _text(batch.column(i)) for i, column in enumerate(texts)}, values)
+def _in_utf8(file: BinaryIO, encoding: str) -> Any:
+    """The bytes of the file, of UTF-8 where they were of UTF-16."""
+    return codecs.EncodedFile(file, "utf-8", encoding, errors="replace") if encoding.startswith("utf-16") else file
 
 
-def _read_one_by_one(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], progress: bool) -> Iterator[Block]:
+def _pieces(file: BinaryIO, header_lines: int) -> Iterator[tuple[int, bytes]]:
+    """Whole lines of the file below its header, some megabytes at a time, and the number of the first of them."""
+    rest, line, newline = b"", 1, b""
+    while data := file.read(_BLOCK_BYTES):
+        data = rest + data
+        newline = newline or (b"\n" if b"\n" in data else b"\r")
+        while line <= header_lines and newline in data:
+            data, line = data.split(newline, 1)[1], line + 1
+        end = data.rfind(newline) + 1 if line > header_lines else 0
+        rest = data[end:]
+        if end:
+            yield line, data[:end]
+            line += data.count(newline, 0, end)
+    if rest and line > header_lines:
+        yield line, rest
+
+
+def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`function` of each item, in order, while threads are at the next ones."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > _THREADS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _block(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], line: int, data: bytes) -> Block:
+    """The rows in whole lines from line `line` on; they are looked at one by one only if some can't be read."""
+    lines = np.arange(line, line + _count_lines(data))
+    try:
+        batch = _parse(
+            data, table, dict.fromkeys(texts, pa.binary()) | dict.fromkeys(numbers, pa.float32()), arrow_csv.ParseOptions(delimiter=table.separator)
+        )
+    except pa.ArrowInvalid:
+        return _looked_at(path, table, texts, numbers, line, data)
+    columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns[len(texts) :]]
+    values = np.stack(columns, axis=1)  # [n, m]
+    if len(values) != len(lines) or np.isinf(values).any():
+        return _looked_at(path, table, texts, numbers, line, data)
+    return Block({column: _text(batch.column(i)) for i, column in enumerate(texts)}, values, lines)
+
+
+def _looked_at(path: Path, table: Table, texts: Sequence[int], numbers: Sequence[int], line: int, data: bytes) -> Block:
+    """What `_block` says, where there are lines that can't be read or are empty."""
     skipped: list[tuple[int, list[str], str]] = []
 
     def skip_row(row: arrow_csv.InvalidRow) -> str:
         problem = f"{row.actual_columns} columns, expected {len(table.columns)}"
-        skipped.append((row.number, fields_of(row.text, table.separator), problem))
+        skipped.append((line + row.number - 1, fields_of(row.text, table.separator), problem))
         return "skip"
 
-    # An empty line is kept as a row, and there is one thread: only so the number of a row tells the number of its line. A lonely quote, which would
-    # take all that follows into its cell, is an ordinary character where cells aren't quoted.
+    # An empty line is kept as a row: only so the number of a row tells the number of its line. A lonely quote, which would take all that follows
+    # into its cell, is an ordinary character where cells aren't quoted.
     quote = '"' if table.quoted else False
     options = arrow_csv.ParseOptions(delimiter=table.separator, quote_char=quote, ignore_empty_lines=False, invalid_row_handler=skip_row)
-    next_line = table.header_lines + 1
-    with _open(path, table, dict.fromkeys([*texts, *numbers], pa.binary()), options, progress) as reader:
-        for batch in reader:
-            lines = _line_numbers(next_line, batch.num_rows, [line for line, _, _ in skipped])
-            next_line = int(lines[-1]) + 1 if len(lines) else next_line
-            yield _checked(batch, lines, table, texts, numbers)
-            if before := [row for row in skipped if row[0] < next_line]:
-                yield _of_skipped(before, texts, len(numbers))
-                skipped[:] = [row for row in skipped if row[0] >= next_line]
-    if skipped:
-        yield _of_skipped(skipped, texts, len(numbers))
-
-
-@contextmanager
-def _open(path: Path, table: Table, types: dict[int, pa.DataType], parse: arrow_csv.ParseOptions, progress: bool) -> Iterator[Any]:
-    """A reader of record batches with the columns and types of `types`; columns are called by their numbers."""
-    is_small = path.stat().st_size <= _BLOCK_BYTES
-    reads = arrow_csv.ReadOptions(
-        use_threads=parse.ignore_empty_lines and not is_small,  # who wants the lines of rows can have one thread only
-        block_size=_BLOCK_BYTES,
-        skip_rows=table.header_lines,
-        column_names=[str(number) for number in range(len(table.columns))],
+    try:
+        batch = _parse(_decoded(data).encode(), table, dict.fromkeys([*texts, *numbers], pa.binary()), options)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{path}, lines {line} to {line + _count_lines(data) - 1}: not readable as CSV ({error}); expected lines of {len(table.columns)} columns"
+        ) from None
+    lines = np.setdiff1d(np.arange(line, line + batch.num_rows + len(skipped)), [number for number, _, _ in skipped])
+    usable, others = _checked(batch, lines, table, texts, numbers), _of_skipped(skipped, texts, len(numbers))
+    return Block(
+        {column: pa.concat_arrays([usable.texts[column], others.texts[column]]) for column in texts},
+        np.concatenate([usable.values, others.values]),
+        np.concatenate([usable.lines, others.lines]),
+        usable.problems | {len(usable.values) + row: problem for row, problem in others.problems.items()},
     )
-    converts = arrow_csv.ConvertOptions(
-        check_utf8=False,
-        column_types={str(number): kind for number, kind in types.items()},
-        include_columns=[str(number) for number in types],
-        null_values=["", *_MISSING],
-        decimal_point=table.decimal,
+
+
+def _count_lines(data: bytes) -> int:
+    newline = b"\n" if b"\n" in data else b"\r"
+    return data.count(newline) + (not data.endswith(newline))
+
+
+def _parse(data: bytes, table: Table, types: dict[int, pa.DataType], options: arrow_csv.ParseOptions) -> pa.RecordBatch:
+    """The columns of `types`, in their order."""
+    whole = arrow_csv.read_csv(
+        pa.BufferReader(data),
+        arrow_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(number) for number in range(len(table.columns))]),
+        options,
+        arrow_csv.ConvertOptions(
+            check_utf8=False,
+            column_types={str(number): kind for number, kind in types.items()},
+            include_columns=[str(number) for number in types],
+            null_values=["", *_MISSING],
+            decimal_point=table.decimal,
+        ),
     )
-    with open_with_progress(path, path.name, progress) as file:
-        try:
-            reader = arrow_csv.open_csv(_in_utf8(file, encoding_of(head_of(path)), is_small), reads, parse, converts)
-        except pa.ArrowInvalid as error:
-            if "Empty CSV" not in str(error):
-                raise
-            yield ()
-            return
-        with reader:
-            yield reader
-
-
-def _in_utf8(file: BinaryIO, encoding: str, is_small: bool) -> Any:
-    """The bytes of the file, of UTF-8 where they were of UTF-16."""
-    if encoding.startswith("utf-16"):
-        return codecs.EncodedFile(file, "utf-8", encoding, errors="replace")
-    return pa.BufferReader(file.read()) if is_small else file  # thousands of small files are faster without calls back into Python
-
-
-def _line_numbers(first: int, count: int, skipped: Sequence[int]) -> np.ndarray:
-    """The lines of `count` rows from line `first` on, where the lines `skipped` are no rows.  # [count]"""
-    lines = np.arange(first, first + count + len(skipped))
-    return lines[~np.isin(lines, skipped)][:count]
+    columns = (column.combine_chunks() for column in whole.columns)
+    return pa.RecordBatch.from_arrays(list(columns), schema=whole.schema)
 
 
 def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequence[int], numbers: Sequence[int]) -> Block:
@@ -236,7 +259,7 @@ def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequ
 def _of_skipped(skipped: list[tuple[int, list[str], str]], texts: Sequence[int], count: int) -> Block:
     """Rows with another number of columns, of which only the texts are known."""
     names = {column: pa.array([cells[column] if column < len(cells) else "" for _, cells, _ in skipped], pa.string()) for column in texts}
-    lines = np.array([line for line, _, _ in skipped])
+    lines = np.array([line for line, _, _ in skipped], np.int64)
     return Block(names, np.full((len(skipped), count), np.nan, np.float32), lines, {i: problem for i, (_, _, problem) in enumerate(skipped)})
 
 
@@ -252,15 +275,21 @@ def _numbers(cells: pa.Array, with_comma: bool) -> tuple[np.ndarray, np.ndarray]
 
 
 def _text(cells: pa.Array) -> pa.Array:
-    """Bytes as strings: of UTF-8, or of latin-1 where they are not."""
+    """Bytes as strings."""
     try:
         return cells.cast(pa.string())
     except pa.ArrowInvalid:
         return pa.array([_decoded(cell) for cell in cells.to_pylist()], pa.string())
 
 
-def _decoded(cell: bytes) -> str:
-    try:
-        return cell.decode()
-    except UnicodeDecodeError:
-        return cell.decode("latin-1")
+def _decoded(data: bytes) -> str:
+    """Text of UTF-8, with single bytes of latin-1 where it isn't."""
+    return data.decode("utf-8", _LATIN_1)
+
+
+def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error(_LATIN_1, _as_latin_1)
