@@ -43,7 +43,7 @@ def deal(rows: Rows) -> Dealt:
     people = None if columns.person is None else _ids(rows.texts[columns.person])
     if columns.frame is not None:
         frames, is_unnamed = _whole_numbers(rows.texts[columns.frame])
-        if image is None and is_unnamed.mean() > 0.5:
+        if image is None and 2 * np.count_nonzero(is_unnamed) > len(rows):
             image, frames, is_unnamed = rows.texts[columns.frame].split_path(), None, np.zeros_like(is_unnamed)
     names: list[Coded] = []
     if image is not None:

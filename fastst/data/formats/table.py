@@ -144,18 +144,20 @@ def _in_utf8(file: BinaryIO, encoding: str) -> Any:
 def _pieces(file: BinaryIO, header_lines: int) -> Iterator[tuple[int, bytes]]:
     """Whole lines of the file below its header, some megabytes at a time, and the number of the first of them."""
     rest, line, newline = b"", 1, b""
-    while data := file.read(_BLOCK_BYTES):
-        data = rest + data
+    read = file.read(_BLOCK_BYTES)
+    while read:
+        following = file.read(_BLOCK_BYTES)
+        data = rest + read
         newline = newline or (b"\n" if b"\n" in data else b"\r")
         while line <= header_lines and newline in data:
             data, line = data.split(newline, 1)[1], line + 1
-        end = data.rfind(newline) + 1 if line > header_lines else 0
-        rest = data[end:]
+        end = 0
+        if line > header_lines:
+            end = data.rfind(newline) + 1 if following else len(data)
         if end:
             yield line, data[:end]
             line += data.count(newline, 0, end)
-    if rest and line > header_lines:
-        yield line, rest
+        rest, read = data[end:], following
 
 
 def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -234,8 +236,8 @@ def _parse(data: bytes, table: Table, types: dict[int, pa.DataType], options: ar
             decimal_point=table.decimal,
         ),
     )
-    columns = (column.combine_chunks() for column in whole.columns)
-    return pa.RecordBatch.from_arrays(list(columns), schema=whole.schema)
+    batches = whole.to_batches()  # one, because the block is larger than the data
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=whole.schema)
 
 
 def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequence[int], numbers: Sequence[int]) -> Block:
