@@ -8,36 +8,50 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be a frame's
 _MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
+_MANY = 20  # if so many names, on average, are the same but for a number, that one is no camera
+_MANY_MORE = 4  # frames than cameras, where there are few of both
 
 
 def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
     """Names into what the frames of a video share, and the frame's number: the last number that counts up along them, not a camera or an image size.
 
-    A number counts up where names that are the same but for it are several; of two that do, the one that leaves fewer kinds of names, the last of
-    equals. Where all numbers of a name change together (a frame and its time) the last one counts.
+    A number counts up where names that are the same but for it are several: the last one of which there are many, else the last one of which there
+    are not many less than of another. Where all numbers of a name change together (a frame and its time) the last one counts.
 
     Returns:
         The names without their frame number  # [n], dictionary-encoded
         and the numbers.  # [n] int64
-        None if some name has no number.
+        None if some name has no number, as `HAS_FRAME` wants it.
     """
     names = pa.array(names, pa.string()) if not isinstance(names, pa.Array) else names.cast(pa.string())
     if not len(names):
         return names.dictionary_encode(), np.zeros(0, np.int64)
-    best: tuple[int, pa.DictionaryArray, np.ndarray] | None = None
+    encoded = names.dictionary_encode()
+    split = _split_different(encoded.dictionary)
+    if split is None:
+        return None
+    rows = encoded.indices.to_numpy()
+    return pa.DictionaryArray.from_arrays(split[0].indices.take(encoded.indices), split[0].dictionary), split[1][rows]
+
+
+def _split_different(names: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
+    """`split_frames` of names that are all different."""
+    splits = []
     for place in range(_MOST_NUMBERS):
         split = _without_number(names, place)
         if split is None:
             break
-        keys = len(split[0].dictionary)
-        if best is None or keys < best[0]:
-            best = keys, *split
-    if best is None:
+        if len(split[0].dictionary) * _MANY <= len(names):
+            return split
+        splits.append(split)
+    if not splits:
         return None
-    if best[0] == len(names) > 1 and (together := _numbers_together(names)) is not None:
+    fewest = min(len(keys.dictionary) for keys, _ in splits)
+    if fewest == len(names) > 1 and (together := _numbers_together(names)) is not None:
         return together
-    return best[1], best[2]
+    return next(split for split in splits if len(split[0].dictionary) < min(_MANY_MORE * fewest, len(names)) or len(split[0].dictionary) == fewest)
 
 
 def _without_number(names: pa.Array, place: int) -> tuple[pa.DictionaryArray, np.ndarray] | None:

@@ -21,6 +21,7 @@ def track(items: Sequence[Item], description: str, progress: bool) -> Iterable[I
 
 def open_with_progress(path: Path, description: str, progress: bool) -> AbstractContextManager[BinaryIO]:
     """The file opened for reading bytes, with a bar that counts the bytes read if `progress` and stderr is a terminal."""
-    console = Console(stderr=True)
-    disable = not (progress and console.is_terminal)
-    return rich.progress.open(path, "rb", description=description, console=console, disable=disable)
+    console = Console(stderr=True) if progress else None
+    if console is None or not console.is_terminal:
+        return path.open("rb")
+    return rich.progress.open(path, "rb", description=description, console=console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import encoding_of, head_of, parse_json
+from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
-from fastst.data.frames import split_frames
+from fastst.data.frames import HAS_FRAME, split_frames
 from fastst.data.identity import identify
 from fastst.data.labels import Labels
 from fastst.data.meaning import understand
@@ -62,16 +63,26 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
     files = _files(path)
     recordings: list[Recording] = []
     left_out: list[LeftOut] = []
+    empty: list[tuple[File, EmptyFileError]] = []
     for file in track(files, path.name, progress and len(files) > 1):
         try:
             recordings += read_file(file, progress and len(files) == 1)
         except DataError as error:
             if len(files) == 1:
                 raise
-            left_out.append(LeftOut("/".join(file.places), str(error)))
+            if isinstance(error, EmptyFileError):
+                empty.append((file, error))
+            else:
+                left_out.append(LeftOut("/".join(file.places), str(error)))
+    folders_of_frames = {Path(recording.source).parent for recording in recordings if recording.frame_name is not None}
+    # Beside files that hold a frame each, an empty one is a frame in which nobody was seen.
+    left_out += [LeftOut("/".join(file.places), str(reason)) for file, reason in empty if file.path.parent not in folders_of_frames]
     if not recordings:
         raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
-    return _put_frames_together(recordings), left_out
+    recordings, left = _put_frames_together(recordings)
+    if not recordings:
+        raise DataError(left[0].reason)
+    return recordings, left_out + left
 
 
 def read_file(file: File, progress: bool = False) -> list[Recording]:
@@ -122,23 +133,27 @@ def _is_aside(file: Path, root: Path) -> bool:
     return file.parent.name == "sep-json" and any(file.parent.parent.glob("alphapose-results*.json"))
 
 
-def _put_frames_together(recordings: list[Recording]) -> list[Recording]:
-    """Files that hold one frame each become the videos that their names tell."""
-    whole = [recording for recording in recordings if recording.frame_name is None]
+def _put_frames_together(recordings: list[Recording]) -> tuple[list[Recording], list[LeftOut]]:
+    """Files that hold one frame each become the videos that their names tell; those without a number in their name are left out."""
+    whole: list[Recording] = []
+    left_out: list[LeftOut] = []
     folders: dict[tuple[object, ...], list[Recording]] = defaultdict(list)
     for recording in recordings:
-        if recording.frame_name is not None:
+        if recording.frame_name is None:
+            whole.append(recording)
+        elif re.search(HAS_FRAME, recording.frame_name):
             folders[(recording.places[:-1], recording.layout.name)].append(recording)
+        else:
+            reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"
+            left_out.append(LeftOut(recording.name, reason))
     for frames in folders.values():
         whole += _videos_of_folder(frames)
-    return whole
+    return whole, left_out
 
 
 def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
     split = split_frames([recording.frame_name or "" for recording in frames])
-    if split is None:
-        nameless = next(recording for recording in frames if not any(letter.isdigit() for letter in recording.frame_name or ""))
-        raise DataError(f"{nameless.source} holds one frame, and its name has no number that says which; number the files of a video")
+    assert split is not None
     names, numbers = split
     kinds = names.indices.to_numpy()
     videos = []

@@ -49,8 +49,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def take(self, rows: np.ndarray) -> Detections:
-        """Those of the row numbers, or of the mask, `rows`."""
+    def take(self, rows: np.ndarray | slice) -> Detections:
+        """Those of the row numbers, of the mask or, without a copy, of the slice `rows`."""
 
         def of(column: np.ndarray | None) -> np.ndarray | None:
             return None if column is None else column[rows]

@@ -14,11 +14,16 @@ _HEAD_BYTES = 1 << 16
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
+class EmptyFileError(DataError):
+    """A file without content: nothing was written, or, among files that hold a frame each, nobody was seen."""
+
+
 def head_of(path: Path) -> bytes:
     """The first bytes of a regular file.
 
     Raises:
-        DataError: there is none, it can't be read, or it is empty.
+        EmptyFileError: nothing is in it.
+        DataError: there is none, or it can't be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -28,17 +33,21 @@ def head_of(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
     if not head.strip():
-        raise DataError(f"{path} is empty; was it written to the end?")
+        raise EmptyFileError(f"{path} is empty; was it written to the end?")
     return head
 
 
 def encoding_of(head: bytes) -> str:
-    """`utf-8-sig`, `utf-16` or `utf-8`, as the first bytes say; `latin-1` where they are not UTF-8."""
+    """`utf-8-sig`, `utf-16`, `utf-16-le`, `utf-16-be` or `utf-8`, as the first bytes say; `latin-1` where they are not UTF-8."""
     for bom, encoding in _BOMS.items():
         if head.startswith(bom):
             return encoding
+    start = head[:64]  # letters and digits of UTF-16 have a zero byte each
+    for zero, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(start) > 3 and not any(start[zero::2]) and all(start[1 - zero :: 2]):
+            return encoding
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < _HEAD_BYTES)
     except UnicodeDecodeError:
         return "latin-1"
     return "utf-8"

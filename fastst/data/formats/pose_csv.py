@@ -1,262 +1,171 @@
-"""Reader of the CSV form in which the poses of CASIA-B circulate: one row a frame, 17 COCO keypoints a row."""
+"""Reader of tables of poses: columns of x, y and, if there, z and confidence for every joint, a row a person and frame; or a row a joint."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv
 
+from fastst.data.formats.columns import columns_of, is_long, long_columns_of
+from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, sort
 from fastst.data.formats.form import Form
-from fastst.data.people import WALK_NAME
-from fastst.data.progress import open_with_progress
+from fastst.data.formats.rows import Rows, a_row_a_person, read_rows
+from fastst.data.formats.table import Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
-from fastst.layouts import LAYOUTS
+from fastst.layouts import Layout
 
-_LAYOUT = LAYOUTS["coco17"]
-_COLUMNS = ["image_name", *(f"{joint}_{what}" for joint in _LAYOUT.joints for what in ("x", "y", "conf"))]
-_IMAGE_NAME = re.compile(rf"^(?:.*/)?(?P<walk>{WALK_NAME.pattern})/(?P<frame>\d{{1,18}})\.\w+$", re.ASCII)
-_IMAGE_NAME_FORM = "<folder>/<subject>-<nm|bg|cl>-<sequence>-<view>/<frame>.jpg"
-_NUMBER_OR_MISSING = r"(?i)^[ \t]*([+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?nan|)[ \t]*$"
-_MAX_HEADER_CHARACTERS = 1 << 16
-_BLOCK_BYTES = 4 << 20
+_VIDEO_ENDING = re.compile(r"\.(mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv)$", re.IGNORECASE)
+_FRAME_WANTED = "a name with the frame's number, such as 001-nm-01-090/000012.jpg"
 
 
-def _read(head: str, file: File, progress: bool) -> list[Recording]:
+def _read(text: str, file: File, progress: bool) -> list[Recording]:
+    table = table_of(text)
+    assert table is not None
     path = file.path
-    _check_header(path)
-    bad_rows = _BadRows()
-    try:
-        rows = _read_well_formed(path, progress)
-    except (pa.ArrowInvalid, _MalformedRow):
-        rows = _read_row_by_row(path, progress, bad_rows)
-    return _recordings(file, rows, bad_rows)
+    if is_long(table.columns):
+        rows = a_row_a_person(path, read_rows(path, table, long_columns_of(table.columns), progress))
+    else:
+        try:
+            columns = columns_of(table.columns)
+        except ValueError as error:
+            raise DataError(f"{path}, line {table.header_lines}: {error}") from None
+        rows = read_rows(path, table, columns, progress)
+    dealt = deal(rows)
+    names = _names(rows, dealt)
+    problems = _problems(rows, dealt)
+    left_out = _damaged(path, names, problems) + _unnamed(path, table, rows, dealt)
+    recordings = []
+    torn: dict[str, list[str]] = defaultdict(list)
+    places = file.places
+    for walk, detections, again, attributes in _walks(rows, dealt):
+        name = names[walk][-1] if names[walk] else path.stem
+        if walk in problems:
+            continue
+        if len(again):
+            reason = f"{path}: {len(again)} row(s) repeat a frame (first: frame {again[0]}); the row with the highest mean confidence is used"
+            left_out.append(LeftOut(f"{len(again)} row(s) of {name}", reason))
+        for what, values in attributes.items():
+            if len(values) > 1:
+                torn[what].append(f"{' and '.join(map(repr, sorted(values)[:3]))} in {name}")
+        said = {what: next(iter(values)) for what, values in attributes.items() if len(values) == 1}
+        recordings.append(_recording(str(path), (*places, *names[walk]), rows.columns.layout, detections, said))
+    for what, found in torn.items():
+        left_out.append(LeftOut(f"{what} of {len(found)} walk(s)", f"{path}: {what} is {found[0]}; expected one for all rows of a walk"))
+    if not recordings:
+        reasons = "; ".join(left.reason for left in left_out[:3]) or "it has no rows below the header"
+        raise DataError(f"{path} has no usable walk: {reasons}")
+    recordings[0] = replace(recordings[0], left_out=left_out)
+    return recordings
 
 
-class _MalformedRow(Exception):
-    """The file has a row that must be looked at one by one."""
+def _recording(source: str, places: tuple[str, ...], layout: Layout, detections: Detections, said: dict[str, str]) -> Recording:
+    width, height = (said.pop(side, "") for side in ("imagewidth", "imageheight"))
+    image_size = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
+    return Recording(source, places, layout, detections, _positive(said.pop("fps", "")), image_size, said)
 
 
-@dataclass
-class _BadRows:
-    """What is wrong with which lines. Of every walk and of the unnamed rows, the first problem and the number of lines are kept."""
+def _walks(rows: Rows, dealt: Dealt) -> Iterator[tuple[int, Detections, np.ndarray, dict[str, set[str]]]]:
+    """Every walk's number; its rows in order, the first of each frame and person; the frames of the others; and what they all say of it."""
+    order = in_order(rows, dealt)
+    walk, frames = dealt.walk[order], dealt.frames[order]
+    people = None if dealt.people is None else dealt.people[order]
+    is_new = follows(*(key for key in (walk, frames, people) if key is not None))
+    keys = {key: group[0] for key, group in rows.columns.keys.items() if key != "walk"}
+    said = {what: rows.texts[column].take(order) for what, column in (keys | rows.columns.attributes).items()}
+    whole = Detections(frames, sort(rows.joints, order), None if rows.confidences is None else sort(rows.confidences, order), ids=people)
+    starts = np.flatnonzero(np.diff(walk, prepend=-1))
+    repeated = np.add.reduceat(~is_new, starts) if len(starts) else starts
+    for start, end, again in zip(starts, np.append(starts, len(walk))[1:], repeated, strict=True):
+        here = slice(start, end)
+        rows_used = here if not again else start + np.flatnonzero(is_new[here])
+        values = {what: {coded.values[int(code)].as_py().strip() for code in np.unique(coded.codes[here])} for what, coded in said.items()}
+        attributes = {what: set(_said(found)) for what, found in values.items()}
+        yield int(walk[start]), whole.take(rows_used), frames[here][~is_new[here]] if again else frames[:0], attributes
 
-    walks: dict[str, tuple[str, int]] = field(default_factory=dict)
-    unnamed: tuple[str, int] | None = None
 
-    def add(self, image_name: str, line: int, problem: str) -> None:
-        named = _IMAGE_NAME.match(image_name)
-        if named is None:
-            problem = f"line {line}: image_name is {image_name[:80]!r}, expected {_IMAGE_NAME_FORM}"
-            first, count = self.unnamed or (problem, 0)
-            self.unnamed = (first, count + 1)
-        else:
-            first, count = self.walks.get(named["walk"], (f"line {line}: {problem}", 0))
-            self.walks[named["walk"]] = (first, count + 1)
+def _names(rows: Rows, dealt: Dealt) -> list[tuple[str, ...]]:
+    """Of every walk the parts of its name: folders, what images' names share, and as much of the other columns as it takes to tell walks apart."""
+    first = np.unique(dealt.walk, return_index=True)[1]
 
-    def left_out(self, path: Path) -> list[LeftOut]:
-        found = [LeftOut(walk, f"{path}, {first}{_and_more(count)}") for walk, (first, count) in self.walks.items()]
-        if self.unnamed:
-            first, count = self.unnamed
-            found.append(LeftOut(f"{count} row(s) of {path.name}", f"{path}, {first}{_and_more(count)}"))
-        return found
+    def values(column: int) -> list[str]:
+        return [rows.texts[column].at(row).strip() for row in first]
+
+    walks = list(zip(*(values(column) for column in rows.columns.keys.get("walk", [])), strict=True)) or [()] * len(first)
+    texts = [(*_said(walk), *(coded.at(row) for coded in dealt.names)) for row, walk in zip(first, walks, strict=True)]
+    names = [tuple(part for text in parts for part in _parts(text)) for parts in texts]
+    others = [values(group[0]) for key, group in rows.columns.keys.items() if key != "walk"]
+    if others and (len(set(names)) < len(names) or () in names):
+        names = [(*_said(said), *name) for *said, name in zip(*others, names, strict=True)]
+    return names
+
+
+def _said(values: Iterable[str]) -> list[str]:
+    return [value for value in values if value.lower() not in NOTHING]
+
+
+def _parts(name: str) -> list[str]:
+    """`d/001-nm-01-090/` -> d, 001-nm-01-090; a frame's number, \\0 in the name, what joined it and the ending of a video are left out."""
+    pieces = _VIDEO_ENDING.sub("", name.replace("\0", "").replace("\\", "/")).split("/")
+    return [part for piece in pieces if (part := piece.strip("_-. "))]
+
+
+def _problems(rows: Rows, dealt: Dealt) -> dict[int, list[tuple[int, str]]]:
+    """Walk -> line and problem of its rows that can't be used, in the order of the lines."""
+    problems: dict[int, list[tuple[int, str]]] = {}
+    for row, problem in rows.problems.items():
+        if not dealt.is_unnamed[row]:
+            problems.setdefault(int(dealt.walk[row]), []).append(problem)
+    return {walk: sorted(found) for walk, found in problems.items()}
+
+
+def _damaged(path: Path, names: list[tuple[str, ...]], problems: dict[int, list[tuple[int, str]]]) -> list[LeftOut]:
+    return [
+        LeftOut(names[walk][-1] if names[walk] else path.stem, f"{path}, line {found[0][0]}: {found[0][1]}{_and_more(len(found))}")
+        for walk, found in problems.items()
+    ]
+
+
+def _unnamed(path: Path, table: Table, rows: Rows, dealt: Dealt) -> list[LeftOut]:
+    """The rows that don't say which frame they are."""
+    unnamed = np.flatnonzero(dealt.is_unnamed)
+    if not len(unnamed):
+        return []
+    row = unnamed[np.argmin(rows.lines[unnamed])]
+    column = rows.columns.frame if rows.columns.frame is not None else rows.columns.image
+    assert column is not None
+    if column in rows.texts:
+        value, wanted = rows.texts[column].at(row), f"a whole number or {_FRAME_WANTED}"
+    else:
+        assert rows.image is not None
+        value, wanted = "/".join(coded.at(row) for coded in rows.image)[1:], _FRAME_WANTED
+    reason = f"{path}, line {rows.lines[row]}: {table.columns[column]} is {value[:80]!r}, expected {wanted}{_and_more(len(unnamed))}"
+    return [LeftOut(f"{len(unnamed)} row(s) of {path.name}", reason)]
 
 
 def _and_more(count: int) -> str:
     return f" (and {count - 1} more such line(s))" if count > 1 else ""
 
 
-class _Rows:
-    """The rows read so far."""
-
-    def __init__(self) -> None:
-        self.walk_numbers: dict[str, int] = {}
-        self._walks: list[np.ndarray] = []
-        self._frames: list[np.ndarray] = []
-        self._confidences: list[np.ndarray] = []
-        self._poses: list[np.ndarray] = []
-
-    def add(self, walks: pa.Array, frames: pa.Array, values: np.ndarray) -> None:
-        """Append n rows: walk names and frame numbers [n], and the numbers of the file [n, 51]."""
-        encoded = walks.dictionary_encode()
-        numbers = [self.walk_numbers.setdefault(name.decode(errors="replace"), len(self.walk_numbers)) for name in encoded.dictionary.to_pylist()]
-        joints = values.reshape(len(values), _LAYOUT.num_joints, 3)  # [n, 17, 3]
-        confidences = np.nan_to_num(joints[:, :, 2])
-        positions = joints[:, :, :2].copy()
-        positions[(confidences <= 0) | np.isnan(positions).any(axis=2)] = np.nan
-        self._walks.append(np.array(numbers, dtype=np.int32)[encoded.indices.to_numpy()])
-        self._frames.append(frames.to_numpy())
-        self._confidences.append(confidences)
-        self._poses.append(positions)
-
-    def walks(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Every walk: its name, its frame numbers [n] in order, and their poses [n, 17, 2], best first where a frame appears twice."""
-        if not self.walk_numbers:
-            return
-        walk, frame, poses = np.concatenate(self._walks), np.concatenate(self._frames), np.concatenate(self._poses)
-        confidences = np.concatenate(self._confidences)
-        order = np.lexsort((-confidences.mean(axis=1), frame, walk))
-        self._poses.clear()
-        ends = np.cumsum(np.bincount(walk, minlength=len(self.walk_numbers)))
-        for name, rows in zip(self.walk_numbers, np.split(order, ends[:-1]), strict=True):
-            yield name, frame[rows], poses[rows], confidences[rows]
-
-
-def _check_header(path: Path) -> None:
+def _positive(text: str) -> float | None:
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            header = file.readline(_MAX_HEADER_CHARACTERS)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}; give a pose CSV file") from None
-    if not header:
-        raise DataError(f"{path} is empty; expected a pose CSV with the header {','.join(_COLUMNS[:4])},...")
-    found = [name.strip() for name in header.rstrip("\n").split(",")]
-    advice = f"the header must be {','.join(_COLUMNS[:4])},... with x, y and conf of the {_LAYOUT.num_joints} COCO keypoints"
-    for number, (name, expected) in enumerate(zip(found, _COLUMNS, strict=False), start=1):
-        if name != expected:
-            raise DataError(f"{path}, line 1: column {number} is {name[:80]!r}, expected {expected!r}; {advice}")
-    if len(found) < len(_COLUMNS):
-        missing = _COLUMNS[len(found)]
-        raise DataError(f"{path}, line 1: {len(found)} columns, expected {len(_COLUMNS)}; column {len(found) + 1}, {missing!r}, is missing; {advice}")
-    if len(found) > len(_COLUMNS):
-        extra = found[len(_COLUMNS)]
-        raise DataError(f"{path}, line 1: {len(found)} columns, expected {len(_COLUMNS)}; {extra!r} is one too many; {advice}")
-
-
-def _read_well_formed(path: Path, progress: bool) -> _Rows:
-    """All rows, fast. Raises `pa.ArrowInvalid` or `_MalformedRow` at the first row that can't be used."""
-    rows = _Rows()
-    number_columns = dict.fromkeys(_COLUMNS[1:], pa.float32())
-    with (
-        open_with_progress(path, path.name, progress) as file,
-        _open_csv(file, number_columns, csv.ParseOptions(quote_char=False), use_threads=True) as reader,
-    ):
-        for batch in reader:
-            values = np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns[1:]], axis=1)  # [n, 51]
-            walks, frames = _split_image_names(batch.column(0))
-            if walks.null_count or np.isinf(values).any():
-                raise _MalformedRow
-            rows.add(walks, frames, values)
-    return rows
-
-
-def _read_row_by_row(path: Path, progress: bool, bad_rows: _BadRows) -> _Rows:
-    """All rows that can be used, slower; the others are noted in `bad_rows`."""
-    rows = _Rows()
-    skipped: list[int] = []
-
-    def skip_row(row: csv.InvalidRow) -> str:
-        skipped.append(row.number)
-        bad_rows.add(row.text.split(",", 1)[0], row.number, f"{row.actual_columns} columns, expected {len(_COLUMNS)}")
-        return "skip"
-
-    # An empty line is kept as a row, and there is one thread: only so the number of a row tells the number of its line.
-    parse_options = csv.ParseOptions(quote_char=False, ignore_empty_lines=False, invalid_row_handler=skip_row)
-    text_columns = dict.fromkeys(_COLUMNS[1:], pa.binary())
-    next_line = 2
-    try:
-        with (
-            open_with_progress(path, path.name, progress) as file,
-            _open_csv(file, text_columns, parse_options, use_threads=False) as reader,
-        ):
-            for batch in reader:
-                lines = _line_numbers(next_line, batch.num_rows, skipped)
-                next_line = int(lines[-1]) + 1 if len(lines) else next_line
-                skipped[:] = [line for line in skipped if line >= next_line]
-                _add_usable(rows, batch, lines, bad_rows)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is not a readable CSV file: {error}; expected one line of {len(_COLUMNS)} columns a frame") from None
-    return rows
-
-
-def _open_csv(file: BinaryIO, columns: dict[str, pa.DataType], parse_options: csv.ParseOptions, use_threads: bool) -> csv.CSVStreamingReader:
-    """A reader of record batches: `image_name` as bytes, the others of the types `columns`; empty cells are null."""
-    return csv.open_csv(
-        file,
-        csv.ReadOptions(use_threads=use_threads, block_size=_BLOCK_BYTES, skip_rows=1, column_names=_COLUMNS),
-        parse_options,
-        csv.ConvertOptions(column_types={"image_name": pa.binary(), **columns}, null_values=[""]),
-    )
-
-
-def _line_numbers(first: int, count: int, skipped: Sequence[int]) -> np.ndarray:
-    """The lines of `count` rows from line `first` on, where the lines `skipped` are no rows.  # [count]"""
-    lines = np.arange(first, first + count + len(skipped))
-    return lines[~np.isin(lines, skipped)][:count]
-
-
-def _add_usable(rows: _Rows, batch: pa.RecordBatch, lines: np.ndarray, bad_rows: _BadRows) -> None:
-    image_names = batch.column(0)
-    walks, frames = _split_image_names(image_names)
-    columns = [_numbers(cells) for cells in batch.columns[1:]]
-    values = np.stack([numbers for numbers, _ in columns], axis=1)  # [n, 51]
-    is_bad = np.stack([bad for _, bad in columns], axis=1)  # [n, 51]
-    is_unnamed = walks.is_null().to_numpy(zero_copy_only=False)
-    for row in np.flatnonzero(is_unnamed | is_bad.any(axis=1)):
-        if not any(cell.as_py() for cell in (batch.column(i)[row] for i in range(len(_COLUMNS)))):
-            continue  # an empty line
-        column = 1 + int(is_bad[row].argmax())
-        value = (batch.column(column)[row].as_py() or b"").decode(errors="replace")
-        name = image_names[row].as_py().decode(errors="replace")
-        bad_rows.add(name, int(lines[row]), f"{_COLUMNS[column]} is {value[:80]!r}, expected a finite number")
-    usable = pa.array(~is_unnamed)
-    rows.add(walks.filter(usable), frames.filter(usable), values[~is_unnamed])
-
-
-def _numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of text as float32 [n], NaN where missing, and whether they are neither missing nor a finite number [n]."""
-    try:  # much faster than the search for what is no number, and most columns have none
-        numbers = cells.cast(pa.string()).cast(pa.float32()).to_numpy(zero_copy_only=False)
-        return numbers, np.isinf(numbers)
-    except pa.ArrowInvalid:
-        pass
-    is_number = pc.fill_null(pc.match_substring_regex(cells, _NUMBER_OR_MISSING), True)
-    text = pc.ascii_trim_whitespace(pc.if_else(is_number, cells, None).cast(pa.string()))
-    numbers = pc.if_else(pc.equal(text, ""), None, text).cast(pa.float32()).to_numpy(zero_copy_only=False)
-    return numbers, ~is_number.to_numpy(zero_copy_only=False) | np.isinf(numbers)
-
-
-def _split_image_names(image_names: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Walk names and frame numbers (int64); null where the image name has another form."""
-    parts = pc.extract_regex(image_names, _IMAGE_NAME.pattern)
-    walks, frames = (pc.if_else(parts.is_valid(), pc.struct_field(parts, name), None) for name in ("walk", "frame"))
-    return walks, frames.cast(pa.string()).cast(pa.int64())
-
-
-def _recordings(file: File, rows: _Rows, bad_rows: _BadRows) -> list[Recording]:
-    left_out = bad_rows.left_out(file.path)
-    recordings = []
-    for name, frames, poses, confidences in rows.walks():
-        if name in bad_rows.walks:
-            continue
-        is_new = np.diff(frames, prepend=frames[0] - 1) > 0
-        if repeated := np.count_nonzero(~is_new):
-            first = frames[~is_new][0]
-            reason = f"{file.path}: {repeated} row(s) repeat a frame (first: frame {first}); the row with the highest mean confidence is used"
-            left_out.append(LeftOut(f"{repeated} row(s) of {name}", reason))
-        detections = Detections(frames[is_new], poses[is_new], confidences[is_new])
-        recordings.append(Recording(str(file.path), (*file.places, name), _LAYOUT, detections))
-    if not recordings:
-        reasons = "; ".join(left.reason for left in left_out[:3]) or "it has no rows below the header"
-        raise DataError(f"{file.path} has no usable walk: {reasons}")
-    recordings[0] = replace(recordings[0], left_out=left_out)
-    return recordings
-
-
-def _recognises(head: str) -> bool:
-    return head.startswith("image_name,")
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < np.inf else None
 
 
 FORM = Form(
     name="pose CSV",
-    recognises=_recognises,
+    recognises=lambda text: table_of(text) is not None,
     read=_read,
-    sample="image_name,nose_x,nose_y,nose_conf,left_eye_x,...\npreprocessed/001-nm-01-090/000001.jpg,165.8,78.0,0.93,...",
+    sample="""image_name,nose_x,nose_y,nose_conf,left_eye_x,...
+walks/001-nm-01-090/000001.jpg,165.8,78.0,0.93,167.1,...
+walks/001-nm-01-090/000002.jpg,166.2,78.1,0.91,NA,...
+or: frame;person;LEye.x;LEye.y;REye.x;...
+or: frame,landmark,x,y,z,visibility""",
 )

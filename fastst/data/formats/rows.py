@@ -1,0 +1,206 @@
+"""The rows of a table of poses, a person and frame each, in the order of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastst.data.formats.columns import Columns, layout_of
+from fastst.data.formats.table import Table, read_blocks
+from fastst.data.walks import DataError
+
+
+@dataclass(frozen=True)
+class Coded:
+    """n texts: the different ones and, for each, which of them it is; -1 for none."""
+
+    values: pa.Array
+    codes: np.ndarray
+
+    def at(self, row: int) -> str:
+        """The text of a row; "" where it has none."""
+        return self.values[int(self.codes[row])].as_py() if self.codes[row] >= 0 else ""
+
+    def take(self, rows: np.ndarray) -> Coded:
+        return Coded(self.values, self.codes[rows])
+
+    def split_path(self) -> tuple[Coded, Coded]:
+        """Folders and file names."""
+        folder, file = (_coded([part.dictionary_encode()]) for part in _folder_and_file(self.values))
+        return folder.take(self.codes), file.take(self.codes)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n rows.
+
+    Args:
+        columns: what they mean.
+        joints: NaN where the file says that a joint was not found.  # [n, J, 2 or 3] float32
+        confidences: # [n, J] float32
+        texts: column -> its cells, of all but the image's name.
+        image: folders and files of the images' names.
+        lines: the line of each.  # [n] int32
+        problems: row -> a line and what is wrong with it.
+    """
+
+    columns: Columns
+    joints: np.ndarray
+    confidences: np.ndarray | None
+    texts: dict[int, Coded]
+    image: tuple[Coded, Coded] | None
+    lines: np.ndarray
+    problems: dict[int, tuple[int, str]]
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+
+def read_rows(path: Path, table: Table, columns: Columns, progress: bool) -> Rows:
+    """All rows of the file.
+
+    Raises:
+        DataError: the file can't be read at all.
+    """
+    shape = len(columns.coordinates), len(columns.coordinates[0])
+    joints, confidences, lines = _Growing(shape, np.float32), _Growing((shape[0],), np.float32), _Growing((), np.int32)
+    texts: dict[int, list[pa.Array]] = {column: [] for column in columns.texts if column != columns.image}
+    folders: list[pa.Array] = []
+    files: list[pa.Array] = []
+    problems: dict[int, tuple[int, str]] = {}
+    for block in read_blocks(path, table, columns.texts, columns.numbers, progress):
+        problems |= {joints.count + row: (int(block.lines[row]), problem) for row, problem in block.problems.items()}
+        lines.add(block.lines)
+        positions, given = _poses(block.values, shape)
+        joints.add(positions)
+        if given is not None:
+            confidences.add(given)
+        for column, blocks in texts.items():
+            blocks.append(block.texts[column].dictionary_encode())
+        if columns.image is not None:
+            folder, file = _folder_and_file(block.texts[columns.image])
+            folders.append(folder.dictionary_encode())
+            files.append(file.dictionary_encode())
+    return Rows(
+        columns,
+        joints.whole(),
+        confidences.whole() if columns.confidences else None,
+        {column: _coded(blocks) for column, blocks in texts.items()},
+        None if columns.image is None else (_coded(folders), _coded(files)),
+        lines.whole(),
+        problems,
+    )
+
+
+def a_row_a_person(path: Path, rows: Rows) -> Rows:
+    """Rows of a joint each put together to rows of a person and frame each.
+
+    Raises:
+        DataError: a joint stands twice in a frame.
+    """
+    landmark = rows.columns.landmark
+    assert landmark is not None
+    names = rows.texts[landmark]
+    others = [coded for column, coded in rows.texts.items() if column != landmark] + list(rows.image or ())
+    person = numbered([coded.codes for coded in others], len(rows))
+    layout, order = layout_of(names.values.to_pylist())
+    place = np.full(len(names.values), -1)
+    place[order] = np.arange(len(order))
+    joint = place[names.codes]
+    is_joint = joint >= 0
+    joint, who = joint[is_joint], person[is_joint]
+    cell = who * layout.num_joints + joint
+    if len(np.unique(cell)) < len(cell):
+        again = np.flatnonzero(np.bincount(cell) > 1)[0] % layout.num_joints
+        reason = f"{layout.joints[again]} stands twice in one frame"
+        raise DataError(f"{path}: {reason}; expected a column that says which frame it is, and which person where there are several")
+    people = int(person.max(initial=-1)) + 1
+    joints = np.full((people, layout.num_joints, rows.joints.shape[2]), np.nan, np.float32)
+    joints[who, joint] = rows.joints[is_joint, 0]
+    confidences = None
+    if rows.confidences is not None:
+        confidences = np.zeros((people, layout.num_joints), np.float32)
+        confidences[who, joint] = rows.confidences[is_joint, 0]
+    first = np.unique(person, return_index=True)[1]
+    return Rows(
+        replace(rows.columns, layout=layout),
+        joints,
+        confidences,
+        {column: coded.take(first) for column, coded in rows.texts.items()},
+        None if rows.image is None else (rows.image[0].take(first), rows.image[1].take(first)),
+        rows.lines[first],
+        {int(person[row]): problem for row, problem in sorted(rows.problems.items(), reverse=True)},
+    )
+
+
+def numbered(codes: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """A number for each of `count` rows, the same where all `codes` (-1 or more) are; from 0, in the order of appearance.  # [count]"""
+    key = np.zeros(count, np.int64)
+    for column in codes:
+        key *= int(column.max(initial=0)) + 2
+        key += column
+        key = _in_order(key)
+    return key
+
+
+def _in_order(key: np.ndarray) -> np.ndarray:
+    """0 for the first value and all like it, 1 for the next that is new, and so on.  # [n]"""
+    starts = np.flatnonzero(np.concatenate([np.ones(len(key[:1]), bool), key[1:] != key[:-1]]))  # equal ones mostly lie together
+    _, first, inverse = np.unique(key[starts], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return np.repeat(rank[inverse], np.diff(starts, append=len(key)))
+
+
+def _poses(values: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Joints, NaN where they were not found, and their confidences, of the numbers of some rows.  # [n, J, 2 or 3], [n, J]"""
+    count = shape[0] * shape[1]
+    joints, confidences = values[:, :count].reshape(-1, *shape), None
+    is_missing = np.isnan(joints).any(axis=2)
+    if values.shape[1] > count:
+        confidences = np.nan_to_num(values[:, count:])
+        is_missing |= confidences <= 0
+    joints[is_missing] = np.nan
+    return joints, confidences
+
+
+class _Growing:
+    """An array that grows at its end, never twice in memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: type) -> None:
+        self._array: np.ndarray = np.empty((0, *shape), dtype)
+        self.count = 0
+
+    def add(self, rows: np.ndarray) -> None:
+        end = self.count + len(rows)
+        if end > len(self._array):
+            self._resize(max(end, len(self._array) * 9 // 8))
+        self._array[self.count : end] = rows
+        self.count = end
+
+    def whole(self) -> np.ndarray:
+        self._resize(self.count)
+        return self._array
+
+    def _resize(self, count: int) -> None:
+        self._array.resize((count, *self._array.shape[1:]), refcheck=False)
+
+
+def _folder_and_file(names: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """`a/b/1.jpg` -> /a/b, 1.jpg."""
+    names = pc.binary_join_element_wise("", pc.replace_substring(names, "\\", "/"), "/")  # now each has a folder
+    parts = pc.split_pattern(names, "/", max_splits=1, reverse=True)
+    return pc.list_element(parts, 0), pc.list_element(parts, 1)
+
+
+def _coded(blocks: list[pa.Array]) -> Coded:
+    if not blocks:
+        return Coded(pa.array([], pa.string()), np.zeros(0, np.int32))
+    whole = pa.chunked_array(blocks).unify_dictionaries().combine_chunks()
+    whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    return Coded(whole.dictionary, whole.indices.to_numpy())
