@@ -17,6 +17,7 @@ from fastst.data.meaning import understand
 from fastst.data.options import ReadOptions
 from fastst.data.progress import track
 from fastst.data.recording import Detections, File, Recording
+from fastst.data.skeletons import name_joints
 from fastst.data.tracks import walks_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
 
@@ -33,6 +34,8 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     options = options or ReadOptions()
     path = Path(path)
     recordings, left_out = read_recordings(path, progress)
+    recordings, left = name_joints(recordings, options.joints)
+    left_out += left
     recordings, left = understand(recordings, options)
     left_out += left
     recordings, left = _of_one_skeleton(recordings)
@@ -84,8 +87,8 @@ def read_file(file: File, progress: bool = False) -> list[Recording]:
             return form.read(head, file, progress)
     text = head.decode(encoding_of(head), errors="replace").lstrip("\ufeff")
     if text.lstrip()[:1] in ("{", "["):
-        content = parse_json(file.path)
-        return _form_of(content, JSON_FORMS, file).read(content, file, progress)
+        content = parse_json(file.path, progress)
+        return _form_of(content.first, JSON_FORMS, file).read(content, file, progress)
     return _form_of(text, TEXT_FORMS, file).read(text, file, progress)
 
 
@@ -123,10 +126,10 @@ def _is_aside(file: Path, root: Path) -> bool:
 def _put_frames_together(recordings: list[Recording]) -> list[Recording]:
     """Files that hold one frame each become the videos that their names tell."""
     whole = [recording for recording in recordings if recording.frame_name is None]
-    folders: dict[tuple[object, ...], list[Recording]] = defaultdict(list)
+    folders: dict[tuple[str, ...], list[Recording]] = defaultdict(list)
     for recording in recordings:
         if recording.frame_name is not None:
-            folders[(recording.places[:-1], recording.layout.name)].append(recording)
+            folders[recording.places[:-1]].append(recording)
     for frames in folders.values():
         whole += _videos_of_folder(frames)
     return whole
@@ -142,18 +145,29 @@ def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
     videos = []
     for kind, name in enumerate(names.dictionary.to_pylist()):
         members = np.flatnonzero(kinds == kind)
-        first = frames[members[0]]
-        name = name.replace("\0", "").strip("_-. ")
-        videos.append(
-            replace(
-                first,
-                places=(*first.places[:-1], name) if name else first.places[:-1],
-                detections=_joined([frames[i].detections for i in members], numbers[members]),
-                left_out=[left for i in members for left in frames[i].left_out],
-                frame_name=None,
+        seen = [i for i in members if len(frames[i].detections)] or [members[0]]
+        for layout in {frames[i].layout.name: frames[i].layout for i in seen}.values():
+            of_layout = [i for i in seen if frames[i].layout.name == layout.name]
+            first = frames[of_layout[0]]
+            videos.append(
+                replace(
+                    first,
+                    places=_video_places(first, name.replace("\0", "").strip("_-. ")),
+                    detections=_joined([frames[i].detections for i in of_layout], numbers[of_layout]),
+                    left_out=[left for i in of_layout for left in frames[i].left_out],
+                    frame_name=None,
+                )
             )
-        )
     return videos
+
+
+def _video_places(frame: Recording, name: str) -> tuple[str, ...]:
+    """Where the video is that a frame is of; `name` is what the names of its frames share."""
+    folders = (*frame.places[:-1],) or (Path(frame.source).resolve().parent.name,)
+    name = name.removesuffix("keypoints").rstrip("_-. ")  # which OpenPose adds
+    if folders[-1] == "sep-json":  # where AlphaPose puts the frames, in the video's folder
+        folders = folders[:-1] or (Path(frame.source).resolve().parent.parent.name,)
+    return (*folders, name) if name else folders
 
 
 def _joined(parts: list[Detections], frames: np.ndarray) -> Detections:

@@ -6,9 +6,18 @@ bytes; the first that recognises it reads the file.
 
 from __future__ import annotations
 
-from fastst.data.formats import alphapose, pose_csv, walks_npz
+from fastst.data.formats import alphapose, coco, kinetics, mmpose, openpose, person_frames, pose_csv, ultralytics, walks_npz
 from fastst.data.formats.form import Form
 
-JSON_FORMS: tuple[Form, ...] = (alphapose.FORM,)
+JSON_FORMS: tuple[Form, ...] = (
+    alphapose.FORM,
+    openpose.FORM,
+    mmpose.FORM,
+    coco.RESULTS,
+    coco.ANNOTATIONS,
+    kinetics.FORM,
+    person_frames.FORM,
+    ultralytics.FORM,
+)
 TEXT_FORMS: tuple[Form, ...] = (pose_csv.FORM,)
 BINARY_FORMS: tuple[Form, ...] = (walks_npz.FORM,)
