@@ -72,7 +72,8 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
             left_out.append(LeftOut("/".join(file.places), str(error)))
     if not recordings:
         raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
-    return _put_frames_together(recordings), left_out
+    recordings, left = _put_frames_together(recordings)
+    return recordings, [*left_out, *left]
 
 
 def read_file(file: File, progress: bool = False) -> list[Recording]:
@@ -123,23 +124,27 @@ def _is_aside(file: Path, root: Path) -> bool:
     return file.parent.name == "sep-json" and any(file.parent.parent.glob("alphapose-results*.json"))
 
 
-def _put_frames_together(recordings: list[Recording]) -> list[Recording]:
-    """Files that hold one frame each become the videos that their names tell."""
+def _put_frames_together(recordings: list[Recording]) -> tuple[list[Recording], list[LeftOut]]:
+    """Files that hold one frame each become the videos that their names tell; those whose names don't are left out."""
+    left_out = []
     whole = [recording for recording in recordings if recording.frame_name is None]
     folders: dict[tuple[str, ...], list[Recording]] = defaultdict(list)
     for recording in recordings:
-        if recording.frame_name is not None:
+        if recording.frame_name is not None and split_frames([recording.frame_name]) is None:
+            reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"
+            left_out.append(LeftOut(recording.name, reason))
+        elif recording.frame_name is not None:
             folders[recording.places[:-1]].append(recording)
     for frames in folders.values():
         whole += _videos_of_folder(frames)
-    return whole
+    if not whole:
+        raise DataError(left_out[0].reason)
+    return whole, left_out
 
 
 def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
     split = split_frames([recording.frame_name or "" for recording in frames])
-    if split is None:
-        nameless = next(recording for recording in frames if not any(letter.isdigit() for letter in recording.frame_name or ""))
-        raise DataError(f"{nameless.source} holds one frame, and its name has no number that says which; number the files of a video")
+    assert split is not None  # every name has a number
     names, numbers = split
     kinds = names.indices.to_numpy()
     videos = []

@@ -36,11 +36,13 @@ def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recordin
         layout = get_layout(joints) if joints else None
     except ValueError as error:
         raise DataError(f"--joints {joints}: {error}") from None
-    fits = [layout is not None and recording.layout.num_joints == layout.num_joints for recording in recordings]
-    if layout is not None and not any(fits):
-        counts = ", ".join(str(count) for count in sorted({recording.layout.num_joints for recording in recordings}))
-        raise DataError(f"--joints {joints} has {layout.num_joints} joints, the data {counts}; give the skeleton of the data")
-    named = [replace(recording, layout=layout) if fit else recording for recording, fit in zip(recordings, fits, strict=True)]
+    named = recordings
+    if layout is not None:
+        counts = {recording.layout.num_joints for recording in recordings}
+        if layout.num_joints not in counts:
+            found = ", ".join(map(str, sorted(counts)))
+            raise DataError(f"--joints {joints} has {layout.num_joints} joints, the data {found}; give the skeleton of the data")
+        named = [replace(r, layout=layout) if r.layout.num_joints == layout.num_joints else r for r in recordings]
     left_out = [LeftOut(recording.name, _unknown(recording)) for recording in named if _is_unnamed(recording)]
     return [recording for recording in named if not _is_unnamed(recording)], left_out
 

@@ -6,7 +6,7 @@ bytes; the first that recognises it reads the file.
 
 from __future__ import annotations
 
-from fastst.data.formats import alphapose, coco, kinetics, mmpose, openpose, person_frames, pose_csv, ultralytics, walks_npz
+from fastst.data.formats import alphapose, coco, kinetics, mediapipe, mmpose, openpose, person_frames, pose_csv, ultralytics, walks_npz
 from fastst.data.formats.form import Form
 
 JSON_FORMS: tuple[Form, ...] = (
@@ -16,6 +16,7 @@ JSON_FORMS: tuple[Form, ...] = (
     coco.RESULTS,
     coco.ANNOTATIONS,
     kinetics.FORM,
+    mediapipe.FORM,
     person_frames.FORM,
     ultralytics.FORM,
 )

@@ -58,8 +58,8 @@ def _add_images(table: Table, images: Mapping[str, Any]) -> None:
 
 def people_of(image: Mapping[str, Any]) -> list[Any]:
     """Those whom OpenPose or AlphaPose saw in an image."""
-    people = image.get("bodies") or image.get("people") or []
-    return people if isinstance(people, list) else [people]
+    people = image["bodies"] if "bodies" in image else image.get("people")
+    return people if isinstance(people, list) else [] if people is None else [people]
 
 
 def keypoints_of(body: Any) -> Any:

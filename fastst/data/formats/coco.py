@@ -29,7 +29,7 @@ def _read_results(content: Document, file: File, progress: bool) -> list[Recordi
 
 
 def _are_annotations(content: Any) -> bool:
-    return isinstance(content, Mapping) and bool({"annotations", "annolist"} & set(content) or {"images", "categories"} <= set(content))
+    return isinstance(content, Mapping) and bool({"annotations", "annolist", "images"} & set(content))
 
 
 def _read_annotations(content: Document, file: File, progress: bool) -> list[Recording]:

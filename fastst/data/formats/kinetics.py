@@ -31,7 +31,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     labels: dict[str, str] = {}
     for piece in content:
         labels |= {key: str(piece[key]) for key in ("label", "label_index") if isinstance(piece.get(key), str | int)}
-        frames = piece.get("data") or []
+        frames = piece.get("data", [])
         if not isinstance(frames, list):
             raise DataError(f"{file.path}: data is {shortened(frames)}, expected a list of frames with frame_index and skeleton")
         people = []

@@ -19,7 +19,7 @@ _IN_3D = {17: LAYOUTS["h36m17"]}  # of which MMPose's lifters are
 
 def _recognises(content: Any) -> bool:
     if isinstance(content, Mapping):
-        return "instance_info" in content
+        return bool({"instance_info", "meta_info"} & set(content))
     return isinstance(content, list) and bool(content) and (_is_frame(content[0]) or _is_instance(content[0]))
 
 
@@ -39,7 +39,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     for piece in content:
         if isinstance(piece, Mapping):
             named = named or _layout_of(piece.get("meta_info"), file.path)
-            piece = piece.get("instance_info") or []
+            piece = piece.get("instance_info", [])
         if not isinstance(piece, list):
             raise DataError(f"{file.path}: instance_info is {shortened(piece)}, expected a list of frames")
         is_image = is_image or any(map(_is_instance, piece[:1]))

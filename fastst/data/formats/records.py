@@ -76,27 +76,27 @@ class Table:
         """
         n = len(frames)
         wrong: dict[int, str] = {}  # why the detection of that number is bad
-        numbers, names = _frame_ids(frames, wrong)
+        frame_ids = _frame_ids(frames, wrong)
         width = dims + (confident and confidences is None)
         self._check_keypoints(keypoints, width, wrong)
         if confidences is not None:
             _check_sizes(confidences, self._num_joints, "confidences", wrong)
         corners = self._corners(boxes, n, wrong)
-        columns = {"boxes": corners, "scores": _scalars(scores, n, wrong), "ids": _ids(ids, n)}
+        columns: dict[str, Any] = {"boxes": corners, "scores": _scalars(scores, n, wrong), "ids": _ids(ids, n)}
         good = np.array([i for i in range(n) if i not in wrong], dtype=np.int64)
         if len(good):
             given = None if confidences is None else np.concatenate([confidences[i] for i in good.tolist()], axis=None)
             values = np.concatenate([keypoints[i] for i in good.tolist()], axis=None).reshape(len(good), -1, width)
-            joints, given, finite = self._joints(values, given, dims)
+            joints, shares, finite = self._joints(values, given, dims)
             for i in good[~finite].tolist():
                 wrong[i] = "keypoints has an infinite number, expected finite ones"
             good, columns["joints"] = good[finite], joints[finite]
-            columns["confidences"] = None if given is None else given[finite]
+            columns["confidences"] = None if shares is None else shares[finite]
             columns |= {name: columns[name][good] for name in ("boxes", "scores", "ids")}
             for name, column in columns.items():
                 if column is not None:
                     self._columns[name].extend(column)
-            self._frames.append(numbers[good] if names is None else names.take(pa.array(good)))
+            self._frames.append(frame_ids[good] if is_array(frame_ids) else frame_ids.take(pa.array(good)))
         for i in sorted(wrong):
             self.leave_out(f"detection {self._num_seen + i}: {wrong[i]}")
         self._num_seen += n
@@ -105,8 +105,8 @@ class Table:
         """Give the images that are numbered their names, where all of these have a number."""
         numbers = np.concatenate(self._frames) if self._frames and all(map(is_array, self._frames)) else np.zeros(0)
         wrong: dict[int, str] = {}
-        _, named = _frame_ids([names.get(number, str(number)) for number in numbers.tolist()], wrong)
-        if named is not None and not wrong:
+        named = _frame_ids([names.get(number, str(number)) for number in numbers.tolist()], wrong)
+        if len(numbers) and not wrong:
             self._frames = [named]
 
     def leave_out(self, reason: str) -> None:
@@ -194,10 +194,10 @@ class Table:
         with np.errstate(over="ignore", invalid="ignore"):  # too large for float32: infinite
             joints = values[:, :kept, :dims].astype(np.float32)
             given = None if given is None else given.reshape(values.shape[:2])[:, :kept].astype(np.float32)
-        finite: np.ndarray = ~np.isinf(joints).any(axis=(1, 2))
+        finite = np.logical_not(np.isinf(joints).any(axis=(1, 2)))
         missing = np.isnan(joints).any(axis=2)
         if given is not None:
-            finite = finite & ~np.isinf(given).any(axis=1)
+            finite &= ~np.isinf(given).any(axis=1)
             missing |= ~(given >= self._min_confidence)
             given = np.nan_to_num(given)
         joints[missing] = np.nan
@@ -249,17 +249,17 @@ def _check_sizes(values: Sequence[Any], size: int, what: str, wrong: dict[int, s
             wrong.setdefault(i, f"{what} {found}, expected {size} numbers")
 
 
-def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> tuple[np.ndarray | None, pa.Array | None]:
+def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> np.ndarray | pa.Array:
     """Frame numbers [n] int64, or names with a number."""
     if set(map(type, frames)) <= {int} and all(0 <= frame < 1 << 62 for frame in frames):
-        return np.array(frames, dtype=np.int64), None
+        return np.array(frames, dtype=np.int64)
     names = [str(frame) if type(frame) in (int, str) else f"{frame:.0f}" if type(frame) is float and frame.is_integer() else "" for frame in frames]
     # A name may have half a character (a lone surrogate), which nothing could print.
     array = pa.array([name.encode(errors="replace").decode() for name in names], pa.string())
     numbered = pc.match_substring_regex(array, _NUMBERED).to_numpy(zero_copy_only=False)
     for i in np.flatnonzero(~numbered).tolist():
         wrong.setdefault(i, f"image_id is {shortened(frames[i])}, {_NOT_A_FRAME}")
-    return None, array
+    return array
 
 
 def _scalars(values: Sequence[Any] | None, n: int, wrong: dict[int, str]) -> np.ndarray:

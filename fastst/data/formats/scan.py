@@ -1,7 +1,8 @@
 """The text of a JSON document without its arrays of numbers, which are nearly all of it: they are read into one array of float64.
 
 Every array of numbers, and every array of equally long ones, is replaced by `NaN` in the text, and so is every number that JSON doesn't know (NaN,
-Infinity). Python's parser then gives back the document, with `NaN` for its n-th array.
+Infinity). Python's parser then gives back the document, with `NaN` for its n-th array. An array of points, which are mappings of the same keys and of
+numbers, becomes one mapping of arrays: `[{"x": 1, "y": 2}, {"x": 3, "y": 4}]` is `{"x": [1, 3], "y": [2, 4]}`.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class Scanned:
 
     Args:
         text: without its arrays.
-        arrays: in the order of the `NaN` in the text.
+        arrays: in the order of the `NaN` in the text; a number where it stands for one.
         end: how many bytes that were.
         openers: what must stand before the rest of the bytes, so that it is a document too.
         depth: how many brackets are open at the end.
     """
 
     text: bytes
-    arrays: list[np.ndarray]
+    arrays: list[np.ndarray | float]
     end: int
     openers: bytes
     depth: int
@@ -46,20 +47,20 @@ class Scanned:
 def scan(data: np.ndarray, whole: bool) -> Scanned | None:
     """Scan bytes up to their last place where a document can be cut, or all of them if they are `whole`.  # data [n] uint8
 
-    A document is cut between the elements of its outer list or mapping; or, if it is a mapping that has no such place, between those of one of its
-    values. None where there is no such place.
+    A document is cut between the elements of its outer list or mapping; or, if it is a mapping with no such place in the later half, between those of
+    one of its values. None where there is no place.
 
     Raises:
         ValueError: brackets are nested too deep; the message is the offset.
     """
-    text, numbers, arrays = np.empty(len(data) + 3, np.uint8), np.empty(len(data) // 2 + 1), np.empty((len(data) // 2 + 1, 4), np.int64)
+    text, numbers, arrays = np.empty(3 * len(data) // 2 + 8, np.uint8), np.empty(len(data) // 2 + 1), np.empty((len(data) // 2 + 1, 5), np.int64)
     cuts = np.zeros((3, 5), np.int64)
     depth, length, count = _scan(data, text, numbers, arrays, cuts)
     if depth > MAX_DEPTH:
         raise ValueError(str(length))
     end, openers, closers = len(data), b"", b""
     if not whole:
-        level = 1 if cuts[1, 0] else 2
+        level = 1 if 2 * cuts[1, 0] >= len(data) or not cuts[2, 0] else 2
         end, length, count, key_from, key_to = cuts[level].tolist()
         if not end:
             return None
@@ -72,18 +73,18 @@ def scan(data: np.ndarray, whole: bool) -> Scanned | None:
     return Scanned(text[:length].tobytes() + closers, _views(numbers, arrays[:count]), end, openers, depth)
 
 
-def _views(numbers: np.ndarray, arrays: np.ndarray) -> list[np.ndarray]:
-    views = []
-    for first, last, rows, columns in arrays.tolist():
-        view = numbers[first:last]
-        views.append(view.reshape(rows, columns) if rows else view)
+def _views(numbers: np.ndarray, arrays: np.ndarray) -> list[np.ndarray | float]:
+    views: list[np.ndarray | float] = []
+    for first, last, rows, columns, step in arrays.tolist():
+        view = numbers[first : last : step or 1]
+        views.append(view.reshape(rows, columns) if rows else view if step else float(numbers[first]))
     return views
 
 
 @_compile
 def _scan(data, text, numbers, arrays, cuts):
-    """Fills text, numbers and arrays (first and last number; rows and columns, or 0); and `cuts`: at row 1 and 2, the last place at that depth as
-    end, lengths of text and of arrays, and the span of the key that it is below; at [0, 0] the bracket after that key.
+    """Fills text, numbers and arrays (first and last number; rows and columns, or 0; step, 0 for a number); and `cuts`: at row 1 and 2 the last place at that depth,
+    which is end, lengths of text and of arrays, and the span of the key that it is below; at [0, 0] the bracket after that key.
 
     Returns: depth, length of text, count of arrays; a depth above MAX_DEPTH, with the offset, where it was given up.
     """
@@ -102,21 +103,27 @@ def _scan(data, text, numbers, arrays, cuts):
             end = min(end + 1, n)
             string_from, string_to = start, end
         elif (c == 91 and depth) or c in (78, 73) or (c == 45 and i + 1 < n and data[i + 1] == 73):  # [, N, I, -I
-            rows = columns = lines = 0
+            rows = columns = lines = keys = 0
             if c == 91:
                 end, last, rows, columns, lines = _array(data, i, numbers, used)
+                if end == _NO:
+                    end, last, keys, lines = _points(data, i, numbers, used)
             else:
                 end, numbers[used] = _number(data, i)
                 last = used + 1
             if end == _CUT:
                 break
-            if end != _NO:
+            if end != _NO and keys:
+                length, count = _write_columns(data, i, text, length, arrays, count, used, last, keys)
+            elif end != _NO:
                 text[length : length + 3] = _PLACEHOLDER
-                text[length + 3 : length + 3 + lines] = 10
-                length += 3 + lines
-                arrays[count, 0], arrays[count, 1], arrays[count, 2], arrays[count, 3] = used, last, rows, columns
-                used, count = last, count + 1
-                start, closed = end, c == 91
+                length += 3
+                arrays[count, 0], arrays[count, 1], arrays[count, 2], arrays[count, 3], arrays[count, 4] = used, last, rows, columns, c == 91
+                count += 1
+            if end != _NO:
+                text[length : length + lines] = 10
+                length += lines
+                used, start, closed = last, end, c == 91
             else:
                 end = i + 1
         text[length : length + end - start] = data[start:end]
@@ -196,6 +203,92 @@ def _row(data, i, numbers, used):
         i, more = _skip(data, i + 1)
         lines += more
     return _CUT, used, 0
+
+
+@_compile
+def _points(data, i, numbers, used):
+    """The array of points at `data[i]`: where it ends (or _NO, _CUT), the end of its numbers, keys, lines. Its first key is x, none is escaped."""
+    n = len(data)
+    i, lines = _skip(data, i + 1)
+    if i < n and data[i] != 123:
+        return _NO, used, 0, 0
+    first, columns = i, 0
+    while i < n:  # points
+        key, count = first, 0
+        while i < n:  # members
+            i, more = _skip(data, i + 1)
+            lines += more
+            start = i
+            while key < n and data[key] != 34:  # to the opening quote of the key of the first point
+                key += 1
+            if i < n and data[i] != 34:
+                return _NO, used, 0, 0
+            i += 1
+            while i < n and data[i] != 34:
+                if data[i] == 92:
+                    return _NO, used, 0, 0
+                i += 1
+            if i >= n:
+                break
+            if count == 0 and (i - start != 2 or data[start + 1] != 120):
+                return _NO, used, 0, 0
+            for k in range(start, i + 1):
+                if data[k] != data[key + k - start]:
+                    return _NO, used, 0, 0
+            key += i + 1 - start
+            i, more = _skip(data, i + 1)
+            lines += more
+            if i < n and data[i] != 58:
+                return _NO, used, 0, 0
+            i, more = _skip(data, i + 1)
+            lines += more
+            i, value = _number(data, i)
+            if i < 0:
+                return i, used, 0, 0
+            numbers[used] = value
+            used, count = used + 1, count + 1
+            i, more = _skip(data, i)
+            lines += more
+            if i < n and data[i] == 125:
+                break
+            if i < n and data[i] != 44:
+                return _NO, used, 0, 0
+        columns = columns or count
+        if i < n and count != columns:
+            return _NO, used, 0, 0
+        i, more = _skip(data, i + 1)
+        lines += more
+        if i < n and data[i] == 93:
+            return i + 1, used, columns, lines
+        if i < n and data[i] != 44:
+            return _NO, used, 0, 0
+        i, more = _skip(data, i + 1)
+        lines += more
+        if i < n and data[i] != 123:
+            return _NO, used, 0, 0
+    return _CUT, used, 0, 0
+
+
+@_compile
+def _write_columns(data, i, text, length, arrays, count, used, last, keys):
+    """The mapping of `keys` arrays in place of the array of points at `data[i]`; the lengths of text and of arrays then."""
+    for key in range(keys):
+        while data[i] != 34:
+            i += 1
+        text[length] = 44 if key else 123
+        length += 1
+        end = i + 1
+        while data[end] != 34:
+            end += 1
+        text[length : length + end + 1 - i] = data[i : end + 1]
+        length += end + 1 - i
+        text[length] = 58
+        text[length + 1 : length + 4] = _PLACEHOLDER
+        length += 4
+        arrays[count, 0], arrays[count, 1], arrays[count, 2], arrays[count, 3], arrays[count, 4] = used + key, last, 0, 0, keys
+        count, i = count + 1, end + 1
+    text[length] = 125
+    return length + 1, count
 
 
 @_inline

@@ -19,7 +19,7 @@ def _recognises(content: Any) -> bool:
     """Also an empty list: a frame in which nobody was seen."""
     if not isinstance(content, list):
         return False
-    first = next((entry for entry in content if entry), None)
+    first = next((entry for entry in content if not isinstance(entry, list) or entry), None)
     if isinstance(first, list):
         first = first[0]
     is_text = isinstance(first, str) and first.lstrip().startswith("[")
