@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import encoding_of, head_of, parse_json
+from fastst.data.formats.content import encoding_of, head_of, parse_json, without_garbage_collection
 from fastst.data.formats.form import Form
 from fastst.data.frames import split_frames
 from fastst.data.identity import identify
@@ -70,10 +70,13 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
             if len(files) == 1:
                 raise
             left_out.append(LeftOut("/".join(file.places), str(error)))
+    recordings, left = _put_frames_together(recordings)
+    left_out += left
+    if not recordings and len(files) == 1:
+        raise DataError(left_out[0].reason)
     if not recordings:
         raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
-    recordings, left = _put_frames_together(recordings)
-    return recordings, [*left_out, *left]
+    return recordings, left_out
 
 
 def read_file(file: File, progress: bool = False) -> list[Recording]:
@@ -88,8 +91,9 @@ def read_file(file: File, progress: bool = False) -> list[Recording]:
             return form.read(head, file, progress)
     text = head.decode(encoding_of(head), errors="replace").lstrip("\ufeff")
     if text.lstrip()[:1] in ("{", "["):
-        content = parse_json(file.path, progress)
-        return _form_of(content.first, JSON_FORMS, file).read(content, file, progress)
+        with without_garbage_collection():
+            content = parse_json(file.path, progress)
+            return _form_of(content.first, JSON_FORMS, file).read(content, file, progress)
     return _form_of(text, TEXT_FORMS, file).read(text, file, progress)
 
 
@@ -130,16 +134,25 @@ def _put_frames_together(recordings: list[Recording]) -> tuple[list[Recording], 
     whole = [recording for recording in recordings if recording.frame_name is None]
     folders: dict[tuple[str, ...], list[Recording]] = defaultdict(list)
     for recording in recordings:
-        if recording.frame_name is not None and split_frames([recording.frame_name]) is None:
-            reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"
-            left_out.append(LeftOut(recording.name, reason))
-        elif recording.frame_name is not None:
-            folders[recording.places[:-1]].append(recording)
+        if recording.frame_name is not None:
+            if split_frames([recording.frame_name]) is not None:
+                folders[recording.places[:-1]].append(recording)
+            elif len(recording.detections):
+                reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"
+                left_out.append(LeftOut(recording.name, reason))
+            else:
+                left_out.append(_nobody(recording))
     for frames in folders.values():
-        whole += _videos_of_folder(frames)
-    if not whole:
-        raise DataError(left_out[0].reason)
+        for video in _videos_of_folder(frames):
+            if len(video.detections):
+                whole.append(video)
+            else:
+                left_out.append(_nobody(video))
     return whole, left_out
+
+
+def _nobody(recording: Recording) -> LeftOut:
+    return LeftOut(recording.name, f"{recording.source} has no detection; nobody was found in this video")
 
 
 def _videos_of_folder(frames: list[Recording]) -> list[Recording]:

@@ -137,12 +137,10 @@ def _has_origin_at_hips(person: Any) -> bool:
 
 def _add(table: Table, people: list[tuple[Any, Any]], in_world: bool) -> None:
     axes = ("x", "y", "z") if in_world else ("x", "y")
-    get = [person if isinstance(person, Mapping) and {*axes} <= set(person) else None for _, person in people]
-    positions = [
-        shown if person is None else np.stack([person[axis] for axis in axes], axis=1) for (_, shown), person in zip(people, get, strict=True)
-    ]
-    visible = [None if person is None else person.get("visibility") for person in get]
+    get = [person if isinstance(person, Mapping) else {"x": person} for _, person in people]
+    visible = [person.get("visibility") for person in get]
     confident = any(map(is_array, visible))
+    positions = tuple([person.get(axis) for person in get] for axis in axes)
     table.add([number for number, _ in people], positions, len(axes), confidences=visible if confident else None, confident=confident)
 
 

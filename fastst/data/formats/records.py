@@ -56,7 +56,7 @@ class Table:
     def add(
         self,
         frames: Sequence[Any],
-        keypoints: Sequence[Any],
+        keypoints: Sequence[Any] | tuple[Sequence[Any], ...],
         dims: int = 2,
         confidences: Sequence[Any] | None = None,
         confident: bool = True,
@@ -68,8 +68,8 @@ class Table:
 
         Args:
             frames: numbers of frames or names of images.
-            keypoints: arrays of `dims` numbers a joint, and one more, its confidence, if that does not stand apart. What is something else makes a
-                detection bad, and so does anything below that is not as described.
+            keypoints: arrays of `dims` numbers a joint, and one more, its confidence, if that does not stand apart; or a tuple of such a sequence for
+                every axis, with a number a joint. What is something else makes a detection bad, and so does anything below that is not so.
             confidences: arrays of a number a joint, where they stand apart.
             confident: whether there are confidences at all.
             boxes, scores, ids: None where there is none. Of several ids of one detection the first counts.
@@ -77,16 +77,18 @@ class Table:
         n = len(frames)
         wrong: dict[int, str] = {}  # why the detection of that number is bad
         frame_ids = _frame_ids(frames, wrong)
-        width = dims + (confident and confidences is None)
-        self._check_keypoints(keypoints, width, wrong)
+        axes = keypoints if isinstance(keypoints, tuple) else (keypoints,)
+        width = 1 if isinstance(keypoints, tuple) else dims + (confident and confidences is None)
+        for axis in axes:
+            self._check_keypoints(axis, width, wrong)
         if confidences is not None:
             _check_sizes(confidences, self._num_joints, "confidences", wrong)
         corners = self._corners(boxes, n, wrong)
         columns: dict[str, Any] = {"boxes": corners, "scores": _scalars(scores, n, wrong), "ids": _ids(ids, n)}
         good = np.array([i for i in range(n) if i not in wrong], dtype=np.int64)
         if len(good):
-            given = None if confidences is None else np.concatenate([confidences[i] for i in good.tolist()], axis=None)
-            values = np.concatenate([keypoints[i] for i in good.tolist()], axis=None).reshape(len(good), -1, width)
+            given = None if confidences is None else _stacked(confidences, good)
+            values = np.concatenate([_stacked(axis, good).reshape(len(good), -1, width) for axis in axes], axis=2)
             joints, shares, finite = self._joints(values, given, dims)
             for i in good[~finite].tolist():
                 wrong[i] = "keypoints has an infinite number, expected finite ones"
@@ -240,6 +242,10 @@ class _Rows:
         return self._rows
 
 
+def _stacked(values: Sequence[Any], rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([values[i] for i in rows.tolist()], axis=None)
+
+
 def _check_sizes(values: Sequence[Any], size: int, what: str, wrong: dict[int, str], which: np.ndarray | None = None) -> None:
     """Note the values that are no array of `size` numbers."""
     sizes = np.array([value.size if type(value) is np.ndarray else -1 for value in values])
@@ -253,13 +259,22 @@ def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> np.ndarray | pa.
     """Frame numbers [n] int64, or names with a number."""
     if set(map(type, frames)) <= {int} and all(0 <= frame < 1 << 62 for frame in frames):
         return np.array(frames, dtype=np.int64)
-    names = [str(frame) if type(frame) in (int, str) else f"{frame:.0f}" if type(frame) is float and frame.is_integer() else "" for frame in frames]
+    names = [_name(frame) for frame in frames]
     # A name may have half a character (a lone surrogate), which nothing could print.
     array = pa.array([name.encode(errors="replace").decode() for name in names], pa.string())
     numbered = pc.match_substring_regex(array, _NUMBERED).to_numpy(zero_copy_only=False)
     for i in np.flatnonzero(~numbered).tolist():
         wrong.setdefault(i, f"image_id is {shortened(frames[i])}, {_NOT_A_FRAME}")
     return array
+
+
+def _name(frame: Any) -> str:
+    """A frame as the name of an image; none for what is neither a name nor a number of a frame."""
+    if isinstance(frame, str):
+        return frame
+    if type(frame) in (int, float) and 0 <= frame < 1e18 and frame == int(frame):
+        return str(int(frame))
+    return ""
 
 
 def _scalars(values: Sequence[Any] | None, n: int, wrong: dict[int, str]) -> np.ndarray:

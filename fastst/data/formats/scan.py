@@ -53,7 +53,7 @@ def scan(data: np.ndarray, whole: bool) -> Scanned | None:
     Raises:
         ValueError: brackets are nested too deep; the message is the offset.
     """
-    text, numbers, arrays = np.empty(3 * len(data) // 2 + 8, np.uint8), np.empty(len(data) // 2 + 1), np.empty((len(data) // 2 + 1, 5), np.int64)
+    text, numbers, arrays = np.empty(3 * len(data) // 2 + 8, np.uint8), np.empty(len(data) // 2 + 1), np.empty((len(data) // 4 + 1, 5), np.int64)
     cuts = np.zeros((3, 5), np.int64)
     depth, length, count = _scan(data, text, numbers, arrays, cuts)
     if depth > MAX_DEPTH:
@@ -75,7 +75,7 @@ def scan(data: np.ndarray, whole: bool) -> Scanned | None:
 
 def _views(numbers: np.ndarray, arrays: np.ndarray) -> list[np.ndarray | float]:
     views: list[np.ndarray | float] = []
-    for first, last, rows, columns, step in arrays.tolist():
+    for first, last, rows, columns, step in zip(*arrays.T.tolist(), strict=True):
         view = numbers[first : last : step or 1]
         views.append(view.reshape(rows, columns) if rows else view if step else float(numbers[first]))
     return views
@@ -83,8 +83,8 @@ def _views(numbers: np.ndarray, arrays: np.ndarray) -> list[np.ndarray | float]:
 
 @_compile
 def _scan(data, text, numbers, arrays, cuts):
-    """Fills text, numbers and arrays (first and last number; rows and columns, or 0; step, 0 for a number); and `cuts`: at row 1 and 2 the last place at that depth,
-    which is end, lengths of text and of arrays, and the span of the key that it is below; at [0, 0] the bracket after that key.
+    """Fills text, numbers and arrays (first and last number; rows and columns, or 0; step, 0 for a number); and `cuts`: at row 1 and 2 the last place
+    at that depth, which is end, lengths of text and of arrays, and the span of the key that it is below; at [0, 0] the bracket after that key.
 
     Returns: depth, length of text, count of arrays; a depth above MAX_DEPTH, with the offset, where it was given up.
     """

@@ -47,15 +47,15 @@ def _add_frames(table: Table, frames: list[Any], first_frame: int, file: File) -
             table.leave_out(f"frame {number} is {shortened(frame)}, expected a list of detections")
     if found and not any("keypoints" in detection for _, detection in found):
         raise DataError(f"{file.path} has boxes of YOLO but no keypoints; give what a -pose model writes, such as yolo11n-pose.pt")
-    points = [_column(detection.get("keypoints"), ("x", "y")) for _, detection in found]
-    visible = [_column(detection.get("keypoints"), ("visible",)) for _, detection in found]
+    shapes = [detection.get("keypoints") for _, detection in found]
+    x, y, visible = ([shape.get(key) if isinstance(shape, Mapping) else shape for shape in shapes] for key in ("x", "y", "visible"))
     confident = any(map(is_array, visible))
     table.add(
         [number for number, _ in found],
-        points,
+        (x, y),
         confidences=visible if confident else None,
         confident=confident,
-        boxes=[_column(detection.get("box"), ("x1", "y1", "x2", "y2")) for _, detection in found],
+        boxes=[_corners(detection.get("box")) for _, detection in found],
         scores=[detection.get("confidence") for _, detection in found],
         ids=[detection.get("track_id") for _, detection in found],
     )
@@ -77,15 +77,9 @@ def _with_arrays(frame: Any) -> Any:
     return frame
 
 
-def _column(value: Any, keys: tuple[str, ...]) -> Any:
-    """The values of a mapping side by side; what is there if it is no such mapping.  # [J, keys] or [keys]"""
-    columns = [value.get(key) for key in keys] if isinstance(value, Mapping) else [None]
-    if all(isinstance(column, int | float) for column in columns):
-        return np.array(columns, float)
-    arrays = [column for column in columns if is_array(column)]
-    if len(arrays) == len(columns) and len({column.shape for column in arrays}) == 1:
-        return np.stack(arrays, axis=-1)
-    return value
+def _corners(box: Any) -> Any:
+    corners = [box.get(key) for key in ("x1", "y1", "x2", "y2")] if isinstance(box, Mapping) else [None]
+    return np.array(corners, float) if all(isinstance(corner, int | float) for corner in corners) else box
 
 
 FORM = Form(
