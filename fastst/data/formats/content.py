@@ -21,7 +21,7 @@ from fastst.data.progress import open_with_progress
 from fastst.data.walks import DataError
 
 _HEAD_BYTES = 1 << 16
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
 _MOST_DIGITS = 4300  # of an integer, that Python reads
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
