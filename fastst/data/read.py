@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import name_joints
 from fastst.data.tracks import walks_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
+
+_NUMBERED = re.compile(r"(^|[^0-9])[0-9]{1,18}[^0-9]*$")  # a name whose last number can be a frame's
 
 # Endings that files of walks have; in a folder no others are looked at.
 _ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
@@ -135,7 +138,7 @@ def _put_frames_together(recordings: list[Recording]) -> tuple[list[Recording], 
     folders: dict[tuple[str, ...], list[Recording]] = defaultdict(list)
     for recording in recordings:
         if recording.frame_name is not None:
-            if split_frames([recording.frame_name]) is not None:
+            if _NUMBERED.search(recording.frame_name):
                 folders[recording.places[:-1]].append(recording)
             elif len(recording.detections):
                 reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"

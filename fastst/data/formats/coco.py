@@ -45,9 +45,16 @@ def _read_annotations(content: Document, file: File, progress: bool) -> list[Rec
         add_results(table, seen)
     table.layouts = _layouts(categories, file.path)
     table.name_frames({number: str(image["file_name"]) for number, image in images.items() if "file_name" in image})
-    sizes = {(image.get("width"), image.get("height")) for image in images.values()}
-    size = sizes.pop() if len(sizes) == 1 else (None, None)
-    return table.recordings(image_size=size if all(isinstance(length, int) and length > 0 for length in size) else None)
+    return table.recordings(image_size=_common_size(images))
+
+
+def _common_size(images: Mapping[Any, Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Width and height, if all images have the same."""
+    lengths = [(image.get("width"), image.get("height")) for image in images.values()]
+    width, height = lengths[0] if lengths else (None, None)
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0 and all(size == (width, height) for size in lengths):
+        return width, height
+    return None
 
 
 def _objects(piece: Mapping[str, Any], key: str) -> list[Any]:

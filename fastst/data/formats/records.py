@@ -19,6 +19,7 @@ from fastst.layouts import Layout
 
 _ABOVE_ZERO = float(np.nextafter(np.float32(0), np.float32(1)))
 _NUMBERED = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name with a number that split_frames can take
+_RESERVED_BYTES = 64 << 20  # of a column that grows: memory of that size is moved, not copied, when it must be larger
 _NOT_A_FRAME = "expected a frame number or a name with one, such as '12.jpg'"
 
 
@@ -166,7 +167,9 @@ class Table:
         if all(map(is_array, self._frames)):
             columns["frames"] = np.concatenate(self._frames)
         else:
-            split = split_frames(pa.concat_arrays([pa.array(part).cast(pa.string()) if is_array(part) else part for part in self._frames]))
+            names = pa.concat_arrays([pa.array(part).cast(pa.string()) if is_array(part) else part for part in self._frames])
+            self._frames.clear()
+            split = split_frames(names)
             assert split is not None  # every name has a number
             kinds, columns["frames"] = split
         for name in ("boxes", "scores"):
@@ -221,7 +224,10 @@ class Table:
 
 
 class _Rows:
-    """Rows that are appended to; they grow where they are, since a copy would take as much memory again."""
+    """Rows that are appended to.
+
+    They grow where they are, since a copy would take as much memory again; what is reserved takes none until it is used.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -231,8 +237,12 @@ class _Rows:
         end = self.count + len(rows)
         if self._rows is None:
             self._rows = rows.copy()
+        elif end > len(self._rows) and self._rows.nbytes < _RESERVED_BYTES:
+            reserved = np.empty((max(end, _RESERVED_BYTES // max(rows[0].nbytes, 1) + 1), *rows.shape[1:]), rows.dtype)
+            reserved[: self.count] = self._rows[: self.count]
+            self._rows = reserved
         elif end > len(self._rows):
-            self._rows.resize((max(end, 9 * len(self._rows) // 8), *rows.shape[1:]), refcheck=False)
+            self._rows.resize((end + len(self._rows) // 32, *rows.shape[1:]), refcheck=False)
         self._rows[self.count : end] = rows
         self.count = end
 
