@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json
+from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json, without_garbage_collection
 from fastst.data.formats.form import Form
 from fastst.data.frames import HAS_FRAME, split_frames
 from fastst.data.identity import identify
@@ -19,6 +19,7 @@ from fastst.data.meaning import understand
 from fastst.data.options import ReadOptions
 from fastst.data.progress import track
 from fastst.data.recording import Detections, File, Recording
+from fastst.data.skeletons import name_joints
 from fastst.data.tracks import walks_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
 
@@ -35,6 +36,8 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     options = options or ReadOptions()
     path = Path(path)
     recordings, left_out = read_recordings(path, progress)
+    recordings, left = name_joints(recordings, options.joints)
+    left_out += left
     understood = understand(recordings, options)
     left_out += understood.left_out
     recordings, left = _of_one_skeleton(understood.recordings)
@@ -77,12 +80,13 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
     folders_of_frames = {Path(recording.source).parent for recording in recordings if recording.frame_name is not None}
     # Beside files that hold a frame each, an empty one is a frame in which nobody was seen.
     left_out += [LeftOut("/".join(file.places), str(reason)) for file, reason in empty if file.path.parent not in folders_of_frames]
+    recordings, left = _put_frames_together(recordings)
+    left_out += left
+    if not recordings and len(files) == 1:
+        raise DataError(left_out[0].reason)
     if not recordings:
         raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
-    recordings, left = _put_frames_together(recordings)
-    if not recordings:
-        raise DataError(left[0].reason)
-    return recordings, left_out + left
+    return recordings, left_out
 
 
 def read_file(file: File, progress: bool = False) -> list[Recording]:
@@ -97,8 +101,9 @@ def read_file(file: File, progress: bool = False) -> list[Recording]:
             return form.read(head, file, progress)
     text = head.decode(encoding_of(head), errors="replace").lstrip("\ufeff")
     if text.lstrip()[:1] in ("{", "["):
-        content = parse_json(file.path)
-        return _form_of(content, JSON_FORMS, file).read(content, file, progress)
+        with without_garbage_collection():
+            content = parse_json(file.path, progress)
+            return _form_of(content.first, JSON_FORMS, file).read(content, file, progress)
     return _form_of(text, TEXT_FORMS, file).read(text, file, progress)
 
 
@@ -134,43 +139,63 @@ def _is_aside(file: Path, root: Path) -> bool:
 
 
 def _put_frames_together(recordings: list[Recording]) -> tuple[list[Recording], list[LeftOut]]:
-    """Files that hold one frame each become the videos that their names tell; those without a number in their name are left out."""
-    whole: list[Recording] = []
-    left_out: list[LeftOut] = []
-    folders: dict[tuple[object, ...], list[Recording]] = defaultdict(list)
+    """Files that hold one frame each become the videos that their names tell; those whose names don't are left out."""
+    left_out = []
+    whole = [recording for recording in recordings if recording.frame_name is None]
+    folders: dict[tuple[str, ...], list[Recording]] = defaultdict(list)
     for recording in recordings:
-        if recording.frame_name is None:
-            whole.append(recording)
-        elif re.search(HAS_FRAME, recording.frame_name):
-            folders[(recording.places[:-1], recording.layout.name)].append(recording)
-        else:
-            reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"
-            left_out.append(LeftOut(recording.name, reason))
+        if recording.frame_name is not None:
+            if re.search(HAS_FRAME, recording.frame_name):
+                folders[recording.places[:-1]].append(recording)
+            elif len(recording.detections):
+                reason = f"{recording.source} holds one frame, and its name has no number that says which; number the files of a video"
+                left_out.append(LeftOut(recording.name, reason))
+            else:
+                left_out.append(_nobody(recording))
     for frames in folders.values():
-        whole += _videos_of_folder(frames)
+        for video in _videos_of_folder(frames):
+            if len(video.detections):
+                whole.append(video)
+            else:
+                left_out.append(_nobody(video))
     return whole, left_out
+
+
+def _nobody(recording: Recording) -> LeftOut:
+    return LeftOut(recording.name, f"{recording.source} has no detection; nobody was found in this video")
 
 
 def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
     split = split_frames([recording.frame_name or "" for recording in frames])
-    assert split is not None
+    assert split is not None  # every name has a number
     names, numbers = split
     kinds = names.indices.to_numpy()
     videos = []
     for kind, name in enumerate(names.dictionary.to_pylist()):
         members = np.flatnonzero(kinds == kind)
-        first = frames[members[0]]
-        name = name.replace("\0", "").strip("_-. ")
-        videos.append(
-            replace(
-                first,
-                places=(*first.places[:-1], name) if name else first.places[:-1],
-                detections=_joined([frames[i].detections for i in members], numbers[members]),
-                left_out=[left for i in members for left in frames[i].left_out],
-                frame_name=None,
+        seen = [i for i in members if len(frames[i].detections)] or [members[0]]
+        for layout in {frames[i].layout.name: frames[i].layout for i in seen}.values():
+            of_layout = [i for i in seen if frames[i].layout.name == layout.name]
+            first = frames[of_layout[0]]
+            videos.append(
+                replace(
+                    first,
+                    places=_video_places(first, name.replace("\0", "").strip("_-. ")),
+                    detections=_joined([frames[i].detections for i in of_layout], numbers[of_layout]),
+                    left_out=[left for i in of_layout for left in frames[i].left_out],
+                    frame_name=None,
+                )
             )
-        )
     return videos
+
+
+def _video_places(frame: Recording, name: str) -> tuple[str, ...]:
+    """Where the video is that a frame is of; `name` is what the names of its frames share."""
+    folders = (*frame.places[:-1],) or (Path(frame.source).resolve().parent.name,)
+    name = name.removesuffix("keypoints").rstrip("_-. ")  # which OpenPose adds
+    if folders[-1] == "sep-json":  # where AlphaPose puts the frames, in the video's folder
+        folders = folders[:-1] or (Path(frame.source).resolve().parent.parent.name,)
+    return (*folders, name) if name else folders
 
 
 def _joined(parts: list[Detections], frames: np.ndarray) -> Detections:

@@ -6,9 +6,32 @@ bytes; the first that recognises it reads the file.
 
 from __future__ import annotations
 
-from fastst.data.formats import alphapose, labels_csv, pose_csv, walks_npz, yolo_txt
+from fastst.data.formats import (
+    alphapose,
+    coco,
+    kinetics,
+    labels_csv,
+    mediapipe,
+    mmpose,
+    openpose,
+    person_frames,
+    pose_csv,
+    ultralytics,
+    walks_npz,
+    yolo_txt,
+)
 from fastst.data.formats.form import Form
 
-JSON_FORMS: tuple[Form, ...] = (alphapose.FORM,)
+JSON_FORMS: tuple[Form, ...] = (
+    alphapose.FORM,
+    openpose.FORM,
+    mmpose.FORM,
+    coco.RESULTS,
+    coco.ANNOTATIONS,
+    kinetics.FORM,
+    mediapipe.FORM,
+    person_frames.FORM,
+    ultralytics.FORM,
+)
 TEXT_FORMS: tuple[Form, ...] = (yolo_txt.FORM, labels_csv.FORM, pose_csv.FORM)
 BINARY_FORMS: tuple[Form, ...] = (walks_npz.FORM,)

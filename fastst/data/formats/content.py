@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import gc
+import itertools
 import json
+import re
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fastst.data.formats.scan import MAX_DEPTH, Scanned, scan
+from fastst.data.progress import open_with_progress
 from fastst.data.walks import DataError
 
 _HEAD_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 20
+_MOST_DIGITS = 4300  # of an integer, that Python reads
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -53,17 +65,109 @@ def encoding_of(head: bytes) -> str:
     return "utf-8"
 
 
-def parse_json(path: Path) -> Any:
-    """The content of a JSON file.
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """For work that makes very many objects without cycles, among which it would look for them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON file as pieces that are documents of the same shape: a list or a mapping of many elements comes in parts, and so does the one value of a
+    mapping that is most of a file. The elements themselves are whole. Arrays of numbers, and arrays of equally long ones, are numpy's, of float64
+    with NaN for null; an empty array is a list.
+
+    Args:
+        first: the first piece; of all but large files the only one.
+        rest: the others.
+    """
+
+    first: Any
+    rest: Iterator[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain((self.first,), self.rest)
+
+
+def parse_json(path: Path, progress: bool = False) -> Document:
+    """The content of a JSON file, in memory a piece at a time.
 
     Raises:
-        DataError: with file and line, if it is none.
+        DataError: with file and line, if it is none; for a later piece when that is asked for.
     """
+    pieces = _pieces(path, progress)
+    return Document(next(pieces), pieces)
+
+
+def _pieces(path: Path, progress: bool) -> Iterator[Any]:
+    line, elements = 1, 0
+    for piece, scanned, whole in _scanned(path, progress):
+        content = _parsed(path, scanned, line, elements, whole, piece)
+        yield content
+        line += piece[: scanned.end].count(b"\n")
+        elements += _num_elements(content)
+
+
+def _scanned(path: Path, progress: bool) -> Iterator[tuple[bytes, Scanned, bool]]:
+    """Pieces of a file, what they hold, and whether it is the last."""
     try:
-        return json.loads(path.read_bytes())
+        with open_with_progress(path, path.name, progress) as file:
+            openers, rest, size, whole = b"", file.read(4), _PIECE_BYTES, False
+            if encoding_of(rest) == "utf-16":
+                rest = (rest + file.read()).decode("utf-16", errors="replace").encode()
+            rest = rest.removeprefix(codecs.BOM_UTF8)
+            while not whole:
+                block = file.read(size)
+                rest, whole = rest + block, len(block) < size
+                # What came before the comma was in the piece before.
+                piece = openers + (rest.replace(b",", b" ", 1) if openers and re.match(rb"\s*,", rest) else rest)
+                scanned = _scan(path, piece, whole)
+                if scanned is None:
+                    size = len(rest)  # no element ends in it: look at twice as much
+                    continue
+                yield piece, scanned, whole
+                size, rest, openers = _PIECE_BYTES, piece[scanned.end :], scanned.openers
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _scan(path: Path, piece: bytes, whole: bool) -> Scanned | None:
+    try:
+        return scan(np.frombuffer(piece, np.uint8), whole)
+    except ValueError:
+        raise DataError(f"{path} is no file of walks: its lists are nested more than {MAX_DEPTH} deep") from None
+
+
+def _parsed(path: Path, scanned: Scanned, line: int, elements: int, whole: bool, piece: bytes) -> Any:
+    arrays = iter(scanned.arrays)
+    try:
+        text = scanned.text.decode()
+    except UnicodeDecodeError:
+        text = scanned.text.decode("latin-1")
+    try:
+        return json.loads(text, parse_constant=lambda _: next(arrays))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); is the file complete?") from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+        line += error.lineno - 1
+        if not (whole and scanned.depth > 0):
+            raise DataError(f"{path}, line {line}: not JSON ({error.msg}); write the file again, or mend that line") from None
+        complete = _scan(path, piece, False)
+        if complete is not None:
+            elements += _num_elements(_parsed(path, complete, line, 0, False, piece))
+        raise DataError(f"{path}, line {line}: the file is cut off after {elements} complete element(s); copy or write it again") from None
+    except ValueError:
+        long = re.search(rf"[0-9]{{{_MOST_DIGITS + 1}}}", text)
+        line += text.count("\n", 0, long.start() if long else 0)
+        raise DataError(f"{path}, line {line}: an integer of more than {_MOST_DIGITS} digits; expected numbers of a pose") from None
+
+
+def _num_elements(content: Any) -> int:
+    """The length of a list, or of the longest value of a mapping."""
+    if isinstance(content, dict):
+        return max((len(value) for value in content.values() if isinstance(value, list | dict)), default=0)
+    return len(content) if isinstance(content, list) else 0

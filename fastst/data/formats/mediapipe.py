@@ -1,0 +1,157 @@
+"""Reader of JSON with the 33 landmarks of MediaPipe's pose, which everybody writes in another way: a list of frames, frames below a key, frames by
+their number, or a file a frame; a frame is a list of points with x, y, z and visibility, or has one below a key.
+
+World landmarks are read in 3D (metres), those of the image without their depth, which is a guess in other units than x and y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastst.data.formats.content import Document
+from fastst.data.formats.form import Form
+from fastst.data.formats.records import Table, is_array
+from fastst.data.recording import File, Recording
+from fastst.layouts import LAYOUTS
+
+_LAYOUT = LAYOUTS["mediapipe33"]
+_HIPS = list(_LAYOUT.root)
+_WORLD = ("pose_world_landmarks", "poseWorldLandmarks", "world_landmarks", "worldLandmarks")
+_LANDMARKS = (*_WORLD, "pose_landmarks", "poseLandmarks", "landmarks", "landmark")
+_FRAMES = ("frames", "data", "results", "poses")
+_NUMBERS = ("frame", "frame_index", "frame_number", "frame_id", "frameIndex", "frameNumber", "index")
+_ABOUT = ("metadata", "meta", "video_metadata", "video_info", "video", "info")
+_WIDTHS, _HEIGHTS = ("width", "frame_width", "image_width"), ("height", "frame_height", "image_height")
+_RATES = ("fps", "frame_rate", "frameRate")
+_COLUMNS = ("x", "y", "z", "visibility")
+_NEAR = 0.05  # metres: the hips' middle is the origin of world landmarks
+
+
+def _recognises(content: Any) -> bool:
+    if _is_frame(content):
+        return True
+    frames = _frames(content)
+    entries = frames.values() if isinstance(frames, Mapping) else frames if isinstance(frames, list) else ()
+    first = next((entry for entry in entries if isinstance(entry, list | Mapping | np.ndarray) and len(entry)), None)
+    return first is not None and _is_frame_of_several(first)
+
+
+def _is_frame(entry: Any) -> bool:
+    """Whether it is points, or has landmarks below a key."""
+    if isinstance(entry, Mapping):
+        return _are_columns(entry) or any(key in entry for key in _LANDMARKS)
+    return isinstance(entry, list) and bool(entry) and _is_point(entry[0])
+
+
+def _is_frame_of_several(entry: Any) -> bool:
+    """Also a list of people, or an array for one: what on the outside is a list of frames."""
+    if is_array(entry):
+        return entry.ndim == 2 and len(entry) == _LAYOUT.num_joints
+    return _is_frame(entry) or (isinstance(entry, list) and bool(entry) and isinstance(entry[0], Mapping) and _are_columns(entry[0]))
+
+
+def _are_columns(entry: Mapping[str, Any]) -> bool:
+    return is_array(entry.get("x")) and is_array(entry.get("y"))
+
+
+def _is_point(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and all(isinstance(entry.get(key), int | float) for key in ("x", "y"))
+
+
+def _frames(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return next((content[key] for key in _FRAMES if isinstance(content.get(key), list | Mapping)), content)
+    return content
+
+
+def _read(content: Document, file: File, progress: bool) -> list[Recording]:
+    table = Table(file, {_LAYOUT.num_joints: _LAYOUT}, min_confidence=-np.inf)
+    one_frame = _is_frame(content.first)
+    about: dict[str, Any] = {}
+    key, in_world, num_frames = "", None, 0
+    for piece in content:
+        about |= _about(piece)
+        frames = [(0, piece)] if one_frame else _numbered(_frames(piece), num_frames)
+        num_frames += len(frames)
+        key = key or next((key for key in _LANDMARKS for _, frame in frames if isinstance(frame, Mapping) and _people(frame.get(key), "")), "")
+        people = [(number, person) for number, frame in frames for person in _people(frame, key)]
+        if in_world is None and people:
+            in_world = key in _WORLD or _has_origin_at_hips(people[0][1])
+        _add(table, people, bool(in_world))
+    fields: dict[str, Any] = {"fps": next((float(about[key]) for key in _RATES if _is_positive(about.get(key))), None)}
+    sizes = [next((int(about[key]) for key in keys if _is_positive(about.get(key))), 0) for keys in (_WIDTHS, _HEIGHTS)]
+    fields["image_size"] = tuple(sizes) if all(sizes) and not in_world else None
+    return table.frame(**fields) if one_frame else table.recordings(**fields)
+
+
+def _about(piece: Any) -> dict[str, Any]:
+    """What the file says of its video."""
+    if not isinstance(piece, Mapping):
+        return {}
+    return {key: value for part in (piece, *map(piece.get, _ABOUT)) if isinstance(part, Mapping) for key, value in part.items()}
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < 1e6
+
+
+def _numbered(frames: Any, first: int) -> list[tuple[Any, Any]]:
+    """Frames and their numbers, or names with a number; those without have the number of their place."""
+    if isinstance(frames, Mapping):
+        return [(name, frame) for name, frame in frames.items() if any(letter.isdigit() for letter in name)]
+    named = [next((frame[key] for key in _NUMBERS if key in frame), None) if isinstance(frame, Mapping) else None for frame in frames]
+    return [(first + place if name is None else name, frame) for place, (name, frame) in enumerate(zip(named, frames, strict=True))]
+
+
+def _people(frame: Any, key: str) -> list[Any]:
+    """The columns x, y, z and visibility of everybody in a frame; anything that is none as it is."""
+    if frame is None or (isinstance(frame, list | Mapping) and not frame):
+        return []
+    if isinstance(frame, Mapping) and not _are_columns(frame):
+        if any(map(_is_point, frame.values())):
+            return [_columns(list(frame.values()))]
+        inner = key if key in frame else next((name for name in ("landmarks", "landmark") if name in frame), None)
+        return [] if inner is None else _people(frame[inner], "")
+    if is_array(frame) and frame.size % _LAYOUT.num_joints == 0:
+        return [dict(zip(_COLUMNS, frame.reshape(_LAYOUT.num_joints, -1).T, strict=False))]
+    if isinstance(frame, list):
+        return [_columns(frame)] if any(map(_is_point, frame)) else [person for entry in frame for person in _people(entry, "")]
+    return [frame]
+
+
+def _columns(points: list[Any]) -> Any:
+    try:
+        return {key: np.array([point[key] for point in points], float) for key in _COLUMNS if key in points[0]}
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError):
+        return points
+
+
+def _has_origin_at_hips(person: Any) -> bool:
+    if not isinstance(person, Mapping) or not {"x", "y", "z"} <= set(person) or len(person["x"]) != _LAYOUT.num_joints:
+        return False
+    return all(abs(person[axis][_HIPS].mean()) < _NEAR for axis in ("x", "y"))
+
+
+def _add(table: Table, people: list[tuple[Any, Any]], in_world: bool) -> None:
+    axes = ("x", "y", "z") if in_world else ("x", "y")
+    get = [person if isinstance(person, Mapping) else {"x": person} for _, person in people]
+    visible = [person.get("visibility") for person in get]
+    confident = any(map(is_array, visible))
+    positions = tuple([person.get(axis) for person in get] for axis in axes)
+    table.add([number for number, _ in people], positions, len(axes), confidences=visible if confident else None, confident=confident)
+
+
+FORM = Form(
+    name="MediaPipe's landmarks as JSON",
+    recognises=_recognises,
+    read=_read,
+    sample="""{
+  "fps": 30, "width": 1920, "height": 1080,
+  "frames": [
+    {"frame": 0, "pose_landmarks": [{"x": 0.512, "y": 0.183, "z": -0.41, "visibility": 0.998}, ...]}, ...
+  ]
+}""",
+)
