@@ -13,6 +13,7 @@ from fastst.data.formats.content import encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
 from fastst.data.frames import split_frames
 from fastst.data.identity import identify
+from fastst.data.joints import name_joints
 from fastst.data.labels import Labels
 from fastst.data.meaning import understand
 from fastst.data.options import ReadOptions
@@ -35,6 +36,8 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     options = options or ReadOptions()
     path = Path(path)
     recordings, left_out = read_recordings(path, progress)
+    recordings, left = name_joints(recordings, options.joints)
+    left_out += left
     understood = understand(recordings, options)
     left_out += understood.left_out
     recordings, left = _of_one_skeleton(understood.recordings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 import zlib
 from collections import Counter
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fastst.data.formats.form import Form
+from fastst.data.formats.whole import check_writable, write_whole
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import LAYOUTS, Layout
@@ -107,12 +107,7 @@ def write_walks_npz(path: str | Path, walks: WalkSet) -> None:
         DataError: the file can't be written, there are no walks, or an attribute's name is taken by the format.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise DataError(f"{path} must end in .npz to be read again; choose another name")
-    if not len(walks):
-        raise DataError(f"{path} is not written: there are no walks")
-    if reserved := _RESERVED & set(walks.attributes):
-        raise DataError(f"{path} is not written: an attribute can't be called {min(reserved)!r} in this format; rename it")
+    check_writable(path, walks, (".npz",), _RESERVED)
     layout = walks.layout
     poses = [np.asarray(pose, dtype=np.float32) for pose in walks.poses]
     arrays: dict[str, Any] = {
@@ -128,15 +123,7 @@ def write_walks_npz(path: str | Path, walks: WalkSet) -> None:
     }
     if any(walks.fps):
         arrays["fps"] = np.array([fps or np.nan for fps in walks.fps])
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise DataError(f"{path} can't be written: {error.strerror}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[LeftOut]]:
