@@ -282,7 +282,7 @@ def write_clips(path: str | Path, walks: WalkSet, image_size: tuple[int, int] | 
         if image_size is not None:
             clip["img_shape"] = clip["original_shape"] = image_size[::-1]
         poses = np.asarray(walks.poses[i], dtype=np.float32)
-        is_missing: np.ndarray = np.isnan(poses).any(2, keepdims=True)  # [T, J, 1]
+        is_missing: np.ndarray = np.any(np.isnan(poses), axis=2, keepdims=True)  # [T, J, 1]
         clip["keypoint"] = np.where(is_missing, np.float32(0), poses)[np.newaxis]
         clip["keypoint_score"] = 1 - is_missing[np.newaxis, ..., 0].astype(np.float32)
         annotations.append(clip | {"frame_dir": name, "subject": walks.subjects[i], "total_frames": len(poses)})
