@@ -260,6 +260,8 @@ def _chains(text: str) -> list[tuple[int, int]]:
 
 _COCO17 = _sides("nose eye* ear* shoulder* elbow* wrist* hip* knee* ankle*")
 _COCO_LIMBS = "5-7-9 6-8-10 5-11-13-15 6-12-14-16 11-12"
+_COCO_FEET = "big_toe small_toe heel"
+_MEDIAPIPE_FACE = "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer ear* mouth*"
 _OPENPOSE_ARMS = "right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist"
 _OPENPOSE_LEGS = "right_hip right_knee right_ankle left_hip left_knee left_ankle"
 _OPENPOSE_FEET = "left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"
@@ -270,7 +272,9 @@ _H36M_ARMS = "left_shoulder left_elbow left_wrist right_shoulder right_elbow rig
 
 # Bones as their makers draw them: COCO's annotation format (coco17), OpenPose's COCO and BODY_25 models, the NTU RGB+D bones of ST-GCN,
 # Human3.6M's 17 joints as in VideoPose3D, the Kinect v1 SDK. coco18 is the paper's skeleton: COCO-17 plus mid-shoulder. Two more are ST-GCN's own:
-# OpenPose's joints with hips that hang from the shoulders, and NTU RGB+D without the joint between the shoulders.
+# OpenPose's joints with hips that hang from the shoulders, and NTU RGB+D without the joint between the shoulders. halpe26 and wholebody23 (the body
+# and the feet of COCO-WholeBody's 133 points) are drawn as in MMPose; mediapipe33 as MediaPipe's POSE_CONNECTIONS, which leave the head and the mouth
+# apart: here the nose, the mouth and the shoulders are joined, so that the body is one piece.
 _BUILT_IN = (
     ("coco17", _COCO17, f"0-1 0-2 1-2 1-3-5 2-4-6 5-6 {_COCO_LIMBS}", ["left_hip", "right_hip"]),
     ("coco18", [*_COCO17, "mid_shoulder"], f"0-1-3 0-2-4 0-17-5 17-6 {_COCO_LIMBS}", ["left_hip", "right_hip"]),
@@ -315,6 +319,24 @@ _BUILT_IN = (
         f"spine_base spine_mid neck head {_NTU_ARMS} {_NTU_LEGS} left_hand_tip left_thumb right_hand_tip right_thumb".split(),
         "0-1-2-3 1-4-5-6-7-21-20 1-8-9-10-11-23-22 0-12-13-14-15 0-16-17-18-19",
         ["spine_base"],
+    ),
+    (
+        "halpe26",
+        [*_COCO17, "head", "neck", "hip", *_sides("big_toe* small_toe* heel*")],
+        "0-1-2 0-2 1-3-5 2-4-6 17-18-19 18-5-7-9 18-6-8-10 19-11-13-15 19-12-14-16 15-20 15-22 15-24 16-21 16-23 16-25",
+        ["hip"],
+    ),
+    (
+        "wholebody23",
+        [*_COCO17, *(f"{side}_{part}" for side in ("left", "right") for part in _COCO_FEET.split())],
+        f"0-1 0-2 1-2 1-3-5 2-4-6 5-6 {_COCO_LIMBS} 15-17 15-18 15-19 16-20 16-21 16-22",
+        ["left_hip", "right_hip"],
+    ),
+    (
+        "mediapipe33",
+        _sides(f"{_MEDIAPIPE_FACE} shoulder* elbow* wrist* pinky* index* thumb* hip* knee* ankle* heel* foot_index*"),
+        "0-1-2-3-7 0-4-5-6-8 9-10 11-12 11-13-15-17-19-15-21 12-14-16-18-20-16-22 11-23-25-27-29-31-27 12-24-26-28-30-32-28 23-24 0-9-11 0-10-12",
+        ["left_hip", "right_hip"],
     ),
 )
 LAYOUTS: dict[str, Layout] = {name: Layout.custom(joints, _chains(bones), name, root=root) for name, joints, bones, root in _BUILT_IN}

@@ -15,6 +15,9 @@ SIZES = {
     "kinect20": (20, 19),
     "stgcn18": (18, 17),
     "ntu24": (24, 23),
+    "halpe26": (26, 27),
+    "wholebody23": (23, 25),
+    "mediapipe33": (33, 39),
 }
 
 
@@ -100,6 +103,37 @@ def test_bones_are_those_of_st_gcn(name: str):
     wanted = {frozenset(int(joint) - first for joint in bone.split("-")) for bone in printed.split()}
     assert {frozenset(bone) for bone in LAYOUTS[name].bones} == wanted
     assert LAYOUTS[name]._centre(None) == centre
+
+
+# Bones as MMPose and MediaPipe print them, the latter joint by joint.
+COCO_LIMBS = "left_ankle-left_knee left_knee-left_hip right_ankle-right_knee right_knee-right_hip left_shoulder-left_elbow right_shoulder-right_elbow"
+COCO_FACE = "left_eye-right_eye nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear left_ear-left_shoulder right_ear-right_shoulder"
+FEET = " ".join(f"{side}_ankle-{side}_{part}" for side in ("left", "right") for part in ("big_toe", "small_toe", "heel"))
+WRISTS = "left_elbow-left_wrist right_elbow-right_wrist"
+PRINTED = {
+    "halpe26": f"{COCO_LIMBS} {COCO_FACE} {FEET} {WRISTS} left_hip-hip right_hip-hip head-neck neck-hip neck-left_shoulder neck-right_shoulder",
+    "wholebody23": f"{COCO_LIMBS} {COCO_FACE} {FEET} {WRISTS} left_hip-right_hip left_shoulder-left_hip right_shoulder-right_hip "
+    "left_shoulder-right_shoulder",
+    "mediapipe33": "0-1 1-2 2-3 3-7 0-4 4-5 5-6 6-8 9-10 11-12 11-13 13-15 15-17 15-19 15-21 17-19 12-14 14-16 16-18 16-20 16-22 18-20 11-23 12-24 "
+    "23-24 23-25 24-26 25-27 26-28 27-29 28-30 29-31 30-32 27-31 28-32",
+}
+ADDED = {"mediapipe33": {("nose", "left_mouth"), ("nose", "right_mouth"), ("left_mouth", "left_shoulder"), ("right_mouth", "right_shoulder")}}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_bones_are_those_that_their_makers_draw(name: str):
+    layout = LAYOUTS[name]
+    pairs = [bone.split("-") for bone in PRINTED[name].split()]
+    printed = {frozenset(layout.joints[int(end)] if end.isdigit() else end for end in pair) for pair in pairs}
+    assert {frozenset(layout.joints[j] for j in bone) for bone in layout.bones} == printed | {frozenset(pair) for pair in ADDED.get(name, ())}
+
+
+def test_joints_are_in_the_order_of_their_makers():
+    assert LAYOUTS["halpe26"].joints[:17] == LAYOUTS["wholebody23"].joints[:17] == LAYOUTS["coco17"].joints
+    assert LAYOUTS["halpe26"].joints[17:22] == ("head", "neck", "hip", "left_big_toe", "right_big_toe")
+    assert LAYOUTS["wholebody23"].joints[17:21] == ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe")
+    numbers = {"left_eye_outer": 3, "right_eye_inner": 4, "left_ear": 7, "right_mouth": 10, "left_pinky": 17, "right_foot_index": 32}
+    assert {joint: LAYOUTS["mediapipe33"].index(joint) for joint in numbers} == numbers
 
 
 def partitions_one_by_one(layout: Layout, strategy: str, max_hop: int, centre: int) -> np.ndarray:
