@@ -13,12 +13,12 @@ from fastst.data.formats.content import encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
 from fastst.data.frames import split_frames
 from fastst.data.identity import identify
-from fastst.data.joints import name_joints
 from fastst.data.labels import Labels
 from fastst.data.meaning import understand
 from fastst.data.options import ReadOptions
 from fastst.data.progress import track
 from fastst.data.recording import Detections, File, Recording
+from fastst.data.skeletons import name_joints
 from fastst.data.tracks import walks_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import Layout

@@ -15,8 +15,8 @@ import numpy as np
 from fastst.data.formats.form import Form
 from fastst.data.formats.unpickler import Array, unpickle
 from fastst.data.formats.whole import check_writable, write_whole
-from fastst.data.joints import layout_of
 from fastst.data.recording import Detections, File, Recording
+from fastst.data.skeletons import skeleton_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import Layout
 
@@ -98,7 +98,8 @@ def _clip(file: File, where: str, clip: Any, layout: Layout | None, classes: lis
     elif image_size is not None and _ends_in_scores(positions):
         positions, scores = positions[..., :2], positions[..., 2]
     if layout is None:
-        layout = layout_of(V, positions.shape[3])
+        layout, positions = skeleton_of(positions)
+        scores = None if scores is None else scores[..., : layout.num_joints]
     elif layout.num_joints != V:
         raise DataError(f"{where}: keypoint has {V} joints, the file's layout {layout.num_joints}")
     detections = _people(positions, scores)
@@ -218,8 +219,8 @@ def _sequence(file: File, name: tuple[str, ...], positions: np.ndarray) -> Recor
     scores = None
     if _ends_in_scores(positions):
         positions, scores = positions[..., :2], positions[..., 2]
-    layout = layout_of(positions.shape[1], positions.shape[2])
-    detections = _people(positions[None], None if scores is None else scores[None])
+    layout, positions = skeleton_of(positions)
+    detections = _people(positions[None], None if scores is None else scores[None, ..., : layout.num_joints])
     return Recording(str(file.path), (*file.places, *name), layout, detections)
 
 

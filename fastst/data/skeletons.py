@@ -1,0 +1,93 @@
+"""Which skeleton so many joints are of, and names for the joints of one that is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fastst.data.recording import Recording
+from fastst.data.walks import DataError, LeftOut
+from fastst.layouts import LAYOUTS, Layout, get_layout
+
+# Of Halpe-136 and COCO-WholeBody-133, whose face and hands come last, the body and the feet are read.
+SKELETONS = {
+    17: LAYOUTS["coco17"],
+    18: LAYOUTS["openpose18"],
+    25: LAYOUTS["openpose25"],
+    26: LAYOUTS["halpe26"],
+    33: LAYOUTS["mediapipe33"],
+    133: LAYOUTS["wholebody23"],
+    136: LAYOUTS["halpe26"],
+}
+SKELETONS_3D = {17: LAYOUTS["h36m17"], 20: LAYOUTS["kinect20"], 24: LAYOUTS["ntu24"], 25: LAYOUTS["ntu25"]}
+MARKERS = "markers"  # the layout of markers with names that nobody knows the bones of
+_UNNAMED = "unnamed"
+
+
+def unnamed(count: int) -> Layout:
+    """The layout of joints that nothing is known of but their number."""
+    return Layout(f"{_UNNAMED}{count}", tuple(f"joint_{j}" for j in range(count)), (), (), tuple(range(count)))
+
+
+def skeleton_of(positions: np.ndarray) -> tuple[Layout, np.ndarray]:
+    """The skeleton of positions without names, and those of them that are its joints.  # [..., J, 2 or 3]"""
+    count = positions.shape[-2]
+    layout = (SKELETONS if positions.shape[-1] == 2 else SKELETONS_3D).get(count) or unnamed(count)
+    return layout, positions[..., : layout.num_joints, :]
+
+
+def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recording], list[LeftOut]]:
+    """The recordings with the skeleton `joints` (a name or a file; "": none) where it has as many joints, or is made of their markers.
+
+    Others with unnamed joints, or with markers that no bones are known of, are left out.
+
+    Raises:
+        DataError: there is no such skeleton, or it fits no recording.
+    """
+    try:
+        layout = get_layout(joints) if joints else None
+    except ValueError as error:
+        raise DataError(f"--joints {joints}: {error}") from None
+    named = recordings if layout is None else [_with(recording, layout) for recording in recordings]
+    if layout is not None and all(recording.layout != layout for recording in named):
+        found = ", ".join(map(str, sorted({recording.layout.num_joints for recording in recordings})))
+        raise DataError(f"--joints {joints} has {layout.num_joints} joints, the data {found}; give the skeleton of the data")
+    left_out = [LeftOut(recording.name, _unknown(recording)) for recording in named if _is_unknown(recording)]
+    return [recording for recording in named if not _is_unknown(recording)], left_out
+
+
+def _with(recording: Recording, layout: Layout) -> Recording:
+    """The recording with that skeleton, if it fits."""
+    if recording.layout.name == MARKERS and set(layout.joints) <= set(recording.layout.joints):
+        return with_markers(recording, layout, layout.joints)
+    return replace(recording, layout=layout) if recording.layout.num_joints == layout.num_joints else recording
+
+
+def with_markers(recording: Recording, layout: Layout, markers: Sequence[str]) -> Recording:
+    """The recording with a layout whose joints are these of its markers."""
+    columns = np.array([recording.layout.index(marker) for marker in markers])
+    detections = recording.detections
+    confidences = None if detections.confidences is None else detections.confidences[:, columns]
+    detections = replace(detections, joints=detections.joints[:, columns], confidences=confidences)
+    return replace(recording, layout=layout, detections=detections)
+
+
+def _is_unknown(recording: Recording) -> bool:
+    layout = recording.layout
+    return not layout.bones and (layout.name == MARKERS or layout.name.startswith(_UNNAMED))
+
+
+def _unknown(recording: Recording) -> str:
+    if recording.layout.name == MARKERS:
+        names = ", ".join(recording.layout.joints)
+        return (
+            f"{recording.source} has the markers {names if len(names) < 400 else names[:400] + ', …'}, and doesn't say which bones join them; give "
+            '--joints with a .json file such as {"joints": ["LASI", "LKNE", …], "bones": [["LASI", "LKNE"], …]}, whose joints are markers'
+        )
+    known = ", ".join(f"{count} ({layout.name})" for count, layout in SKELETONS.items())
+    return (
+        f"{recording.source}: no skeleton of {recording.layout.num_joints} joints is known; known are {known}. Give --joints with the name of a "
+        "skeleton, or a .json file with its joints and bones"
+    )
