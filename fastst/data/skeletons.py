@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from fastst.data.markers import plug_in_gait
 from fastst.data.recording import Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import LAYOUTS, Layout, get_layout
@@ -50,7 +50,7 @@ def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recordin
         layout = get_layout(joints) if joints else None
     except ValueError as error:
         raise DataError(f"--joints {joints}: {error}") from None
-    named = recordings if layout is None else [_with(recording, layout) for recording in recordings]
+    named = [_with(recording, layout) for recording in recordings]
     if layout is not None and all(recording.layout != layout for recording in named):
         found = ", ".join(map(str, sorted({recording.layout.num_joints for recording in recordings})))
         raise DataError(f"--joints {joints} has {layout.num_joints} joints, the data {found}; give the skeleton of the data")
@@ -58,20 +58,22 @@ def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recordin
     return [recording for recording in named if not _is_unknown(recording)], left_out
 
 
-def _with(recording: Recording, layout: Layout) -> Recording:
-    """The recording with that skeleton, if it fits."""
-    if recording.layout.name == MARKERS and set(layout.joints) <= set(recording.layout.joints):
-        return with_markers(recording, layout, layout.joints)
-    return replace(recording, layout=layout) if recording.layout.num_joints == layout.num_joints else recording
+def _with(recording: Recording, layout: Layout | None) -> Recording:
+    """The recording with that skeleton, if it fits; without one with the skeleton of its markers, if that is known."""
+    if recording.layout.name == MARKERS:
+        layout = layout or plug_in_gait(recording.layout.joints)
+        fits = layout is not None and set(layout.joints) <= set(recording.layout.joints)
+        return _with_markers(recording, layout) if layout is not None and fits else recording
+    fits = layout is not None and recording.layout.num_joints == layout.num_joints
+    return replace(recording, layout=layout) if layout is not None and fits else recording
 
 
-def with_markers(recording: Recording, layout: Layout, markers: Sequence[str]) -> Recording:
-    """The recording with a layout whose joints are these of its markers."""
-    columns = np.array([recording.layout.index(marker) for marker in markers])
+def _with_markers(recording: Recording, layout: Layout) -> Recording:
+    """The recording with those of its markers that are joints of the layout."""
     detections = recording.detections
+    columns = np.array([recording.layout.index(marker) for marker in layout.joints])
     confidences = None if detections.confidences is None else detections.confidences[:, columns]
-    detections = replace(detections, joints=detections.joints[:, columns], confidences=confidences)
-    return replace(recording, layout=layout, detections=detections)
+    return replace(recording, layout=layout, detections=replace(detections, joints=detections.joints[:, columns], confidences=confidences))
 
 
 def _is_unknown(recording: Recording) -> bool:
