@@ -279,10 +279,10 @@ ANY_LAYOUT = st.sampled_from([*LAYOUTS.values(), Layout.custom(["a", "b"], [], "
 )
 def test_what_is_written_reads_back(tmp_path: Path, lengths: list[int], layout: Layout, dimensions: int, labels: list[str | None], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    poses = [rng.normal(size=(length, layout.num_joints, dimensions)).astype(np.float32) for length in lengths]
+    poses = [rng.uniform(-300, 300, (length, layout.num_joints, dimensions)).astype(np.float32) for length in lengths]
     for pose in poses:
         pose[rng.random(pose.shape[:2]) < 0.3] = np.nan
-        pose[0, 0] = 1
+        pose[0, 0] = 150
     number = [str(i) for i in range(len(lengths))]
     column = {"label": (labels * 2)[: len(lengths)], "view": number, "split": ["train", "train, val", None, "test"][: len(lengths)]}
     written = WalkSet(

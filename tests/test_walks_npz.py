@@ -266,10 +266,10 @@ def test_files_of_one_skeleton_are_read_together(tmp_path: Path) -> None:
 )
 def test_what_is_written_reads_back(tmp_path: Path, lengths: list[int], layout: Layout, dimensions: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    poses = [rng.normal(size=(length, layout.num_joints, dimensions)).astype(np.float32) for length in lengths]
+    poses = [rng.uniform(-300, 300, (length, layout.num_joints, dimensions)).astype(np.float32) for length in lengths]
     for pose in poses:
         pose[rng.random(pose.shape[:2]) < 0.3] = np.nan
-        pose[0, 0] = 0
+        pose[0, 0] = 150
     number = [str(i) for i in range(len(lengths))]
     written = WalkSet(layout, [f"walk {i}" for i in number], number, poses, {"label": ["ä", *[None] * (len(lengths) - 1)], "view": number})
     written.fps = [None if i % 2 else 12.5 + i for i in range(len(lengths))]
