@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastst.data.formats import walks_npz
 from fastst.data.formats.walks_npz import write_walks_npz
+from fastst.data.options import ReadOptions
 from fastst.data.read import read_recordings, read_walks
 from fastst.data.walks import DataError, WalkSet
 from fastst.layouts import LAYOUTS, Layout
@@ -271,10 +272,12 @@ def test_what_is_written_reads_back(tmp_path: Path, lengths: list[int], layout: 
         pose[rng.random(pose.shape[:2]) < 0.3] = np.nan
         pose[0, 0] = 150
     number = [str(i) for i in range(len(lengths))]
-    written = WalkSet(layout, [f"walk {i}" for i in number], number, poses, {"label": ["ä", *[None] * (len(lengths) - 1)], "view": number})
+    written = WalkSet(
+        layout, [f"walk/{i % 2}/{i} 健康" for i in range(len(number))], number, poses, {"label": ["ä", *[None] * (len(lengths) - 1)], "view": number}
+    )
     written.fps = [None if i % 2 else 12.5 + i for i in range(len(lengths))]
     write_walks_npz(tmp_path / "walks.npz", written)
-    read = read_walks(tmp_path / "walks.npz")
+    read = read_walks(tmp_path / "walks.npz", ReadOptions(up="y") if dimensions == 3 else None)
     assert read.layout == layout
     assert (read.names, read.subjects, known(read), read.left_out) == (written.names, written.subjects, written.attributes, [])
     assert read.fps == written.fps

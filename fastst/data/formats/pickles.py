@@ -103,7 +103,7 @@ def _clip(file: File, where: str, clip: Any, layout: Layout | None, classes: lis
     elif layout.num_joints != V:
         raise DataError(f"{where}: keypoint has {V} joints, the file's layout {layout.num_joints}")
     detections = _people(positions, scores)
-    fps, attributes = _fps(where, clip.get("fps")), _attributes(where, clip, classes)
+    fps, attributes = _fps(where, clip.get("fps")), {**_attributes(where, clip, classes), "name": name}
     return Recording(str(file.path), (*file.places, name), layout, detections, fps, image_size, attributes)
 
 
@@ -268,7 +268,7 @@ def write_clips(path: str | Path, walks: WalkSet, image_size: tuple[int, int] | 
         DataError: the file can't be written, there are no walks, or an attribute's name is taken by the form.
     """
     path = Path(path)
-    check_writable(path, walks, (".pkl", ".pickle"), _OF_THE_FORM - {"label"} | {"subject"})
+    check_writable(path, walks, (".pkl", ".pickle"), _OF_THE_FORM - {"label"} | {"subject", "name"})
     classes = _class_names(walks)
     split: defaultdict[str, list[str]] = defaultdict(list)
     annotations = []

@@ -72,7 +72,7 @@ def _read(head: bytes, file: File, progress: bool) -> list[Recording]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{path}: array 'name' has {twice[0]!r} more than once; every walk needs a name of its own")
 
-    attributes: dict[str, list[str]] = {"subject": subjects}
+    attributes: dict[str, list[str]] = {"subject": subjects, "name": names}
     for column in sorted(set(arrays) - _KNOWN):
         if arrays[column].shape == lengths.shape and arrays[column].dtype.kind in "US":
             attributes[column] = _texts(path, arrays, column, len(lengths))
