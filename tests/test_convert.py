@@ -234,6 +234,17 @@ def test_picture(tmp_path: Path, drawn: list[Figure], dimensions: int, count: in
         assert int(title[3]) < len(walks.poses[walk])
 
 
+def test_many_things_left_out_and_long_names(tmp_path: Path, drawn: list[Figure]) -> None:
+    walks = walkers()
+    walks.left_out = [LeftOut(f"walk {i}", "is bad") for i in range(50)]
+    said = preview.description(walks)
+    assert (said[-2], said[-1]) == ("left out: walk 19: is bad", "left out: 30 more")
+    walks.names = [f"{i}{'/folder' * 30}/{i}" for i in range(3)]
+    preview.picture(walks, tmp_path / "a.png")
+    first = drawn[0].axes[1].get_title().split("\n")[0]
+    assert (len(first), first[:4], first[-4:]) == (28, "0/fo", "er/0")
+
+
 def test_picture_of_poses_with_next_to_nothing_seen(tmp_path: Path, drawn: list[Figure]) -> None:
     poses = np.full((1, 17, 2), np.nan, np.float32)
     preview.picture(WalkSet(LAYOUTS["coco17"], ["a"], ["a"], [poses]), tmp_path / "a.svg")

@@ -256,6 +256,16 @@ def test_opengait(tmp_path: Path) -> None:
     assert np.argwhere(np.isnan(detections.joints).any(2)).tolist() == [[2, 5]]
 
 
+@pytest.mark.parametrize(("third", "layout"), [((0, 1), "coco17"), ((-0.5, 0.5), "h36m17"), ((0, 1.5), "h36m17"), ((0, 0), "h36m17")])
+def test_the_third_number_of_an_array(tmp_path: Path, third: tuple[float, float], layout: str) -> None:
+    """A score if it can be one, also beside shares of the image; a coordinate otherwise."""
+    sequence = np.random.default_rng(0).uniform(0, 1, (6, 17, 3))
+    sequence[..., 2] = np.linspace(*third, 6 * 17).reshape(6, 17)
+    [recording] = read(save(tmp_path / "a.pkl", sequence))
+    assert recording.layout.name == layout
+    assert recording.detections.joints.shape[2] == (2 if layout == "coco17" else 3)
+
+
 def test_opengait_lists(tmp_path: Path) -> None:
     sequence = np.random.default_rng(0).uniform(5, 9, (6, 17, 3))
     [frames] = read(save(tmp_path / "a.pkl", list(sequence)))

@@ -15,7 +15,8 @@ from fastst.data.walks import WalkSet
 from fastst.layouts import Layout
 from fastst.runs.folder import write_atomically
 
-_VALUES_SHOWN, _NAMES_SHOWN = 8, 3
+_VALUES_SHOWN, _NAMES_SHOWN, _LEFT_OUT_SHOWN = 8, 3, 20
+_LETTERS_SHOWN = 28  # of a name above a small pose
 _SMALL_COLUMNS = 3  # in two rows
 
 
@@ -33,7 +34,8 @@ def description(walks: WalkSet) -> list[str]:
         *(f"whose walk it is: {line}" for line in walks.whose.lines),
         *([f"nothing says who walks in {len(unknown)} walk(s), such as {_some(unknown)}"] if (unknown := walks.whose.not_understood) else []),
         *(f"note: {note}" for note in walks.notes),
-        *(f"left out: {item.name}: {item.reason}" for item in walks.left_out),
+        *(f"left out: {item.name}: {item.reason}" for item in walks.left_out[:_LEFT_OUT_SHOWN]),
+        *([f"left out: {more} more"] if (more := len(walks.left_out) - _LEFT_OUT_SHOWN) > 0 else []),
     ]
 
 
@@ -88,7 +90,7 @@ def picture(walks: WalkSet, path: Path) -> None:
         axes.set_axis_off()
         _pose(axes, _flat(walks.poses[i][t]), walks.layout)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set_title(f"{walks.names[i]}\nof {walks.subjects[i]}, frame {t}", fontsize=9)
+        axes.set_title(f"{_short(walks.names[i])}\nof {_short(walks.subjects[i])}, frame {t}", fontsize=9)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # names of walks and joints are no formulas
     write_atomically(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
@@ -103,6 +105,12 @@ def _spread(walks: WalkSet) -> list[tuple[int, int]]:
         places.append((walk, len(walks.poses[walk]) * (2 * shown[walk] + 1) // (2 * count[walk])))
         shown[walk] += 1
     return list(dict.fromkeys(places))
+
+
+def _short(name: str) -> str:
+    """A long name without its middle."""
+    half = _LETTERS_SHOWN // 2
+    return name if len(name) <= _LETTERS_SHOWN else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _best_seen(walks: WalkSet) -> tuple[int, int]:

@@ -66,6 +66,7 @@ def _clips(file: File, content: dict[Any, Any]) -> list[Recording]:
             recordings.append(replace(recording, attributes=attributes))
         except DataError as error:
             left_out.append(LeftOut(name[:80] if isinstance(name, str) else f"annotation {number}", str(error)))
+        annotations[number] = None  # makes room for the next
     if not recordings:
         raise DataError(f"{file.path} has no usable annotation: {'; '.join(left.reason for left in left_out[:3])}")
     recordings[0] = replace(recordings[0], left_out=left_out)
@@ -225,11 +226,11 @@ def _sequence(file: File, name: tuple[str, ...], positions: np.ndarray) -> Recor
 
 
 def _ends_in_scores(positions: np.ndarray) -> bool:
-    """Whether the third number of every joint is a confidence: all are from 0 to 1, and x and y are not."""
+    """Whether the third number of every joint is a confidence and no coordinate: all are from 0 to 1, but not all 0."""
     if positions.shape[-1] != 3:
         return False
-    third, others = positions[..., 2], positions[..., :2]
-    return bool(((third >= 0) & (third <= 1) | np.isnan(third)).all() and (np.abs(others) > 1).any())
+    third = positions[..., 2]
+    return bool(((third >= 0) & (third <= 1) | np.isnan(third)).all() and (third > 0).any())
 
 
 def _numbers(where: str, key: str, value: Any, expected: str) -> np.ndarray:
