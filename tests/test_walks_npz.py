@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zipfile
@@ -171,6 +172,20 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
     changed[250] ^= 255
     path.write_bytes(changed)
     with pytest.raises(DataError, match=r"walks\.npz: array 'poses' can't be read: Bad CRC"):
+        read_walks(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6), is_compressed=st.booleans())
+def test_damaged_files(tmp_path: Path, at: list[tuple[int, int]], is_compressed: bool) -> None:
+    """Whatever is changed of a file but its first letters, it is read or refused."""
+    path = tmp_path / "walks.npz"
+    (np.savez_compressed if is_compressed else np.savez)(path, **arrays())
+    content = bytearray(path.read_bytes())
+    for place, byte in at:
+        content[2 + place % (len(content) - 2)] = byte
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
         read_walks(path)
 
 
