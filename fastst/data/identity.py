@@ -90,7 +90,7 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
             taken.add(names[i])
     subjects, merged = one_spelling([found[i].parts["subject"] for i in kept])
     attributes = [{**walks[i].attributes, **found[i].parts} for i in kept]
-    columns = sorted({column for values in attributes for column in values} - {"subject"})
+    columns = sorted({column for values in attributes for column in values} - {"subject", "name"})
     return WalkSet(
         walks[0].layout,
         [names[i] for i in kept],
@@ -189,14 +189,14 @@ def _look_like_people(subjects: Sequence[str]) -> bool:
 
 
 def _names(walks: Sequence[Walk], paths: Sequence[str], found: Sequence[_Found]) -> list[str]:
-    """By the whole of a large data set's name, the last place where that is unique, or all places; with the number of the track."""
-    last = [path.rsplit("/", 1)[-1] for path in paths]
+    """As the file calls it, by the whole of a large data set's name, the last place where that is unique, or all places; with the track's number."""
+    last = [walk.attributes.get("name") or path.rsplit("/", 1)[-1] for walk, path in zip(walks, paths, strict=True)]
     numbers = ["" if walk.track is None else f"#{walk.track}" for walk in walks]
     counts = Counter(zip(last, numbers, strict=True))
     names = []
     for i, path in enumerate(paths):
         parts = found[i].parts
-        if {"subject", "condition", "sequence", "view"} <= set(parts):
+        if "name" not in walks[i].attributes and {"subject", "condition", "sequence", "view"} <= set(parts):
             name = "-".join(parts[part] for part in ("subject", "condition", "sequence", "view"))
         else:
             name = last[i] if counts[last[i], numbers[i]] == 1 else path

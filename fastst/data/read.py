@@ -22,6 +22,7 @@ from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import name_joints
 from fastst.data.tracks import walks_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.layouts import Layout
 
 # Endings that files of walks have; in a folder no others are looked at.
 _ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
@@ -45,12 +46,13 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     walks = []
     for recording in recordings:
         try:
+            left_out += recording.left_out
             found, left = walks_of(recording, options.tracks)
         except DataError as error:
             left_out.append(LeftOut(recording.name, str(error)))
             continue
         walks += found
-        left_out += [*recording.left_out, *left]
+        left_out += left
     if not walks:
         raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
     identified = identify(walks, options, left_out, labels)
@@ -213,13 +215,14 @@ def _joined(parts: list[Detections], frames: np.ndarray) -> Detections:
 def _of_one_skeleton(recordings: list[Recording]) -> tuple[list[Recording], list[LeftOut]]:
     """The recordings of the most frequent skeleton; the others are left out by name."""
 
-    def kind(recording: Recording) -> tuple[str, int]:
-        return recording.layout.name, recording.detections.joints.shape[2]
+    def kind(recording: Recording) -> tuple[Layout, int]:
+        return replace(recording.layout, name=""), recording.detections.joints.shape[2]  # a skeleton may be called by its file
 
     if not recordings:
         return [], []
     most = Counter(map(kind, recordings)).most_common(1)[0][0]
     others = [recording for recording in recordings if kind(recording) != most]
-    reason = f"are of {most[0]} in {most[1]}D; read one kind at a time"
+    kept = [recording for recording in recordings if kind(recording) == most]
+    reason = f"are of {kept[0].layout.name} in {most[1]}D; read one kind at a time"
     left_out = [LeftOut(r.name, f"{r.source}: its skeleton is {r.layout.name} in {kind(r)[1]}D, most of the walks {reason}") for r in others]
-    return [recording for recording in recordings if kind(recording) == most], left_out
+    return kept, left_out

@@ -69,7 +69,7 @@ class Recording:
         detections: who was seen.
         fps: frames a second, where the file says so.
         image_size: width and height in pixels, where the file says so.
-        attributes: what the file says of the walk: `subject`, `label`, `condition`, `view`, `split` and others.
+        attributes: what the file says of the walk: `name`, `subject`, `label`, `condition`, `view`, `split` and others.
         left_out: what the reader left out of it.
         frame_name: of a file that holds a single frame, its name: the frames of a video are put together by it, and `detections.frames` are 0.
     """

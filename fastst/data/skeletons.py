@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
+from fastst.data.markers import plug_in_gait
 from fastst.data.recording import Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import LAYOUTS, Layout, get_layout
@@ -18,6 +21,8 @@ SKELETONS = {
     133: LAYOUTS["wholebody23"],
     136: LAYOUTS["halpe26"],
 }
+SKELETONS_3D = {17: LAYOUTS["h36m17"], 20: LAYOUTS["kinect20"], 24: LAYOUTS["ntu24"], 25: LAYOUTS["ntu25"]}
+MARKERS = "markers"  # the layout of markers with names that nobody knows the bones of
 _UNNAMED = "unnamed"
 
 
@@ -26,8 +31,17 @@ def unnamed(count: int) -> Layout:
     return Layout(f"{_UNNAMED}{count}", tuple(f"joint_{j}" for j in range(count)), (), (), tuple(range(count)))
 
 
+def skeleton_of(positions: np.ndarray) -> tuple[Layout, np.ndarray]:
+    """The skeleton of positions without names, and those of them that are its joints.  # [..., J, 2 or 3]"""
+    count = positions.shape[-2]
+    layout = (SKELETONS if positions.shape[-1] == 2 else SKELETONS_3D).get(count) or unnamed(count)
+    return layout, positions[..., : layout.num_joints, :]
+
+
 def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recording], list[LeftOut]]:
-    """The recordings with the skeleton `joints` (a name or a file; "": none) where it has as many joints; others with unnamed joints are left out.
+    """The recordings with the skeleton `joints` (a name or a file; "": none) where it has as many joints, or is made of their markers.
+
+    Others with unnamed joints, or with markers that no bones are known of, are left out.
 
     Raises:
         DataError: there is no such skeleton, or it fits no recording.
@@ -36,22 +50,44 @@ def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recordin
         layout = get_layout(joints) if joints else None
     except ValueError as error:
         raise DataError(f"--joints {joints}: {error}") from None
-    named = recordings
-    if layout is not None:
-        counts = {recording.layout.num_joints for recording in recordings}
-        if layout.num_joints not in counts:
-            found = ", ".join(map(str, sorted(counts)))
-            raise DataError(f"--joints {joints} has {layout.num_joints} joints, the data {found}; give the skeleton of the data")
-        named = [replace(r, layout=layout) if r.layout.num_joints == layout.num_joints else r for r in recordings]
-    left_out = [LeftOut(recording.name, _unknown(recording)) for recording in named if _is_unnamed(recording)]
-    return [recording for recording in named if not _is_unnamed(recording)], left_out
+    named = [_with(recording, layout) for recording in recordings]
+    if layout is not None and all(recording.layout != layout for recording in named):
+        found = ", ".join(map(str, sorted({recording.layout.num_joints for recording in recordings})))
+        raise DataError(f"--joints {joints} has {layout.num_joints} joints, the data {found}; give the skeleton of the data")
+    left_out = [LeftOut(recording.name, _unknown(recording)) for recording in named if _is_unknown(recording)]
+    return [recording for recording in named if not _is_unknown(recording)], left_out
 
 
-def _is_unnamed(recording: Recording) -> bool:
-    return recording.layout.name.startswith(_UNNAMED) and not recording.layout.bones
+def _with(recording: Recording, layout: Layout | None) -> Recording:
+    """The recording with that skeleton, if it fits; without one with the skeleton of its markers, if that is known."""
+    if recording.layout.name == MARKERS:
+        layout = layout or plug_in_gait(recording.layout.joints)
+        fits = layout is not None and set(layout.joints) <= set(recording.layout.joints)
+        return _with_markers(recording, layout) if layout is not None and fits else recording
+    fits = layout is not None and recording.layout.num_joints == layout.num_joints
+    return replace(recording, layout=layout) if layout is not None and fits else recording
+
+
+def _with_markers(recording: Recording, layout: Layout) -> Recording:
+    """The recording with those of its markers that are joints of the layout."""
+    detections = recording.detections
+    columns = np.array([recording.layout.index(marker) for marker in layout.joints])
+    confidences = None if detections.confidences is None else detections.confidences[:, columns]
+    return replace(recording, layout=layout, detections=replace(detections, joints=detections.joints[:, columns], confidences=confidences))
+
+
+def _is_unknown(recording: Recording) -> bool:
+    layout = recording.layout
+    return not layout.bones and (layout.name == MARKERS or layout.name.startswith(_UNNAMED))
 
 
 def _unknown(recording: Recording) -> str:
+    if recording.layout.name == MARKERS:
+        names = ", ".join(recording.layout.joints)
+        return (
+            f"{recording.source} has the markers {names if len(names) < 400 else names[:400] + ', …'}, and doesn't say which bones join them; give "
+            '--joints with a .json file such as {"joints": ["LASI", "LKNE", …], "bones": [["LASI", "LKNE"], …]}, whose joints are markers'
+        )
     known = ", ".join(f"{count} ({layout.name})" for count, layout in SKELETONS.items())
     return (
         f"{recording.source}: no skeleton of {recording.layout.num_joints} joints is known; known are {known}. Give --joints with the name of a "

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from fastst.data.formats import (
     alphapose,
+    c3d,
     coco,
     kinetics,
     labels_csv,
     mediapipe,
     mmpose,
+    ntu_skeleton,
     openpose,
     person_frames,
+    pickles,
     pose_csv,
     ultralytics,
     walks_npz,
@@ -33,5 +36,5 @@ JSON_FORMS: tuple[Form, ...] = (
     person_frames.FORM,
     ultralytics.FORM,
 )
-TEXT_FORMS: tuple[Form, ...] = (yolo_txt.FORM, labels_csv.FORM, pose_csv.FORM)
-BINARY_FORMS: tuple[Form, ...] = (walks_npz.FORM,)
+TEXT_FORMS: tuple[Form, ...] = (ntu_skeleton.FORM, yolo_txt.FORM, labels_csv.FORM, pose_csv.FORM)
+BINARY_FORMS: tuple[Form, ...] = (walks_npz.FORM, pickles.FORM, c3d.FORM)

@@ -1,0 +1,157 @@
+"""Reader of NTU RGB+D's `.skeleton` files: what a Kinect v2 saw, as text."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from fastst.data.formats.form import Form
+from fastst.data.recording import Detections, File, Recording
+from fastst.data.walks import DataError
+from fastst.layouts import LAYOUTS
+
+_LAYOUT = LAYOUTS["ntu25"]
+_JOINTS = _LAYOUT.num_joints
+_BODY_FIELDS = 10  # body id, whether edges are clipped (1), states of the hands (4), whether it is restricted, lean in x and y, how it was tracked
+# x, y, z in metres, then pixels in the depth and the colour image and the rotation, which are not used, and how the joint was tracked.
+_JOINT_COLUMNS = ("x", "y", "z", *(f"unused {number}" for number in range(8)), "state")
+_USED_COLUMNS = ("x", "y", "z", "state")
+_NOT_TRACKED, _TRACKED = 0, 2  # 1 is inferred from other joints
+_KINECT_FPS = 30.0
+_BLOCK_BYTES, _BLOCK_BODIES = 1 << 22, 1 << 11  # parsed at a time
+# The number of frames, perhaps frames without anybody, a number of bodies, a body id and numbers; or nobody at all.
+_BLANK = r"[ \t\r]*"
+_BEGINNING = re.compile(
+    rf"\s*\d{{1,7}}{_BLANK}\n(?:{_BLANK}0{_BLANK}\n)*(?:{_BLANK}[1-9]\d?{_BLANK}\n{_BLANK}\d{{1,20}}(?:[ \t]+[-+.\deE]+){{6,9}}|{_BLANK}0\s*$)",
+    re.ASCII,
+)
+
+
+def _read(head: str, file: File, progress: bool) -> list[Recording]:
+    """The bodies of a file: its frames, in each the bodies, of each the 25 joints, a line a joint.
+
+    Raises:
+        DataError: a line is not what it should be, or the file was cut off; with the line.
+    """
+    path = file.path
+    try:
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            lines = _Lines(content)
+            frames, people, first_lines = _bodies(path, lines)
+            numbers = _joint_numbers(path, lines, first_lines)  # [n, J, 4]
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    joints, states = numbers[..., :3].copy(), numbers[..., 3]
+    joints[states == _NOT_TRACKED] = np.nan
+    detections = Detections(frames, joints, states / _TRACKED, ids=people)
+    return [Recording(str(path), file.places, _LAYOUT, detections, _KINECT_FPS)]
+
+
+class _Lines:
+    """The lines of a file that isn't in memory."""
+
+    def __init__(self, content: mmap.mmap) -> None:
+        self._content = content
+        ends = [
+            np.flatnonzero(np.frombuffer(content[at : at + _BLOCK_BYTES], np.uint8) == ord("\n")) + at for at in range(0, len(content), _BLOCK_BYTES)
+        ]
+        self._starts = np.concatenate([[0], np.concatenate(ends) + 1, [] if content[-1:] == b"\n" else [len(content)]]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, at: int) -> bytes:
+        return self.block(at, 1).strip()
+
+    def block(self, at: int, count: int) -> bytes:
+        """Lines `at` to `at + count`, with their ends."""
+        return self._content[self._starts[at] : self._starts[at + count]]
+
+
+def _bodies(path: Path, lines: _Lines) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Of every body in every frame the number of the frame and of the person, both [n], and at which of the lines its joints begin."""
+    ids: dict[bytes, int] = {}
+    frames, people, first_lines = [], [], []
+    at = 1
+    for frame in range(_count(path, lines, 0, "the number of frames")):
+        bodies = _count(path, lines, at, f"the number of bodies in frame {frame}")
+        at += 1
+        for _ in range(bodies):
+            body = lines[at].split() if at < len(lines) else []
+            if len(body) != _BODY_FIELDS:
+                raise _wrong(path, lines, at, f"the {_BODY_FIELDS} numbers of a body in frame {frame}")
+            if _count(path, lines, at + 1, "the number of joints") != _JOINTS:
+                raise _wrong(path, lines, at + 1, f"the {_JOINTS} joints of NTU RGB+D")
+            frames.append(frame)
+            people.append(ids.setdefault(body[0], len(ids)))
+            first_lines.append(at + 2)
+            at += 2 + _JOINTS
+            if at > len(lines):
+                raise _wrong(path, lines, len(lines), f"{_JOINTS} joints of a body in frame {frame}")
+    rest = next((number for number in range(at, len(lines)) if lines[number]), None)
+    if rest is not None:
+        raise _wrong(path, lines, rest, f"the end of the file, whose first line says that it has {int(lines[0])} frames")
+    return np.array(frames, dtype=np.int64), np.array(people, dtype=np.int64), first_lines
+
+
+def _count(path: Path, lines: _Lines, at: int, what: str) -> int:
+    text = lines[at] if at < len(lines) else b""
+    if not text.isdigit() or len(text) > 7:
+        raise _wrong(path, lines, at, what)
+    return int(text)
+
+
+def _joint_numbers(path: Path, lines: _Lines, first_lines: list[int]) -> np.ndarray:
+    """x, y, z and state of the joints of every body.  # [n, J, 4] float32"""
+    numbers = np.empty((len(first_lines), _JOINTS, len(_USED_COLUMNS)), np.float32)
+    for start in range(0, len(first_lines), _BLOCK_BODIES):
+        some = first_lines[start : start + _BLOCK_BODIES]
+        try:
+            found = _parsed(b"".join(lines.block(at, _JOINTS) for at in some))
+        except pa.ArrowInvalid:  # spaces of another kind, or a line that is none of a joint
+            found = _parsed_by_line(path, lines, some)
+        numbers[start : start + len(some)] = found.reshape(-1, _JOINTS, len(_USED_COLUMNS))
+    return numbers
+
+
+def _parsed(text: bytes) -> np.ndarray:
+    table = csv.read_csv(
+        io.BytesIO(text),
+        csv.ReadOptions(column_names=_JOINT_COLUMNS),
+        csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+        csv.ConvertOptions(column_types=dict.fromkeys(_JOINT_COLUMNS, pa.float32()), include_columns=_USED_COLUMNS, null_values=[]),
+    )
+    return np.stack([column.to_numpy() for column in table.columns], axis=1)
+
+
+def _parsed_by_line(path: Path, lines: _Lines, first_lines: list[int]) -> np.ndarray:
+    numbers = np.empty((len(first_lines) * _JOINTS, len(_USED_COLUMNS)), np.float32)
+    for row, at in enumerate(first + joint for first in first_lines for joint in range(_JOINTS)):
+        fields = lines[at].split()
+        try:
+            if len(fields) != len(_JOINT_COLUMNS):
+                raise ValueError
+            numbers[row] = [float(fields[column]) for column in (0, 1, 2, -1)]
+        except ValueError:
+            raise _wrong(path, lines, at, f"the {len(_JOINT_COLUMNS)} numbers of the joint {_LAYOUT.joints[row % _JOINTS]}") from None
+    return numbers
+
+
+def _wrong(path: Path, lines: _Lines, at: int, expected: str) -> DataError:
+    if not any(lines[number] for number in range(at, len(lines))):
+        return DataError(f"{path}, line {at + 1}: the file ends here, expected {expected}; was it copied to the end?")
+    return DataError(f"{path}, line {at + 1} is {lines[at].decode(errors='replace')[:80]!r}, expected {expected}")
+
+
+FORM = Form(
+    name="NTU RGB+D's .skeleton",
+    recognises=lambda head: _BEGINNING.match(head) is not None,
+    read=_read,
+    sample="103\n1\n72057594037931101 0 1 1 0 0 0 -0.23 -0.17 2\n25\n0.218 0.173 3.786 277.4 191.8 1036.2 519.2 -0.206 0.053 0.969 -0.124 2\n...",
+)

@@ -1,0 +1,41 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from fastst.data.walks import DataError, WalkSet
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Lets `write` make a file beside `path`, which then takes its place: nobody ever sees half of it.
+
+    Raises:
+        DataError: the file can't be written. What was there before stays.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            write(file)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise DataError(f"{path} can't be written: {error.strerror}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, walks: WalkSet, endings: tuple[str, ...], taken: set[str]) -> None:
+    """That `path` has an ending by which it is found again, that there are walks, and that no attribute has a name that the form needs itself.
+
+    Raises:
+        DataError: one of them is not so.
+    """
+    if path.suffix not in endings:
+        raise DataError(f"{path} must end in {' or '.join(endings)} to be read again; choose another name")
+    if not len(walks):
+        raise DataError(f"{path} is not written: there are no walks")
+    if reserved := taken & set(walks.attributes):
+        raise DataError(f"{path} is not written: an attribute can't be called {min(reserved)!r} in this format; rename it")
