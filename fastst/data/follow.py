@@ -20,6 +20,8 @@ _DOUBLE = 0.05  # two detections of a frame that are nearer to each other are of
 # A link is clear if the distance is below the first, anybody else is so many times as far away, and the motion changes by less than the last.
 _CLEAR_STEP, _CLEAR_MARGIN, _CLEAR_TURN = 0.25, 2.0, 0.06
 
+_CLEAR_FRAMES = 3
+
 # A piece of one detection joins a track at a lower cost than the first, one of `_SURE_LENGTH` detections, as the track has, at one below the second.
 _MAX_COST, _MAX_COST_OF_SURE, _SURE_LENGTH = 0.3, 0.75, 5
 
@@ -93,6 +95,12 @@ def people_of(detections: Detections, max_missing: int) -> np.ndarray:
     return _join_pieces(frames, points, sizes, ids, before, max_missing)
 
 
+def sides_of(points: np.ndarray) -> np.ndarray:
+    """Of the box around the points [n, J, D] that are seen; every body has one.  # [n, D]"""
+    points = np.ascontiguousarray(points.swapaxes(0, 1))  # much faster to reduce
+    return np.fmax.reduce(points, axis=0) - np.fmin.reduce(points, axis=0)
+
+
 def _points(detections: Detections) -> np.ndarray:
     """Joints and, where the file has boxes, their corners, which say something of a body of which few joints are seen.  # [n, J or J + 2, D]"""
     if detections.boxes is None or detections.joints.shape[2] != 2:
@@ -102,9 +110,10 @@ def _points(detections: Detections) -> np.ndarray:
 
 
 def _sizes(points: np.ndarray) -> np.ndarray:
-    """The longest side of the box around each body; at least a fifth of what is usual, where few joints are seen.  # [n]"""
-    sizes = (np.fmax.reduce(points, axis=1) - np.fmin.reduce(points, axis=1)).max(axis=1)
-    return np.maximum(sizes, max(0.2 * np.median(sizes), np.finfo(np.float32).tiny))
+    """The longest side of the box around each body; within a fifth and five times of what is usual, for few joints and wild ones.  # [n]"""
+    sizes = sides_of(points).max(axis=1)
+    usual = max(np.median(sizes), np.finfo(np.float32).tiny)
+    return np.clip(sizes, usual / 5, 5 * usual)
 
 
 def _from_middle(pose: np.ndarray) -> np.ndarray:
@@ -114,9 +123,10 @@ def _from_middle(pose: np.ndarray) -> np.ndarray:
     return pose - middle
 
 
-def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Mean distance of the joints that are seen in both; infinite where there is none.  # [..., J, D] twice to [...]"""
-    apart = np.sqrt(np.square(first - second).sum(axis=-1))
+def _distance(first: np.ndarray, second: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Mean over the joints seen in both of their distance / size, at most 1 each; infinite where there are none.  # [..., J, D] twice, [...] to [...]"""
+    difference = first - second
+    apart = np.minimum(np.sqrt(np.einsum("...d,...d->...", difference, difference)) / size[..., None], 1)
     in_both = np.isfinite(apart)
     count = in_both.sum(axis=-1)
     return np.where(count > 0, np.where(in_both, apart, 0).sum(axis=-1) / np.maximum(count, 1), np.inf)
@@ -127,8 +137,9 @@ def _distances(points: np.ndarray, sizes: np.ndarray, first: np.ndarray, second:
     distances = np.empty(len(first))
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         some = slice(start, start + _PAIRS_AT_ONCE)
-        distances[some] = _distance(points[first[some]], points[second[some]])
-    return distances / np.minimum(sizes[first], sizes[second])
+        a, b = first[some], second[some]
+        distances[some] = _distance(points[a], points[b], np.minimum(sizes[a], sizes[b]))
+    return distances
 
 
 def _median(values: np.ndarray, axis: int) -> np.ndarray:
@@ -154,18 +165,22 @@ def _pairs(frames: np.ndarray, later: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _clear_links(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The row in the frame before that is clearly the same person, or -1.  # [n]"""
-    first, second = _pairs(frames, later=1)
-    distance = _distances(points, sizes, first, second)
-    clear = distance < _CLEAR_STEP
-    for rows in (first, second):
-        nearest, next_nearest = _two_least(rows, distance, len(frames))
-        clear &= (distance == nearest[rows]) & (_CLEAR_MARGIN * distance < next_nearest[rows])
-    first, second = first[clear], second[clear]
-    before = np.full(len(frames), -1)
-    before[second] = first
+    """The row one to three frames before that is clearly the same person, or -1.  # [n]"""
+    before, is_last = np.full(len(frames), -1), np.full(len(frames), True)
+    for later in range(1, _CLEAR_FRAMES + 1):
+        first, second = _pairs(frames, later)
+        is_open = is_last[first] | (before[second] < 0)
+        first, second = first[is_open], second[is_open]
+        distance = _distances(points, sizes, first, second)
+        clear = (distance < _CLEAR_STEP) & is_last[first] & (before[second] < 0)
+        for rows in (first, second):
+            nearest, next_nearest = _two_least(rows, distance, len(frames))
+            clear &= (distance == nearest[rows]) & (_CLEAR_MARGIN * distance < next_nearest[rows])
+        before[second[clear]] = first[clear]
+        is_last[first[clear]] = False
+    linked = np.flatnonzero(before >= 0)
     step = np.full((len(frames), points.shape[2]), np.nan)
-    step[second] = _median(points[second] - points[first], axis=1)
+    step[linked] = _median(points[linked] - points[before[linked]], axis=1) / (frames[linked] - frames[before[linked]])[:, None]
     turn = np.linalg.norm(step - step[before], axis=1) / sizes
     before[(before >= 0) & (before[before] >= 0) & (turn > _CLEAR_TURN)] = -1
     return before
@@ -262,7 +277,8 @@ def _motion(points: np.ndarray, frames: np.ndarray) -> _Motion:
     squares = np.square(spread).sum(axis=1)  # [n, J]
     slope = (spread[..., None] * x).sum(axis=1) / (squares + 1)[..., None]  # [n, J, D]
     slope[squares == 0] = np.nan
-    velocity = np.nan_to_num(_median(slope, axis=1))
+    velocity = _median(slope, axis=1)
+    velocity[np.isnan(velocity)] = 0
 
     recent = seen * np.exp(-np.abs(frames) / _RECENT)[..., None]  # [n, W, J]
     total = recent.sum(axis=1)[..., None]
@@ -280,8 +296,8 @@ def _motion(points: np.ndarray, frames: np.ndarray) -> _Motion:
 
 def _cost(end: _Motion, begin: _Motion, frames: np.ndarray, size: np.ndarray) -> np.ndarray:
     """How badly n ends and m beginnings, which are so many `frames` [n, m] apart, fit together, for bodies of `size` [n, m].  # [n, m]"""
-    forwards = np.minimum(_distance(end.expected(frames), begin.pose) / size, 5)
-    backwards = np.minimum(_distance(begin.expected(-frames.T).swapaxes(0, 1), end.pose[:, None]) / size, 5)
+    forwards = _distance(end.expected(frames), begin.pose, size)
+    backwards = _distance(begin.expected(-frames.T).swapaxes(0, 1), end.pose[:, None], size)
     known, known_too = end.weight[:, None] + 0.01, begin.weight + 0.01
     distance = (known * forwards + known_too * backwards) / (known + known_too)
     faster = np.linalg.norm(end.velocity[:, None] - begin.velocity, axis=-1) / size
@@ -294,6 +310,10 @@ def _cost(end: _Motion, begin: _Motion, frames: np.ndarray, size: np.ndarray) ->
 def _larger(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The logarithm of how many times larger the second pose is, by the joints seen in both; 0 where that can't be said.  # [...]"""
     in_both = np.isfinite(first + second)
-    extents = [np.square(np.nan_to_num(_from_middle(np.where(in_both, pose, np.nan)))).sum(axis=(-1, -2)) for pose in (first, second)]
+    count = np.maximum(in_both.sum(axis=-2, keepdims=True), 1)
+    extents = []
+    for pose in (np.where(in_both, first, 0), np.where(in_both, second, 0)):
+        outwards = np.where(in_both, pose - pose.sum(axis=-2, keepdims=True) / count, 0)
+        extents.append(np.einsum("...jd,...jd->...", outwards, outwards))
     known = (extents[0] > 0) & (extents[1] > 0)
     return np.log(np.where(known, extents[1], 1) / np.where(known, extents[0], 1)) / 2

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fastst.data.follow import people_of, stand_for_doubles
+from fastst.data.follow import people_of, sides_of, stand_for_doubles
 from fastst.data.recording import Detections, Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
@@ -56,7 +56,7 @@ def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list
     found = _in_order(recording.detections)
     if not len(found):
         raise DataError(f"{recording.source} has no detection; nobody was found in this video")
-    is_seen = np.isfinite(found.joints).all(axis=2).any(axis=1)
+    is_seen = np.isfinite(np.einsum("njd->nj", found.joints)).any(axis=1)  # a sum over coordinates is NaN where one is
     if not is_seen.any():
         raise DataError(f"{recording.source}: no joint of anybody is seen in any frame; is --min-confidence too high, or nobody in the video?")
     step = _step(found.frames)
@@ -64,7 +64,7 @@ def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list
     max_missing = max(round(fps), 1) if fps else MAX_MISSING_FRAMES
     seen, doubles = _without_doubles(found.take(is_seen))
     frames = seen.frames // step
-    is_lone = len(np.unique(frames)) == len(frames)
+    is_lone = bool((np.diff(frames) > 0).all())
     person = np.cumsum(np.diff(frames, prepend=frames[0]) > max_missing + 1) if is_lone else people_of(replace(seen, frames=frames), max_missing)
     chosen = _chosen(seen, person, tracks, max_missing)
     walks = []
@@ -103,7 +103,8 @@ def _in_order(detections: Detections) -> Detections:
 
 def _step(frames: np.ndarray) -> int:
     """By how much the frame numbers step where not every frame was saved; 1 where they were."""
-    steps = np.diff(np.unique(frames))
+    steps = np.diff(frames)
+    steps = steps[steps > 0]
     if len(steps) + 1 < _MIN_STEPPING_FRAMES:
         return 1
     step = int(np.gcd.reduce(steps))
@@ -112,6 +113,8 @@ def _step(frames: np.ndarray) -> int:
 
 def _without_doubles(detections: Detections) -> tuple[Detections, Detections]:
     """The detections that are used, and those that repeat a person of their frame."""
+    if (np.diff(detections.frames) > 0).all():
+        return detections, detections.take(np.zeros(0, dtype=int))
     is_used = stand_for_doubles(detections) == np.arange(len(detections))
     return detections.take(is_used), detections.take(~is_used)
 
@@ -120,6 +123,8 @@ def _chosen(detections: Detections, person: np.ndarray, tracks: Literal["main", 
     """The numbers of the people who are walks, the most prominent first."""
     assert detections.scores is not None
     scores = detections.scores if (detections.scores > 0).any() else np.ones(len(detections))
+    if not person.any():
+        return [0]
     prominence = np.bincount(person, weights=scores * _extents(detections))
     order = np.argsort(-prominence, kind="stable")
     if tracks == "main":
@@ -134,8 +139,7 @@ def _extents(detections: Detections) -> np.ndarray:
     if detections.boxes is not None:
         sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
     else:
-        joints = detections.joints
-        sides = np.sort(np.fmax.reduce(joints, axis=1) - np.fmin.reduce(joints, axis=1), axis=1)[:, -2:]
+        sides = np.sort(sides_of(detections.joints), axis=1)[:, -2:]
     return np.sqrt(np.nan_to_num(np.maximum(sides, 0).astype(np.float64)).prod(axis=1))
 
 
@@ -160,8 +164,7 @@ def _of_doubles(doubles: Detections) -> str:
 
 def _of_gaps(found: Detections, seen: Detections, step: int, max_missing: int) -> str:
     """What is to be said of frames in which nobody is seen for long; nothing where there are none."""
-    ends = [found.frames[0] - step, found.frames[-1] + step]
-    numbers = np.unique(np.concatenate([seen.frames, ends]))
+    numbers = np.concatenate([[found.frames[0] - step], seen.frames, [found.frames[-1] + step]])
     gaps = np.flatnonzero(np.diff(numbers) // step > max_missing + 1)
     if not len(gaps):
         return ""
