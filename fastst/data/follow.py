@@ -15,10 +15,11 @@ from fastst.data.assign import assign
 from fastst.data.recording import Detections
 
 # Distances are means over the joints seen in both, as a share of the body's size: the longest side of the box around its joints.
-_DOUBLE = 0.05  # two detections of a frame that are nearer to each other are of one person
+_DOUBLE = 0.05  # two detections of a frame that are nearer to each other are of one person,
+_MEETING = 0.5  # unless two are as near as this before and after
 
 # A link is clear if the distance is below the first, anybody else is so many times as far away, and the motion changes by less than the last.
-_CLEAR_STEP, _CLEAR_MARGIN, _CLEAR_TURN = 0.25, 2.0, 0.06
+_CLEAR_STEP, _CLEAR_MARGIN = 0.25, 2.0
 
 _CLEAR_FRAMES = 3
 
@@ -66,20 +67,39 @@ def stand_for_doubles(detections: Detections) -> np.ndarray:
 
     `detections` are in the order of the frames and have scores.
     """
-    scores = detections.scores
+    frames, scores = detections.frames, detections.scores
     assert scores is not None
     points = _points(detections)
-    first, second = _pairs(detections.frames, later=0)
+    sizes = _sizes(points)
+    first, second = _pairs(frames, frames)
     near = first < second
     first, second = first[near], second[near]
-    near = _distances(points, _sizes(points), first, second) < _DOUBLE
+    near = _distances(points, sizes, first, second) < _DOUBLE
     first, second = first[near], second[near]
+    are_two = _are_two_who_meet(frames, points, sizes, first)
+    first, second = first[~are_two], second[~are_two]
     is_better = scores[first] >= scores[second]
     better, worse = np.where(is_better, first, second), np.where(is_better, second, first)
     used = np.arange(len(detections))
     order = np.argsort(scores[better], kind="stable")
     used[worse[order]] = better[order]
     return _roots(used)
+
+
+def _are_two_who_meet(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray, doubles: np.ndarray) -> np.ndarray:
+    """Whether at least as many are near each of the rows `doubles` in the last frame without doubles, and in the next one, as in its own.  # [d]"""
+
+    def count_near(targets: np.ndarray) -> np.ndarray:
+        first, second = _pairs(targets, frames)
+        near = _distances(points, sizes, doubles[first], second) < _MEETING
+        return np.bincount(first[near], minlength=len(doubles))
+
+    clean = np.setdiff1d(frames, frames[doubles])
+    place = np.searchsorted(clean, frames[doubles])
+    nobody = frames[0] - 1
+    before = np.append(clean, nobody)[place - 1]
+    after = np.append(clean, nobody)[place]
+    return count_near(frames[doubles]) <= np.minimum(count_near(before), count_near(after))
 
 
 def people_of(detections: Detections, max_missing: int) -> np.ndarray:
@@ -132,13 +152,14 @@ def _distance(first: np.ndarray, second: np.ndarray, size: np.ndarray) -> np.nda
     return np.where(count > 0, np.where(in_both, apart, 0).sum(axis=-1) / np.maximum(count, 1), np.inf)
 
 
-def _distances(points: np.ndarray, sizes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of the bodies of the rows `first` from those of the rows `second`.  # [p]"""
+def _distances(points: np.ndarray, sizes: np.ndarray, first: np.ndarray, second: np.ndarray, moved: np.ndarray | None = None) -> np.ndarray:
+    """Of the bodies of the rows `first`, `moved` [p, D], from those of the rows `second`.  # [p]"""
     distances = np.empty(len(first))
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         some = slice(start, start + _PAIRS_AT_ONCE)
         a, b = first[some], second[some]
-        distances[some] = _distance(points[a], points[b], np.minimum(sizes[a], sizes[b]))
+        body = points[a] if moved is None else points[a] + moved[some, None]
+        distances[some] = _distance(body, points[b], np.minimum(sizes[a], sizes[b]))
     return distances
 
 
@@ -156,34 +177,60 @@ def _roots(parents: np.ndarray) -> np.ndarray:
     return parents
 
 
-def _pairs(frames: np.ndarray, later: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of rows of which the second is `later` frames after the first.  # [p] twice"""
-    start, end = np.searchsorted(frames, frames + later), np.searchsorted(frames, frames + later, side="right")
+def _pairs(targets: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of a row of `targets` [m] and a row of `frames` that is of that frame.  # [p] twice"""
+    start, end = np.searchsorted(frames, targets), np.searchsorted(frames, targets, side="right")
     count = end - start
-    first = np.repeat(np.arange(len(frames)), count)
+    first = np.repeat(np.arange(len(targets)), count)
     return first, np.arange(len(first)) - np.repeat(np.cumsum(count) - count - start, count)
 
 
 def _clear_links(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The row one to three frames before that is clearly the same person, or -1.  # [n]"""
-    before, is_last = np.full(len(frames), -1), np.full(len(frames), True)
+    count = len(frames)
+    before, after = np.full((2, count), -1)
+    is_open, is_open_before = np.ones((2, count), dtype=bool)
     for later in range(1, _CLEAR_FRAMES + 1):
-        first, second = _pairs(frames, later)
-        is_open = is_last[first] | (before[second] < 0)
-        first, second = first[is_open], second[is_open]
+        first, second = _pairs(frames + later, frames)
+        wanted = is_open[first] | is_open_before[second]
+        first, second = first[wanted], second[wanted]
         distance = _distances(points, sizes, first, second)
-        clear = (distance < _CLEAR_STEP) & is_last[first] & (before[second] < 0)
-        for rows in (first, second):
-            nearest, next_nearest = _two_least(rows, distance, len(frames))
-            clear &= (distance == nearest[rows]) & (_CLEAR_MARGIN * distance < next_nearest[rows])
-        before[second[clear]] = first[clear]
-        is_last[first[clear]] = False
-    linked = np.flatnonzero(before >= 0)
-    step = np.full((len(frames), points.shape[2]), np.nan)
-    step[linked] = _median(points[linked] - points[before[linked]], axis=1) / (frames[linked] - frames[before[linked]])[:, None]
-    turn = np.linalg.norm(step - step[before], axis=1) / sizes
-    before[(before >= 0) & (before[before] >= 0) & (turn > _CLEAR_TURN)] = -1
-    return before
+        clear = _is_clear(distance, first, second, count) & is_open[first] & is_open_before[second]
+        before[second[clear]], after[first[clear]] = first[clear], second[clear]
+        near = distance < _CLEAR_STEP  # linked, or not clear who it is
+        is_open[first[near]] = is_open_before[second[near]] = False
+    # Two who meet may step onto each other's places, so a link must be clear also where both go on as they came.
+    came, goes = _velocities(frames, points, before), _velocities(frames, points, after)
+    came, goes = (np.where(np.isfinite(one), one, np.nan_to_num(other)) for one, other in ((came, goes), (goes, came)))
+    is_clear = before >= 0
+    for later in range(1, _CLEAR_FRAMES + 1):
+        first, second = _pairs(frames + later, frames)
+        has_rival = (np.bincount(first, minlength=count)[first] > 1) | (np.bincount(second, minlength=count)[second] > 1)
+        is_of_link = (frames[after[first]] - frames[first] == later) | (frames[second] - frames[before[second]] == later)
+        first, second = first[has_rival & is_of_link], second[has_rival & is_of_link]
+        forwards = _distances(points, sizes, first, second, later * came[first])
+        backwards = _distances(points, sizes, second, first, -later * goes[second])
+        unclear = ~_is_clear((forwards + backwards) / 2, first, second, count) & (before[second] == first)
+        is_clear[second[unclear]] = False
+    return np.where(is_clear, before, -1)
+
+
+def _is_clear(distance: np.ndarray, first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """Which of the pairs of rows are near, with all others of either row much further apart.  # [p]"""
+    clear = distance < _CLEAR_STEP
+    for rows in (first, second):
+        nearest, next_nearest = _two_least(rows, distance, count)
+        clear &= (distance == nearest[rows]) & (_CLEAR_MARGIN * distance < next_nearest[rows])
+    return clear
+
+
+def _velocities(frames: np.ndarray, points: np.ndarray, link: np.ndarray) -> np.ndarray:
+    """A frame, from each row to the one some links on; NaN where there is no link.  # [n, D]"""
+    other = np.arange(len(frames))
+    for _ in range(_CLEAR_FRAMES):
+        other = np.where(link[other] >= 0, link[other], other)
+    apart = np.where(other == np.arange(len(frames)), np.nan, frames - frames[other])
+    return _median(points - points[other], axis=1) / apart[:, None]
 
 
 def _two_least(rows: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +289,7 @@ def _join_pieces(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray, ids:
         joined = {}
         if free:
             soon = np.arange(now[-1] + 1, np.searchsorted(begin, frame + _AHEAD, side="right"))
-            rivals = soon[begin[soon] <= end[now].max()]
+            rivals = soon[begin[soon] <= end[now].min()]
             pairs = assign(cost([tracks[track] for track in free], np.concatenate([now, rivals])))
             joined = {int(now[j]): free[i] for i, j in pairs if j < len(now)}
         for this in now.tolist():
