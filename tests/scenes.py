@@ -66,6 +66,20 @@ def crossing(number: int, ids: str, fps: float = 25.0, seed: int = 0) -> Scene:
     return Scene(detections.take(order), truth[order], meeting)
 
 
+def leaving(number: int, seed: int = 0) -> Scene:
+    """Somebody walks through the picture, and up to 20 frames later somebody else; a third person stands there all the time."""
+    rng = np.random.default_rng([seed, number])
+    walkers = [_two_walks(rng, (25.0, 12.5)[number % 2])[int(rng.integers(2))] for _ in range(2)]
+    first, second = (poses[np.isfinite(poses).any((1, 2))] for poses in walkers)
+    later = len(first) + int(rng.integers(1, 21))
+    standing = first[len(first) // 2] * 0.7 + [rng.uniform(-100, 200), 60] + rng.normal(0, 1, (later + len(second), 17, 2))
+    frames = np.concatenate([np.arange(len(first)), later + np.arange(len(second)), np.arange(len(standing))])
+    person = np.repeat([0, 1, 2], [len(first), len(second), len(standing)])
+    detections = Detections(frames, np.concatenate([first, second, standing]).astype(np.float32), scores=np.ones(len(frames)))
+    is_there = rng.random(len(frames)) > LOSSES
+    return Scene(detections.take(is_there), person[is_there], (0, 0))
+
+
 def is_kept(scene: Scene, track: np.ndarray) -> bool:
     """Each of the two has one track before and after they meet, with at least 95 % of the detections and none of the other person's."""
     first, last = scene.meeting

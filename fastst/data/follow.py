@@ -1,6 +1,6 @@
 """Who is who where several people are seen: detections become tracks by their motion, the distances of joints and what ids say.
 
-First every detection is linked to the one a frame before where that is clear, all frames at once. The pieces that come of it are joined in the
+First every detection is linked to one of the frames just before where that is clear, all frames at once. The pieces that come of it are joined in the
 order in which they begin: those that begin in a frame, and the tracks that end before it, are matched where the sum of their costs is lowest.
 Numbers below were chosen on made-up videos of `tests/scenes.py`.
 """
@@ -18,10 +18,9 @@ from fastst.data.recording import Detections
 _DOUBLE = 0.05  # two detections of a frame that are nearer to each other are of one person,
 _MEETING = 0.5  # unless two are as near as this before and after
 
-# A link is clear if the distance is below the first, anybody else is so many times as far away, and the motion changes by less than the last.
-_CLEAR_STEP, _CLEAR_MARGIN = 0.25, 2.0
-
-_CLEAR_FRAMES = 3
+# A link over up to so many frames is clear if the distance is below the second, anybody else is so many times as far away, and the motion
+# changes by less than the last from one frame to the next.
+_CLEAR_FRAMES, _CLEAR_STEP, _CLEAR_MARGIN, _CLEAR_TURN = 3, 0.25, 2.0, 0.06
 
 # A piece of one detection joins a track at a lower cost than the first, one of `_SURE_LENGTH` detections, as the track has, at one below the second.
 _MAX_COST, _MAX_COST_OF_SURE, _SURE_LENGTH = 0.3, 0.75, 5
@@ -144,7 +143,7 @@ def _from_middle(pose: np.ndarray) -> np.ndarray:
 
 
 def _distance(first: np.ndarray, second: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Mean over the joints seen in both of their distance / size, at most 1 each; infinite where there are none.  # [..., J, D] twice, [...] to [...]"""
+    """Mean over the joints seen in both of distance / size, at most 1 each; infinite without any.  # [..., J, D] twice and [...] to [...]"""
     difference = first - second
     apart = np.minimum(np.sqrt(np.einsum("...d,...d->...", difference, difference)) / size[..., None], 1)
     in_both = np.isfinite(apart)
@@ -202,7 +201,7 @@ def _clear_links(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray) -> n
     # Two who meet may step onto each other's places, so a link must be clear also where both go on as they came.
     came, goes = _velocities(frames, points, before), _velocities(frames, points, after)
     came, goes = (np.where(np.isfinite(one), one, np.nan_to_num(other)) for one, other in ((came, goes), (goes, came)))
-    is_clear = before >= 0
+    is_clear = (before >= 0) & ~_turns(frames, points, sizes, before)
     for later in range(1, _CLEAR_FRAMES + 1):
         first, second = _pairs(frames + later, frames)
         has_rival = (np.bincount(first, minlength=count)[first] > 1) | (np.bincount(second, minlength=count)[second] > 1)
@@ -213,6 +212,16 @@ def _clear_links(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray) -> n
         unclear = ~_is_clear((forwards + backwards) / 2, first, second, count) & (before[second] == first)
         is_clear[second[unclear]] = False
     return np.where(is_clear, before, -1)
+
+
+def _turns(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Whether each row moved from the one before in another way than that did, so much as nobody does.  # [n]"""
+    linked = np.flatnonzero(before >= 0)
+    step = np.full((len(frames), points.shape[2]), np.nan)
+    apart = frames[linked] - frames[before[linked]]
+    step[linked] = _median(points[linked] - points[before[linked]], axis=1) / apart[:, None]
+    is_second = (before >= 0) & (before[before] >= 0)
+    return is_second & (np.linalg.norm(step - step[before], axis=1) > _CLEAR_TURN * sizes)
 
 
 def _is_clear(distance: np.ndarray, first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:

@@ -135,12 +135,12 @@ def _chosen(detections: Detections, person: np.ndarray, tracks: Literal["main", 
 
 
 def _extents(detections: Detections) -> np.ndarray:
-    """The root of the area of the box; of the two longest sides in 3D.  # [n]"""
+    """The root of the area of the box; in 3D of the two longest sides. No side counts more than five medians, so wild joints don't.  # [n]"""
     if detections.boxes is not None:
-        sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
+        sides = np.nan_to_num(detections.boxes[:, 2:] - detections.boxes[:, :2])
     else:
         sides = np.sort(sides_of(detections.joints), axis=1)[:, -2:]
-    return np.sqrt(np.nan_to_num(np.maximum(sides, 0).astype(np.float64)).prod(axis=1))
+    return np.sqrt(np.clip(sides, 0, 5 * np.median(sides, axis=0)).prod(axis=1))
 
 
 def _with_unseen_ends(poses: np.ndarray, frames: np.ndarray, found: np.ndarray, max_missing: int) -> np.ndarray:
