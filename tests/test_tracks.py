@@ -136,7 +136,10 @@ def test_the_most_prominent_is_followed_and_the_others_are_counted() -> None:
     detections = people((frames, 0.0), (short, 300.0))
     [walk], left_out = read(detections)
     assert lefts(walk) == [0.0] * 30
-    assert re.search(r"^15 detection\(s\) in folder/video: .*1 other track.*--tracks all.*25 frames", reason(left_out))
+    assert re.search(
+        r"^15 detection\(s\) in folder/video: .*1 track\(s\) beside the most prominent one, which is the walk; --tracks all.*25 frames",
+        reason(left_out),
+    )
     [walk], _ = read(people((frames, 0.0), (short, 300.0), scores=np.repeat([1.0, 2.5], [30, 15])))
     assert lefts(walk) == [300.0] * 15
     boxes = np.tile(np.float32([0, 0, 10, 10]), (45, 1))
@@ -172,6 +175,7 @@ def test_a_gap_is_called_a_gap(fps: float | None, most: int) -> None:
     assert len(walk.poses) == 20
     assert [left.name for left in left_out] == ["frames of folder/video", "10 detection(s) in folder/video"]
     assert f"nobody is seen in frames 120 to {120 + most}: a gap of more than {most} frames" in left_out[0].reason
+    assert "1 track(s) beside the most prominent one, which is the walk, of which 1 come before or after it" in left_out[1].reason
     assert "--tracks all" in left_out[1].reason
 
 

@@ -75,12 +75,11 @@ def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list
             poses = _with_unseen_ends(poses, frames[rows], found.frames // step, max_missing)
         numbered = number if len(chosen) > 1 else None
         walks.append(Walk(recording.source, recording.places, recording.layout, poses, fps, recording.attributes, numbered))
-    is_left = ~np.isin(person, chosen)
     notes = {
         f"frames between those of {recording.name}": _of_step(step, fps),
         f"{len(doubles)} double detection(s) in {recording.name}": _of_doubles(doubles),
         f"frames of {recording.name}": _of_gaps(found, seen, step, max_missing),
-        f"{np.count_nonzero(is_left)} detection(s) in {recording.name}": _of_others(person[is_left], is_lone, tracks, max_missing),
+        f"{np.count_nonzero(~np.isin(person, chosen))} detection(s) in {recording.name}": _of_others(frames, person, chosen, tracks, max_missing),
     }
     return walks, [LeftOut(name, f"{recording.source}: {reason}") for name, reason in notes.items() if reason]
 
@@ -173,13 +172,16 @@ def _of_gaps(found: Detections, seen: Detections, step: int, max_missing: int) -
     return f"nobody is seen in frames {', '.join(words)}{more}: a gap of more than {max_missing} frames, across which nobody is followed"
 
 
-def _of_others(left: np.ndarray, is_lone: bool, tracks: Literal["main", "all"], max_missing: int) -> str:
-    if not len(left):
+def _of_others(frames: np.ndarray, person: np.ndarray, chosen: list[int], tracks: Literal["main", "all"], max_missing: int) -> str:
+    others = np.setdiff1d(person, chosen)
+    if not len(others):
         return ""
-    count = len(np.unique(left))
     if tracks == "all":
-        return f"they are of {count} track(s) of fewer than {max_missing} frames"
+        return f"they are of {len(others)} track(s) of fewer than {max_missing} frames"
+    walk = frames[person == chosen[0]]
+    first = frames[np.unique(person, return_index=True)[1]]  # of every track
+    last = frames[::-1][np.unique(person[::-1], return_index=True)[1]]
+    apart = np.count_nonzero((last < walk[0]) | (first > walk[-1]))
+    beyond = f", of which {apart} come before or after it, beyond a gap perhaps" if apart else ""
     remedy = f"--tracks all makes a walk of every track of {max_missing} frames or more"
-    if is_lone:
-        return f"they are on the other side of a gap, {count} part(s) of the video; the most prominent part is the walk. {remedy}"
-    return f"they are of {count} other track(s), the most prominent person is followed; {remedy}"
+    return f"they are of {len(others)} track(s) beside the most prominent one, which is the walk{beyond}; {remedy}"
