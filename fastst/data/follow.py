@@ -31,6 +31,7 @@ _ABSENCE_FADES, _VELOCITY_FRAMES, _SIZE_COST, _ABSENCE_COST, _ID_COST = 0.02, 8.
 
 _WINDOW = 12  # detections that tell the motion
 _RECENT = 2.0  # frames after which a detection counts 1/e in the expected pose
+_AWAITED = 4  # for every detection of it a track is awaited so many frames
 _AHEAD = 3  # frames in which somebody else may begin who fits a track better
 _INFORMATIVE = 0.8  # share of the clear links along which ids stay, and of the people seen together whom they tell apart
 _PAIRS_AT_ONCE = 1 << 16
@@ -293,7 +294,7 @@ def _join_pieces(frames: np.ndarray, points: np.ndarray, sizes: np.ndarray, ids:
     alive: list[int] = []
     for now in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(begin)) + 1):
         frame = begin[now[0]]
-        alive = [track for track in alive if frame - frames[tracks[track][-1]] <= max_missing + 1]
+        alive = [track for track in alive if frame - frames[tracks[track][-1]] <= min(max_missing, _AWAITED * len(tracks[track])) + 1]
         free = [track for track in alive if frames[tracks[track][-1]] < frame]
         joined = {}
         if free:
