@@ -1,21 +1,23 @@
-"""Who is who: detections of several people become tracks, and tracks walks."""
+"""A recording becomes walks: frames are counted, people are followed, and gaps are called so."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
+from fastst.data.follow import people_of, sides_of, stand_for_doubles
 from fastst.data.recording import Detections, Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
 
-# Boxes of one person in consecutive detections overlap at least this much (intersection over union).
-MIN_BOX_OVERLAP = 0.3
-
-# More missing frames in a row than this, one second of CASIA-B, and what is on both sides is no longer one walk.
+# A gap is more missing frames in a row than these, or than a second where the frame rate is known: what is on both sides is no longer one walk.
+# With `tracks="all"` a walk is somebody who is seen in as many frames.
 MAX_MISSING_FRAMES = 25
+
+# So many frames at least must step by the same number before the frames between them are taken for not saved rather than missing.
+_MIN_STEPPING_FRAMES = 6
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Walk:
         poses: joint positions, NaN where a joint was not seen.  # [T, J, D] float32
         fps: frames a second, where known.
         attributes: what the file says of it.
-        track: which person of the video, where every one is a walk: 1 for the most prominent.
+        track: which person of the video, where every one is a walk and there are several: 1 for the most prominent.
     """
 
     source: str
@@ -42,25 +44,44 @@ class Walk:
 
 
 def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list[Walk], list[LeftOut]]:
-    """The walk of the most prominent person in a recording, or of everybody; and the detections that are left out.
+    """The walk of the most prominent person in a recording, or of everybody; and what is left out of it.
+
+    Where every frame has one detection at most, all are of one person, whatever the motion. Otherwise people are followed by `fastst.data.follow`.
+    Nobody is followed across a gap of more than a second (`MAX_MISSING_FRAMES` where the frame rate isn't known), so the most prominent track of
+    one person is the longer side of the gap. Prominent is who has the largest sum over the frames of score times the root of the box's area.
 
     Raises:
-        DataError: nobody can be followed.
+        DataError: nobody was found, or no joint of anybody is seen.
     """
-    detections = _complete(recording.detections)
-    if not len(detections):
+    found = _in_order(recording.detections)
+    if not len(found):
         raise DataError(f"{recording.source} has no detection; nobody was found in this video")
-    is_person = _most_prominent(detections)
-    joints = detections.joints[is_person]
-    if np.isnan(joints).all():
-        raise DataError(f"{recording.source}: no joint of the person followed is seen in any frame")
-    poses = insert_missing_frames(detections.frames[is_person], joints)
-    others = int(np.count_nonzero(~is_person))
-    left_out = []
-    if others:
-        reason = f"{recording.source}: their boxes don't join up with those of the person followed"
-        left_out.append(LeftOut(f"{others} detection(s) in {recording.name}", reason))
-    return [Walk(recording.source, recording.places, recording.layout, poses, recording.fps, recording.attributes)], left_out
+    is_seen = np.isfinite(np.einsum("njd->nj", found.joints)).any(axis=1)  # a sum over coordinates is NaN where one is
+    if not is_seen.any():
+        raise DataError(f"{recording.source}: no joint of anybody is seen in any frame; is --min-confidence too high, or nobody in the video?")
+    step = _step(found.frames)
+    fps = recording.fps / step if recording.fps else None
+    max_missing = max(round(fps), 1) if fps else MAX_MISSING_FRAMES
+    seen, doubles = _without_doubles(found.take(is_seen))
+    frames = seen.frames // step
+    is_lone = bool((np.diff(frames) > 0).all())
+    person = np.cumsum(np.diff(frames, prepend=frames[0]) > max_missing + 1) if is_lone else people_of(replace(seen, frames=frames), max_missing)
+    chosen = _chosen(seen, person, tracks, max_missing)
+    walks = []
+    for number, track in enumerate(chosen, start=1):
+        rows = np.flatnonzero(person == track)
+        poses = insert_missing_frames(frames[rows], seen.joints[rows])
+        if is_lone:
+            poses = _with_unseen_ends(poses, frames[rows], found.frames // step, max_missing)
+        numbered = number if len(chosen) > 1 else None
+        walks.append(Walk(recording.source, recording.places, recording.layout, poses, fps, recording.attributes, numbered))
+    notes = {
+        f"frames between those of {recording.name}": _of_step(step, fps),
+        f"{len(doubles)} double detection(s) in {recording.name}": _of_doubles(doubles),
+        f"frames of {recording.name}": _of_gaps(found, seen, step, max_missing),
+        f"{np.count_nonzero(~np.isin(person, chosen))} detection(s) in {recording.name}": _of_others(frames, person, chosen, tracks, max_missing),
+    }
+    return walks, [LeftOut(name, f"{recording.source}: {reason}") for name, reason in notes.items() if reason]
 
 
 def insert_missing_frames(frames: np.ndarray, poses: np.ndarray) -> np.ndarray:
@@ -70,56 +91,97 @@ def insert_missing_frames(frames: np.ndarray, poses: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _complete(detections: Detections) -> Detections:
-    """In the order of the frames; boxes and scores are made from the joints where they are missing."""
-    positions = detections.joints[:, :, :2]
-    boxes = detections.boxes
-    if boxes is None:
-        boxes = np.concatenate([np.fmin.reduce(positions, axis=1), np.fmax.reduce(positions, axis=1)], axis=1)
+def _in_order(detections: Detections) -> Detections:
+    """In the order of the frames, with scores: where the file has none, the mean confidences of the joints."""
     scores = detections.scores
     if scores is None:
         scores = np.ones(len(detections)) if detections.confidences is None else np.nan_to_num(detections.confidences).mean(axis=1)
     order = np.argsort(detections.frames, kind="stable")
-    complete = Detections(detections.frames, detections.joints, detections.confidences, np.nan_to_num(boxes), scores, detections.ids)
-    return complete.take(order)
+    return replace(detections, scores=np.nan_to_num(scores)).take(order)
 
 
-def _most_prominent(detections: Detections) -> np.ndarray:
-    """Which detections are of the person with the largest sum of score times square root of box area.  # [n] bool"""
-    person = _people(detections)
+def _step(frames: np.ndarray) -> int:
+    """By how much the frame numbers step where not every frame was saved; 1 where they were."""
+    steps = np.diff(frames)
+    steps = steps[steps > 0]
+    if len(steps) + 1 < _MIN_STEPPING_FRAMES:
+        return 1
+    step = int(np.gcd.reduce(steps))
+    return step if np.median(steps) == step else 1
+
+
+def _without_doubles(detections: Detections) -> tuple[Detections, Detections]:
+    """The detections that are used, and those that repeat a person of their frame."""
+    if (np.diff(detections.frames) > 0).all():
+        return detections, detections.take(np.zeros(0, dtype=int))
+    is_used = stand_for_doubles(detections) == np.arange(len(detections))
+    return detections.take(is_used), detections.take(~is_used)
+
+
+def _chosen(detections: Detections, person: np.ndarray, tracks: Literal["main", "all"], min_frames: int) -> list[int]:
+    """The numbers of the people who are walks, the most prominent first."""
     assert detections.scores is not None
-    assert detections.boxes is not None
-    prominence = np.bincount(person, weights=detections.scores * np.sqrt(_area(detections.boxes)))
-    return person == prominence.argmax()
+    scores = detections.scores if (detections.scores > 0).any() else np.ones(len(detections))
+    if not person.any():
+        return [0]
+    prominence = np.bincount(person, weights=scores * _extents(detections))
+    order = np.argsort(-prominence, kind="stable")
+    if tracks == "main":
+        return order[:1].tolist()
+    is_long = np.bincount(person)[order] >= min_frames
+    is_long[0] = True
+    return order[is_long].tolist()
 
 
-def _people(detections: Detections) -> np.ndarray:
-    """A number for the person of every detection: boxes are joined from frame to frame, those that overlap most first.  # [n]"""
-    frames, boxes = detections.frames, detections.boxes
-    assert boxes is not None
-    person = np.full(len(frames), -1)
-    latest: list[int] = []  # the last detection of everybody who may come again
-    for now in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames)) + 1):
-        latest = [before for before in latest if frames[now[0]] - frames[before] <= MAX_MISSING_FRAMES + 1]
-        overlap = _overlap(boxes[latest], boxes[now])  # [people, detections of this frame]
-        while overlap.max(initial=0.0) >= MIN_BOX_OVERLAP:
-            before, after = np.unravel_index(overlap.argmax(), overlap.shape)
-            person[now[after]] = person[latest[before]]
-            overlap[before] = overlap[:, after] = 0
-        new = now[person[now] < 0]
-        person[new] = person.max() + 1 + np.arange(len(new))
-        latest = [before for before in latest if person[before] not in person[now]] + list(now)
-    return person
+def _extents(detections: Detections) -> np.ndarray:
+    """The root of the area of the box; in 3D of the two longest sides. No side counts more than five medians, so wild joints don't.  # [n]"""
+    if detections.boxes is not None:
+        sides = np.nan_to_num(detections.boxes[:, 2:] - detections.boxes[:, :2])
+    else:
+        sides = np.sort(sides_of(detections.joints), axis=1)[:, -2:]
+    return np.sqrt(np.clip(sides, 0, 5 * np.median(sides, axis=0)).prod(axis=1))
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
+def _with_unseen_ends(poses: np.ndarray, frames: np.ndarray, found: np.ndarray, max_missing: int) -> np.ndarray:
+    """With the frames before and after in which the file has a person of whom no joint is seen, unless they are a gap.  # [T, J, D]"""
+    before, after = frames[0] - found[0], found[-1] - frames[-1]
+    lengths = [int(length) if length <= max_missing else 0 for length in (before, after)]
+    return np.pad(poses, (lengths, (0, 0), (0, 0)), constant_values=np.nan)
 
 
-def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes [m, 4] with others [k, 4].  # [m, k]"""
-    first, second = boxes[:, None], others[None]
-    top_left, bottom_right = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
-    intersection = _area(np.concatenate([top_left, bottom_right], axis=-1))
-    union = _area(first) + _area(second) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+def _of_step(step: int, fps: float | None) -> str:
+    if step == 1:
+        return ""
+    return f"the frame numbers step by {step}; they are taken for consecutive frames" + (f", {fps:g} a second" if fps else "")
+
+
+def _of_doubles(doubles: Detections) -> str:
+    if not len(doubles):
+        return ""
+    return f"they repeat a person of the same frame (first: frame {doubles.frames[0]}); the one with the better score is used"
+
+
+def _of_gaps(found: Detections, seen: Detections, step: int, max_missing: int) -> str:
+    """What is to be said of frames in which nobody is seen for long; nothing where there are none."""
+    numbers = np.concatenate([[found.frames[0] - step], seen.frames, [found.frames[-1] + step]])
+    gaps = np.flatnonzero(np.diff(numbers) // step > max_missing + 1)
+    if not len(gaps):
+        return ""
+    words = [f"{numbers[gap] + step} to {numbers[gap + 1] - step}" for gap in gaps[:3]]
+    more = f" (and {len(gaps) - 3} more such gap(s))" if len(gaps) > 3 else ""
+    return f"nobody is seen in frames {', '.join(words)}{more}: a gap of more than {max_missing} frames, across which nobody is followed"
+
+
+def _of_others(frames: np.ndarray, person: np.ndarray, chosen: list[int], tracks: Literal["main", "all"], max_missing: int) -> str:
+    others = np.setdiff1d(person, chosen)
+    if not len(others):
+        return ""
+    if tracks == "all":
+        return f"they are of {len(others)} track(s) of fewer than {max_missing} frames"
+    walk = frames[person == chosen[0]]
+    first = frames[np.unique(person, return_index=True)[1]]  # of every track
+    last = frames[::-1][np.unique(person[::-1], return_index=True)[1]]
+    apart = np.count_nonzero((last < walk[0]) | (first > walk[-1]))
+    beyond = f", of which {apart} come before or after it, beyond a gap perhaps" if apart else ""
+    remedy = f"--tracks all makes a walk of every track of {max_missing} frames or more"
+    return f"they are of {len(others)} track(s) beside the most prominent one, which is the walk{beyond}; {remedy}"
