@@ -18,7 +18,8 @@ from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
 from fastst.runs.folder import read_json
 from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
-from fastst.runs.predictions import Asked, open_run, predicted_rows, unlabelled_task
+from fastst.runs.opened import TrainedModel, open_models, open_run, unlabelled_task
+from fastst.runs.unlabelled import predicted_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,22 +119,26 @@ class Run:
     summary: dict[str, Any]
 
     @cached_property
-    def _opened(self) -> tuple[GraphClassifier, TrainConfig, list[str]]:
+    def _models(self) -> list[TrainedModel]:
+        return open_models(self.folder)
+
+    @cached_property
+    def _opened(self) -> TrainedModel:
         return open_run(self.folder)
 
     @property
     def model(self) -> GraphClassifier:
-        return self._opened[0]
+        return self._opened.model
 
     def predict(self, data: str | Path | WalkSet) -> list[dict[str, Any]]:
         """Of every walk: sequence, label, probability, probabilities, kept_share, and edges: the slots of which something was kept, most first.
 
+        Of a run with folds it is the mean of what the folds' models say.
+
         Raises:
-            UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
+            UserError: walks of another skeleton.
         """
-        model, config, class_names = self._opened
-        task = unlabelled_task(_walks(data), model, config, class_names)
-        return list(predicted_rows(model, task, class_names, Asked.by(config, config.seed)))
+        return list(predicted_rows(self._models, unlabelled_task(_walks(data), self._models[0])))
 
     def graphs(self, data: str | Path | WalkSet) -> list[KeptGraph]:
         """What was kept of every walk's graph, for other libraries: `edge_index()`, `to_networkx()`, `save("walk.graphml")`.
@@ -141,9 +146,8 @@ class Run:
         Raises:
             UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
         """
-        model, config, class_names = self._opened
-        task = unlabelled_task(_walks(data), model, config, class_names)
-        return list(kept_graphs_of_walks(model, task, Asked.by(config, config.seed)))
+        trained = self._opened
+        return list(kept_graphs_of_walks(trained.model, unlabelled_task(_walks(data), trained), trained.asked))
 
     def explain(self, data: str | Path | WalkSet | None = None) -> Explanation:
         """The audit of the run and, of walks that are given, every edge.
@@ -156,9 +160,8 @@ class Run:
             raise UserError(f"{self.folder} has no audit: {audit['error']}")
         edges = None
         if data is not None:
-            model, config, class_names = self._opened
-            task = unlabelled_task(_walks(data), model, config, class_names)
-            edges = edge_table(model, task, Asked.by(config, config.seed))
+            trained = self._opened
+            edges = edge_table(trained.model, unlabelled_task(_walks(data), trained), trained.asked)
         return Explanation(audit["verdict"]["sentence"], audit, edges)
 
 

@@ -25,6 +25,7 @@ from fastst.errors import UserError, run_command
 from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
+from fastst.runs.scores import out_of_fold, score_in_words
 from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
@@ -103,11 +104,13 @@ def train(
             other = _beside(fold, fold.folder / f"seed-{seed}", f"seed {seed}", seed)
             _train_once(config, task, other, processes, console, None)
         results.append(_train_once(config, task, fold, processes, console, on_finished, on_epoch))
-    summary = results[0] if not config.folds or not processes.leads else _mean_of_folds(results)
+    summary = results[0]
     if processes.leads and config.folds:
+        summary = _mean_of_folds(results) | {"out_of_fold": out_of_fold(config.out, task, every_fold)}
         write_json(config.out / "summary.json", summary)
         for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
             console.print(f"mean of {config.folds} folds: {line}", highlight=False)
+        console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
     console.print(f"everything is in {config.out}", highlight=False)
     return summary
 
@@ -127,6 +130,7 @@ def _train_once(
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
         console.print(f"{fold.name}: {_in_words(result)}", highlight=False)
+        console.print(f"{fold.name}: {score_in_words(result)}", highlight=False)
         for line in in_words(result) if "audit" in result else []:
             console.print(f"{fold.name}: {line}", highlight=False)
     return result
@@ -201,8 +205,8 @@ def _folds(config: TrainConfig, task: Task) -> list[Fold]:
         split = balanced_split(people, config.seed) if config.split == "paper" else split_from_labels(people, task.splits)
         every = [(config.out, "training", split, 0)]
     return [
-        Fold(folder, name, set_aside(split, people, config.validation, config.seed) if config.validation else split, config.seed * 1009 + number)
-        for folder, name, split, number in every
+        Fold(folder, name, set_aside(split, people, config.validation, config.seed) if config.validation else split, config.seed * 1009 + i, i)
+        for folder, name, split, i in every
     ]
 
 
@@ -218,8 +222,6 @@ def _check_sides(task: Task, fold: Fold) -> None:
 
 def _mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Means and standard deviations over the folds, sums of what is counted, and the folds themselves."""
-    if not results[0]:
-        return {}
     return {
         **{name: mean(result[name] for result in results) for name in MEANS},
         "std": {name: pstdev([result[name] for result in results]) for name in MEANS},

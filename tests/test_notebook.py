@@ -80,9 +80,12 @@ def test_folds_are_runs_of_their_own(tmp_path: Path):
     run = fastst.fit("synthetic", tmp_path / "run", folds=2, **{**TINY, "epochs": 1})
     assert len(run.summary["folds"]) == 2
     assert run.explain().verdict
+    walks = synthetic_walks(2, 1, frames=20)
     with pytest.raises(UserError, match=r"it has folds: name one of them"):
-        run.predict(synthetic_walks(2, 1, frames=20))
-    assert fastst.load_run(tmp_path / "run" / "fold-1").predict(synthetic_walks(2, 1, frames=20))
+        run.graphs(walks)
+    each = [fastst.load_run(tmp_path / "run" / f"fold-{i}").predict(walks) for i in (1, 2)]
+    for mean, one, two in zip(run.predict(walks), *each, strict=True):
+        assert mean["probabilities"]["male"] == pytest.approx((one["probabilities"]["male"] + two["probabilities"]["male"]) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize(

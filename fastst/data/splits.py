@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,11 +16,23 @@ PAPER_TEST_SHARE = 32 / 124  # CASIA-B: 92 people to train on, 32 to test on
 
 @dataclass(frozen=True)
 class Split:
-    """People to train on, people to test on, and people neither trained nor tested on, who choose among the epochs' models."""
+    """People to train on, people to test on, and people neither trained nor tested on, who choose among the epochs' models; and, where a training
+    starts from another run's model, the people who had a part in that one."""
 
     train: frozenset[str]
     test: frozenset[str]
     validation: frozenset[str] = frozenset()
+    initial: frozenset[str] = frozenset()
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Everybody who has a part in the model, as `person` writes them."""
+        return frozenset(person(name) for side in (self.train, self.validation, self.initial) for name in side)
+
+
+def person(name: str) -> str:
+    """A name as it is compared: 001 and 1 are the same person."""
+    return (name.lstrip("0") or "0") if name.isdecimal() else name
 
 
 def class_of_people(subjects: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
