@@ -114,8 +114,13 @@ class TrainConfig:
     """Show every training window mirrored half of the time."""
     seed: int = 0
     """Every random choice follows from it."""
-    split: Literal["paper", "labels"] = "paper"
-    """Who is tested on: paper: about a quarter of the people, equally many of every class; labels: the column `split` of the labels file."""
+    class_weights: Literal["balanced", "none"] = "balanced"
+    """balanced: every class weighs the same in the loss, however many walks it has; none: every window does."""
+    split: Literal["paper", "labels", "casia-b"] = "paper"
+    """Who is tested on: paper: about a quarter of the people, equally many of every class; labels: the column `split` of the labels file; casia-b:
+    that data set's usual protocol, people 001 to 074 to train on and 075 to 124 to test on."""
+    split_file: str | None = None
+    """Who is trained, validated and tested on, in place of --split: the split.json of another run, or a CSV file subject,split."""
     folds: int = 0
     """2 or more: cross-validation, everybody is tested on once."""
     seeds: int = 1
@@ -134,6 +139,8 @@ class TrainConfig:
     """On a GPU, record a step of the training once and repeat it as one piece: the same losses, without a launch for every kernel."""
     out: Path = Path("runs/fastst")
     """Folder for everything that the run leaves."""
+    init: str | None = None
+    """Folder of another run, or of one of its folds: start from its weights. Other classes get a new classifier layer."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the interrupted run in --out."""
 
@@ -162,7 +169,7 @@ class TrainConfig:
             raise UserError(f"--keep is a share above 0 and below 1, got {self.keep}")
         if self.information and self.keep_start and self.keep_start < self.keep:
             raise UserError(f"--keep-start must be at least --keep = {self.keep}, since the prior falls from one to the other; got {self.keep_start}")
-        if self.patience and not self.validation:
+        if self.patience and not (self.validation or self.split_file):
             raise UserError("--patience needs people to be patient with: give a share of them with --validation, 0.2 say")
         if self.planted and self.data != "synthetic":
             raise UserError("--planted is for made-up walkers; leave it out, or leave --data out")
@@ -170,8 +177,10 @@ class TrainConfig:
             raise UserError(f"--heads must divide --hidden = {self.hidden}, got {self.heads}")
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"--folds must be 0 (none) or at least 2, got {self.folds}")
-        if self.folds and self.split != "paper":
-            raise UserError("--folds makes its own splits; leave --split out")
+        if self.folds and (self.split != "paper" or self.split_file):
+            raise UserError("--folds makes its own splits; leave --split and --split-file out")
+        if self.split_file and self.split != "paper":
+            raise UserError(f"--split-file and --split {self.split} both say who is tested on; leave one of them out")
         if self.frames <= self.hops:
             raise UserError(f"--frames must be above --hops = {self.hops}, got {self.frames}")
 

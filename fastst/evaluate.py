@@ -99,9 +99,8 @@ def _print_scores(result: dict[str, Any], models: int) -> None:
         print(f"the run has {models} folds: every walk was judged by the folds that were not trained on its person")
     if result["on"] == SEEN:
         print(f"all {result['people']} people had a part in the training: these are numbers on {SEEN}, and say nothing about others")
-    print(f"{_of(result)} {result['on']}: {_scores(result)}")
+    print(f"{_of(result)} {result['on']}: macro F1 {in_words(result, 'macro_f1')}, {score_in_words(result)}")
     print(f"per person: {_scores({'intervals': result['intervals'] and result['intervals']['per_person'], **result['per_person']})}")
-    print(score_in_words(result))
     print(f"MAD {result['mad']:.3f}, {result['kept_share']:.1%} of the edges kept")
     if (apart := result["trained_on"]) is not None:
         print(f"apart from that, {_of(apart)} {SEEN}: {_scores(apart)}, which says nothing about others")

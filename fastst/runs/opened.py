@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class TrainedModel:
     Attributes:
         folder: where it lies; its name is that of the fold, in a run with folds.
         config: the options of the run.
+        arguments: of `GraphClassifier`.
         class_names: in the order of their numbers.
         seed: which the training's random choices followed from.
         split: whom it was trained and tested on; None where the folder has no split.json.
@@ -36,6 +38,7 @@ class TrainedModel:
     folder: Path
     model: GraphClassifier
     config: TrainConfig
+    arguments: dict[str, Any]
     class_names: list[str]
     seed: int
     split: Split | None
@@ -64,19 +67,19 @@ class TrainedModel:
         return person(subject) in self.split.seen
 
 
-def open_run(run: Path) -> TrainedModel:
-    """The model of a finished run without folds, or of one fold.
+def open_run(run: Path, option: str = "--run") -> TrainedModel:
+    """The model of a finished run without folds, or of one fold. `option` is what an error calls it.
 
     Raises:
         UserError: it is no run, or a control; it has folds of which one has to be named, is not finished, or can't be read.
     """
-    models = open_models(run)
+    models = open_models(run, option)
     if len(models) > 1:
-        raise UserError(f"--run {run} holds no model.safetensors; it has folds: name one of them, such as {models[0].folder}")
+        raise UserError(f"{option} {run} holds no model.safetensors; it has folds: name one of them, such as {models[0].folder}")
     return models[0]
 
 
-def open_models(run: Path) -> list[TrainedModel]:
+def open_models(run: Path, option: str = "--run") -> list[TrainedModel]:
     """The models of a finished run: one for every fold.
 
     Raises:
@@ -86,19 +89,19 @@ def open_models(run: Path) -> list[TrainedModel]:
         raise UserError(f"{run} is a control with classes dealt out anew: it says nothing of the walks' own; name the run beside it")
     top = run if (run / "config.json").is_file() else run.parent
     if not (top / "config.json").is_file():
-        raise UserError(f"--run {run} holds no run of fastst.train (no config.json)")
+        raise UserError(f"{option} {run} holds no run of fastst.train (no config.json)")
     config = read_run_config(top)
     folders = [run / f"fold-{i}" for i in range(1, config.folds + 1)] if top == run and config.folds else [run]
     for folder in folders:
         if not (folder / "model.safetensors").is_file():
-            raise UserError(f"--run {folder} holds no model.safetensors; finish it with fastst.train --resume")
+            raise UserError(f"{option} {folder} holds no model.safetensors; finish it with fastst.train --resume")
     return [_open(folder, config) for folder in folders]
 
 
 def _open(folder: Path, config: TrainConfig) -> TrainedModel:
-    model, _, class_names = load_model(folder / "model.safetensors")
+    model, arguments, class_names = load_model(folder / "model.safetensors")
     summary = read_json(folder / "summary.json") or {}
-    return TrainedModel(folder, model, config, class_names, summary.get("seed", config.seed), _split(folder / "split.json"))
+    return TrainedModel(folder, model, config, arguments, class_names, summary.get("seed", config.seed), _split(folder / "split.json"))
 
 
 def _split(path: Path) -> Split | None:

@@ -22,7 +22,9 @@ def out_of_fold(out: Path, task: Task, folds: Sequence[Fold]) -> dict[str, Any]:
     sides = (walks_of(task, fold.split) for fold in folds)
     logistic_regression = torch.cat([pose_probabilities(task, train, test) for train, _, test in sides])
     classes = torch.from_numpy(outcomes.classes)
-    return {**outcomes.metrics(), **uncertainty(outcomes), "baselines": baselines(logistic_regression, classes)}
+    found = {**outcomes.metrics(), **uncertainty(outcomes), "baselines": baselines(logistic_regression, classes)}
+    known = sum(len(fold.split.known) for fold in folds)
+    return found | ({"known_to_init": known} if known else {})
 
 
 def score_in_words(scores: dict[str, Any]) -> str:
@@ -32,4 +34,6 @@ def score_in_words(scores: dict[str, Any]) -> str:
         said += f", p {scores['p_value']:.4f} against classes dealt anew among the people"
     names = {"logistic_regression": "logistic regression on joint means and deviations", "constant": "always the same guess"}
     said += "".join(f"; {words} {scores['baselines'][name]['balanced_accuracy']:.2f}" for name, words in names.items() if name in scores["baselines"])
+    if scores.get("known_to_init"):
+        said += f"; {scores['known_to_init']} of these {scores['people']} people had a part in the model of --init"
     return said if scores["intervals"] is not None else f"{said}; {scores['intervals_reason']}"

@@ -29,7 +29,9 @@ from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
+from fastst.runs.folder import append_line, load_checkpoint, load_model, read_json, read_lines, save_checkpoint, save_model, write_json, write_text
+from fastst.runs.initial import start_from
+from fastst.runs.opened import open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
 from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
 from fastst.runs.probes import baselines, pose_probabilities
@@ -103,8 +105,7 @@ def train_fold(
     for name in trainer.untested_classes():
         console.print(f"{fold.name}: nobody of class {name!r} is tested on; the metrics say nothing about it", highlight=False)
     if processes.leads:
-        fold.folder.mkdir(parents=True, exist_ok=True)
-        write_json(fold.folder / "split.json", {side: sorted(getattr(fold.split, side)) for side in ("train", "validation", "test")})
+        _write_split(fold)
     trainer.resume()
     with _progress_bar(console) as progress:
         bar = progress.add_task(fold.name, total=config.epochs, completed=trainer.epoch)
@@ -119,6 +120,21 @@ def train_fold(
     return trainer.finish(on_finished) if processes.leads else {}
 
 
+def _write_split(fold: Fold) -> None:
+    """Who is trained, validated and tested on; UserError if the fold was begun with others."""
+    fold.folder.mkdir(parents=True, exist_ok=True)
+    sides = {side: sorted(getattr(fold.split, side)) for side in ("train", "validation", "test")}
+    if fold.split.initial:
+        sides["initial"] = sorted(fold.split.initial)
+    before = read_json(fold.folder / "split.json")
+    if before is not None and before != sides:
+        raise UserError(
+            f"whom {fold.name} trains and tests on has changed since {fold.folder / 'split.json'} was written: bring the data, the labels or the "
+            "--split-file back, or begin again with another --out"
+        )
+    write_json(fold.folder / "split.json", sides)
+
+
 class Trainer:
     """The state of one training. Every random choice is a function of (seed, epoch, window), so going on from a checkpoint changes nothing."""
 
@@ -127,12 +143,16 @@ class Trainer:
         self.device = device_of(config)
         self.train_walks, self.validation_walks, self.test_walks = walks_of(task, fold.split)
         counts = np.bincount(task.classes[self.train_walks], minlength=len(task.class_names))
-        self.class_weights = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32)
+        balanced = config.class_weights == "balanced"
+        self.class_weights = torch.tensor(len(self.train_walks) / (len(counts) * counts) if balanced else np.ones(len(counts)), dtype=torch.float32)
         self.arguments = model_arguments(config, task)
         torch.manual_seed(fold.seed)
         self.model = GraphClassifier(**self.arguments)
         self.model.standardize(torch.from_numpy(task.walks.poses[i]) for i in self.train_walks)
-        self.model.expect(torch.full((len(counts),), 1 / len(counts)))  # what the weighted loss makes of any shares
+        # What the weighted loss makes of any shares, or the shares as they are.
+        self.model.expect(torch.full((len(counts),), 1 / len(counts)) if balanced else torch.from_numpy(counts / counts.sum()).float())
+        if config.init is not None:
+            start_from(self.model, task.class_names, open_run(Path(config.init), "--init"))
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
         parameters = [{"params": group, "lr": config.learning_rate} for group in groups if group]
@@ -242,6 +262,7 @@ class Trainer:
             "train_walks": len(self.train_walks),
             "train_people": len(self.fold.split.train),
             "validation_people": len(self.fold.split.validation),
+            **({} if self.config.init is None else {"known_to_init": len(self.fold.split.known)}),
             "left_out": len(self.task.walks.left_out),
             "filled_share": self.task.filled.share,
             "data": fingerprint(self.task),

@@ -86,6 +86,7 @@ def p_value(outcomes: Outcomes) -> float | None:
     classes; where somebody walks in several, every person's walks have them in another order. p = (1 + as high) / (1 + 2000 deals), as in Phipson
     and Smyth (2010); None where all are of one class.
     """
+    outcomes = outcomes.chosen(sorted(range(len(outcomes)), key=lambda row: (outcomes.subjects[row], outcomes.walks[row])))
     people, K = _numbers(outcomes.subjects), len(outcomes.class_names)
     unit = np.array([people[subject] for subject in outcomes.subjects])
     class_of = np.full(len(people), -1)
@@ -129,7 +130,8 @@ def in_words(scores: dict[str, Any], measure: str = "balanced_accuracy") -> str:
 
 
 def _numbers(subjects: Sequence[str]) -> dict[str, int]:
-    return {subject: i for i, subject in enumerate(dict.fromkeys(subjects))}
+    """In the order of their names, so that draws don't depend on the order of the walks."""
+    return {subject: i for i, subject in enumerate(sorted(set(subjects)))}
 
 
 def _kinds(outcomes: Outcomes, people: dict[str, int]) -> list[tuple[int, ...]]:
