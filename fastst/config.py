@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -250,8 +251,10 @@ def option(name: str) -> str:
 
 def differences(saved: TrainConfig, asked: TrainConfig) -> list[str]:
     """What the two say differently of the run itself."""
-    return [
-        f"{option(field.name)} is {getattr(saved, field.name)} in the run, {getattr(asked, field.name)} was asked for"
-        for field in dataclasses.fields(saved)
-        if field.name not in _NOT_OF_THE_RUN and getattr(saved, field.name) != getattr(asked, field.name)
-    ]
+    return [f"{option(name)} is {getattr(saved, name)} in the run, {getattr(asked, name)} was asked for" for name in differing([saved, asked])]
+
+
+def differing(configs: Sequence[TrainConfig]) -> list[str]:
+    """Names of the fields of which the runs have several values."""
+    names = [field.name for field in dataclasses.fields(TrainConfig) if field.name not in _NOT_OF_THE_RUN]
+    return [name for name in names if any(getattr(config, name) != getattr(configs[0], name) for config in configs)]

@@ -20,7 +20,7 @@ def check_table_file(path: Path) -> None:
 
 def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes `value` as JSON, or the rows as CSV, by the file's name. In CSV the `probabilities` of a row are a column `probability_<class>` for
-    every class, and an interval is two, `…_low` and `…_high`.
+    every class.
 
     Raises:
         UserError: another ending, or the file can't be written.
@@ -51,8 +51,6 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if name == "probabilities":
             flat |= {f"probability_{of}": probability for of, probability in value.items()}
-        elif isinstance(value, list):
-            flat |= {f"{name}_{end}": number for end, number in zip(("low", "high"), value, strict=True)}
         else:
             flat[name] = value
     return flat
