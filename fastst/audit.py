@@ -18,6 +18,7 @@ from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import examine, in_words
 from fastst.runs.folder import read_json, read_lines, write_json
 from fastst.runs.opened import TrainedModel, for_model, open_run
+from fastst.runs.tables import check_not_needed
 from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
 
 
@@ -42,6 +43,8 @@ class AuditConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
+    if config.out is not None:
+        check_not_needed(config.out, config.data, config.labels, option="--out")
     finished = _finished(config, open_run(config.run))
     print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
     found = examine(finished)

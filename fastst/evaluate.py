@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import Task, load_task
 from fastst.errors import run_command
 from fastst.runs.evaluation import SEEN, evaluate_models
 from fastst.runs.folder import write_json
-from fastst.runs.opened import TrainedModel, for_model, open_models
+from fastst.runs.opened import labelled_task, open_models
 from fastst.runs.outcomes import write_outcomes
 from fastst.runs.scores import score_in_words
 from fastst.runs.tables import check_table_file
@@ -53,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     if config.out is not None:
-        check_table_file(config.out)
+        check_table_file(config.out, config.data, config.labels)
     models = open_models(config.run)
-    task = task_for(models[0], config.data, config.labels, config.label_map)
+    task = labelled_task(config.data, models[0], config.labels, config.label_map)
     print(task.description())
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
@@ -69,13 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             write_json(config.out, evaluation.result)
         print(f"everything is in {config.out}")
-
-
-def task_for(trained: TrainedModel, data: str, labels: str | None, label_map: str | None) -> Task:
-    """The walks, read with the run's options and made ready for its model."""
-    label_map = trained.config.label_map if label_map is None else label_map
-    options = dataclasses.replace(trained.config, data=data, labels=labels, label_map=label_map)
-    return for_model(load_task(options, layout=trained.model.graph.layout, min_classes=1), trained)
 
 
 def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:

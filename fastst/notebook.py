@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ from fastst.data.walks_npz import write_walks_npz
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
+from fastst.runs.evaluation import evaluate_models
 from fastst.runs.folder import read_json
 from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
-from fastst.runs.opened import TrainedModel, open_models, open_run, unlabelled_task
+from fastst.runs.opened import TrainedModel, labelled_task, open_models, open_run, unlabelled_task
 from fastst.runs.unlabelled import predicted_rows
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
         options: of `fastst.train`, with underscores: `labels="labels.csv"`, `target="sex"`, `recipe="paper"`, `epochs=10`.
 
     Returns:
-        The run. With `folds` its summary is the mean of the folds, and each fold is a run of its own: `load_run(out / "fold-1")`.
+        The run. With `folds` its summary is the mean of the folds, with the score of everybody out of fold under `out_of_fold`, and each fold is a
+        run of its own: `load_run(out / "fold-1")`.
 
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
@@ -139,6 +141,27 @@ class Run:
             UserError: walks of another skeleton.
         """
         return list(predicted_rows(self._models, unlabelled_task(_walks(data), self._models[0])))
+
+    def evaluate(
+        self,
+        data: str | Path | WalkSet,
+        labels: str | Path | None = None,
+        label_map: str | None = None,
+        by: Sequence[str] = (),
+        other_people: bool = False,
+    ) -> dict[str, Any]:
+        """The score on walks whose classes are known, as `python -m fastst.evaluate` writes it: of people who had no part in the model, those who
+        had one under `trained_on`, apart; where all had one, the score is theirs, and `on` says so. With folds, everybody out of fold.
+
+        Args:
+            labels, label_map, by, other_people: as in `fastst.evaluate`.
+
+        Raises:
+            UserError: walks of another skeleton, without classes or with others; an attribute in `by` that they don't have.
+        """
+        walks = data if isinstance(data, WalkSet) else str(data)
+        task = labelled_task(walks, self._models[0], None if labels is None else str(labels), label_map, progress=False)
+        return evaluate_models(self._models, task, by, other_people).result
 
     def graphs(self, data: str | Path | WalkSet) -> list[KeptGraph]:
         """What was kept of every walk's graph, for other libraries: `edge_index()`, `to_networkx()`, `save("walk.graphml")`.

@@ -14,7 +14,7 @@ from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command
 from fastst.runs.edges import check_edges_file, write_edges
 from fastst.runs.opened import open_models, unlabelled_task
-from fastst.runs.tables import check_table_file, write_table
+from fastst.runs.tables import check_not_needed, check_table_file, write_table
 from fastst.runs.unlabelled import predicted_rows
 
 _EDGES_PRINTED = 5
@@ -38,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
     if config.out is not None:
-        check_table_file(config.out)
+        check_table_file(config.out, config.data)
     if config.edges is not None:
         check_edges_file(config.edges)
+        check_not_needed(config.edges, config.data, option="--edges")
     models = open_models(config.run)
     if config.edges is not None and len(models) > 1:
         raise UserError(f"--edges are those of one model, but --run {config.run} has several: it has folds; name one, such as {models[0].folder}")

@@ -162,6 +162,18 @@ def test_predictions_as_a_table(made: Path, tmp_path: Path):
     assert len(lines) == 8
 
 
+@pytest.mark.parametrize("command", [evaluate, predict])
+def test_nothing_that_is_needed_is_replaced(made: Path, tmp_path: Path, command):
+    before = (made / "single" / "predictions.csv").read_bytes()
+    with pytest.raises(UserError, match=r"--out .*predictions\.csv is a file of the run itself, which would be lost; give another name"):
+        command(["--run", str(made / "single"), "--data", str(made / "walks.npz"), "--out", str(made / "single" / "predictions.csv")])
+    assert (made / "single" / "predictions.csv").read_bytes() == before
+    (tmp_path / "poses.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"--out .*poses\.csv is what is read, and would be lost"):
+        command(["--run", str(made / "single"), "--data", str(tmp_path / "poses.csv"), "--out", str(tmp_path / ".." / tmp_path.name / "poses.csv")])
+    assert (tmp_path / "poses.csv").read_text() == "mine"
+
+
 def test_by_attributes(made: Path, tmp_path: Path, capsys):
     found = results(made / "folds", made / "walks.npz", tmp_path / "all.json", "--by", "view, label")
     outcomes = read_outcomes(made / "folds" / "predictions.csv")

@@ -1,5 +1,6 @@
 """A notebook's few lines: load, train, load the run again, predict, explain."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,14 @@ def test_importing_fastst_brings_in_no_command():
     code = "import sys, fastst; print(*[m for m in sys.modules if m.startswith('fastst.')])"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(modules) == {"fastst.graph", "fastst.layouts"}
+
+
+def test_a_run_is_tested_on_walks_with_classes(run, tmp_path: Path):
+    walks = synthetic_walks(14, 2, seed=5, frames=20)
+    (tmp_path / "labels.csv").write_text("subject,label\n" + "".join(f"{i:03d},{('female', 'male')[i % 2]}\n" for i in range(1, 15)))
+    found = run.evaluate(walks, labels=tmp_path / "labels.csv", by=["view"])
+    split = json.loads((run.folder / "split.json").read_text())
+    assert (found["on"], found["trained_on"]["people"]) == ("people it was not trained on", len(split["train"]))
+    assert found["people"] == 14 - len(split["train"])
+    assert sum(row["walks"] for row in found["by"]["view"]) == found["walks"]
+    assert run.evaluate(walks, other_people=True)["people"] == 14

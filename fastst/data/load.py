@@ -58,13 +58,14 @@ class Task:
         )
 
 
-def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None = None, min_classes: int = 2) -> Task:
-    """Reads the data, gives every walk its class, and prepares the poses: for `layout`, a model's, or as the options say.
+def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None = None, min_classes: int = 2, walks: WalkSet | None = None) -> Task:
+    """Reads the data, or takes walks that were read, gives every walk its class, and prepares the poses: for `layout`, a model's, or as the options
+    say.
 
     Raises:
         DataError: nothing can be used, or there are fewer than `min_classes` classes.
     """
-    walks = _read(config, progress)
+    walks = _read(config, progress) if walks is None else walks
     wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
     truth = None if walks.planted is None else planted_truth(walks, wanted)
     splits = None

@@ -238,8 +238,8 @@ def _slot_shares(model: GraphClassifier, task: Task, walks: list[int], asked: As
 
 
 def _pose_probe(finished: Finished) -> dict[str, float] | None:
-    """Logistic regression on the joints' means and deviations; None without the walks that were trained on."""
-    if not finished.train_walks:
+    """Logistic regression on the joints' means and deviations; None for other walks than the run's own."""
+    if not finished.train_walks or "baselines" not in finished.summary:
         return None
     found = finished.summary["baselines"]["logistic_regression"]
     return {name: found[name] for name in ("balanced_accuracy", "macro_f1")}

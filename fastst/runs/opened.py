@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastst.config import TrainConfig
-from fastst.data.load import Task
+from fastst.data.load import Task, load_task
 from fastst.data.prepare import layout_for, prepare
 from fastst.data.splits import Split, person
 from fastst.data.walks import DataError, WalkSet
@@ -131,6 +131,23 @@ def for_model(task: Task, trained: TrainedModel) -> Task:
         raise DataError(f"the data has the classes {unknown}, which the model does not know: it tells {class_names} apart; see --label-map")
     numbers = np.array([class_names.index(name) for name in task.class_names])
     return dataclasses.replace(task, classes=numbers[task.classes], class_names=class_names)
+
+
+def labelled_task(data: str | WalkSet, trained: TrainedModel, labels: str | None = None, label_map: str | None = None, progress: bool = True) -> Task:
+    """Walks, prepared as in training, with the classes that the model tells apart; options that are left out are those of the run.
+
+    Raises:
+        DataError: they can't be used, have no classes or others than the model knows, or another skeleton.
+    """
+    config, walks = trained.config, data if isinstance(data, WalkSet) else None
+    options = dataclasses.replace(
+        config,
+        data=data if isinstance(data, str) else config.data,
+        planted=config.planted if data == "synthetic" else (),
+        labels=labels,
+        label_map=config.label_map if label_map is None else label_map,
+    )
+    return for_model(load_task(options, progress, trained.model.graph.layout, min_classes=1, walks=walks), trained)
 
 
 def unlabelled_task(walks: WalkSet, trained: TrainedModel) -> Task:

@@ -11,11 +11,29 @@ from typing import Any
 from fastst.errors import UserError
 from fastst.runs.folder import write_atomically, write_json
 
+_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json")
 
-def check_table_file(path: Path) -> None:
-    """UserError if the name ends in anything but .csv or .json."""
+
+def check_table_file(path: Path, *read: str | Path | None) -> None:
+    """That a file can be written as a table, and takes the place of nothing that is needed.
+
+    Raises:
+        UserError: the name ends in anything but .csv or .json; it is a file of the run itself, or one of those that are read.
+    """
     if path.suffix.lower() not in (".csv", ".json"):
         raise UserError(f"--out {path} is of no kind that can be written; name a file that ends in .csv or .json")
+    check_not_needed(path, *read, option="--out")
+
+
+def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
+    """That a file to be written is not one of a run's own, and none of those that are read; UserError if it is."""
+    if not path.is_file():
+        return
+    if path.name in _OF_A_RUN and (path.parent / "split.json").is_file():
+        raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
+    for other in read:
+        if other is not None and Path(other).exists() and path.samefile(other):
+            raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
 
 
 def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> None:
