@@ -128,6 +128,15 @@ def test_folds_are_merged_and_everybody_is_out_of_fold(made: Path):
     assert summary["balanced_accuracy"] == pytest.approx(np.mean([fold["balanced_accuracy"] for fold in summary["folds"]]))
 
 
+def test_a_run_with_folds_goes_on_to_the_same_table(made: Path, tmp_path: Path):
+    run = Path(shutil.copytree(made / "folds", tmp_path / "run"))
+    for name in ("summary.json", "predictions.csv", "fold-2/summary.json", "fold-2/predictions.csv"):
+        (run / name).unlink()
+    train(TrainConfig.from_json((run / "config.json").read_text(), run), on_finished=lambda finished: {}, quiet=True)
+    assert (run / "predictions.csv").read_bytes() == (made / "folds" / "predictions.csv").read_bytes()
+    assert read(run / "summary.json")["out_of_fold"] == read(made / "folds" / "summary.json")["out_of_fold"]
+
+
 def test_a_run_with_folds_judges_by_the_folds_that_were_not_trained_on_a_person(made: Path, tmp_path: Path, capsys):
     found = results(made / "folds", made / "walks.npz", tmp_path / "all.json")
     assert (found["on"], found["people"], found["trained_on"]) == ("people it was not trained on", 24, None)

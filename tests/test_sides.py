@@ -10,13 +10,13 @@ import torch
 
 from fastst.config import TrainConfig
 from fastst.data.load import load_task
-from fastst.data.splits import Split, balanced_split, class_of_people
+from fastst.data.splits import Split, balanced_split, casia_b_split, class_of_people
 from fastst.errors import UserError
 from fastst.evaluate import main as evaluate
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import read_outcomes
 from fastst.runs.trainer import Fold, Processes, Trainer
-from fastst.train import train
+from fastst.train import _split, train
 
 SIZES = {"people": 12, "walks_per_person": 2, "frames": 8, "hidden": 4, "heads": 2, "layers": 1, "encoder_layers": 0, "epochs": 1}
 
@@ -82,6 +82,12 @@ def test_a_split_that_changed_is_not_gone_on_with(first: Path, tmp_path: Path):
     file.write_text(json.dumps({**sides, "train": sides["train"][1:]}))
     with pytest.raises(UserError, match=r"whom training trains and tests on has changed since .*split\.json was written"):
         train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"), quiet=True)
+
+
+def test_casia_bs_protocol_is_an_option(first: Path):
+    task = load_task(config(first), progress=False)
+    people = {f"{i:03d}": "x" for i in range(1, 125)}
+    assert _split(config(first, split="casia-b"), task, people) == casia_b_split(people)
 
 
 @pytest.mark.parametrize(

@@ -54,22 +54,18 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
     _check_by(task, by)
     judges = [_judges(models, subject, other_people) for subject in task.walks.subjects]
     seen = [not mine for mine in judges]
-    everybody = list(range(len(models)))
-    judges = [mine or everybody for mine in judges]
-    unseen_walks, seen_walks = ([walk for walk, was in enumerate(seen) if was == wanted] for wanted in (False, True))
-    groups = [(UNSEEN, unseen_walks), (SEEN, seen_walks)]
-    tested = [(on, outcomes, scores) for on, walks in groups if walks for outcomes, scores in [_test(models, task, walks, judges)]]
-    (on, scored, scores), apart = tested[0], tested[1:]
-    outcomes = together([of for _, of, _ in tested])
-    order = np.argsort(unseen_walks + seen_walks)
-    outcomes = outcomes.chosen(order)
-    rows = [row | {"fold": fold, "trained_on": was} for row, fold, was in zip(outcomes.rows(), outcomes.folds, seen, strict=True)]
+    judges = [mine or list(range(len(models))) for mine in judges]
+    walks_of = {on: [walk for walk, was in enumerate(seen) if was == had] for on, had in ((UNSEEN, False), (SEEN, True))}
+    tested = {on: _test(models, task, walks, judges) for on, walks in walks_of.items() if walks}
+    on = UNSEEN if UNSEEN in tested else SEEN
+    scored, scores = tested[on]
+    outcomes = together([of for of, _ in tested.values()]).chosen(np.argsort([*walks_of[UNSEEN], *walks_of[SEEN]]))
     result = {
         "on": on,
         **scores,
-        "by": {column: _table(task, scored, unseen_walks or seen_walks, column) for column in by},
-        "trained_on": apart[0][2] if apart else None,
-        "sequences": rows,
+        "by": {column: _table(task, scored, walks_of[on], column) for column in by},
+        "trained_on": tested[SEEN][1] if len(tested) > 1 else None,
+        "sequences": [row | {"fold": fold, "trained_on": was} for row, fold, was in zip(outcomes.rows(), outcomes.folds, seen, strict=True)],
         "persons": outcomes.person_rows(),
     }
     return Evaluation(result, outcomes, seen)
