@@ -58,6 +58,18 @@ def test_the_interval_is_that_of_a_binomial():
     assert found["per_person"]["balanced_accuracy"] == found["balanced_accuracy"]
 
 
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """40 people who are right with a probability of their own, 0.8 in the mean."""
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(100):
+        who = np.repeat(np.arange(40), 3)
+        right = rng.random(len(who)) < rng.beta(4, 1, size=40)[who]
+        found = intervals(outcomes([f"p{i:02d}" for i in who], (who % 2).tolist(), np.where(right, who % 2, 1 - who % 2).tolist()))
+        low, high = found["balanced_accuracy"]
+        inside.append(low <= 0.8 <= high)
+    assert 0.88 <= np.mean(inside) <= 1
+
+
 def test_walks_of_one_person_are_no_further_evidence():
     """The same people with ten walks each, all alike: the same interval, where ten times as many people have a narrower one."""
     subjects, classes, predicted = [f"p{i}" for i in range(20)], [i % 2 for i in range(20)], [i % 2 if i > 5 else 0 for i in range(20)]

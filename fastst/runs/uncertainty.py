@@ -32,8 +32,9 @@ def intervals(outcomes: Outcomes) -> dict[str, Any] | None:
     """95 % intervals [low, high] of balanced_accuracy and macro_f1, and of both under per_person.
 
     People are drawn again and again with replacement, each with all walks, among those who walk in the same classes, so that no class is lost;
-    the interval is what lies inside of 95 % of the draws (percentile bootstrap, Efron 1979). Where nobody is wrong all draws are alike, and the
-    interval doesn't say how rare mistakes are.
+    the interval is what lies inside of 95 % of the draws (percentile bootstrap, Efron 1979). With few people it is too narrow: of 400 made-up tests
+    with 8 people in two classes it held the true recall in 80 %, with 12 in 86 %, with 20 in 94 %, with 40 in 96 %. Where nobody is wrong all draws
+    are alike, and it doesn't say how rare mistakes are.
 
     Returns:
         None with fewer than 6 people, or fewer than 2 in a class: the draws would say little.
