@@ -63,7 +63,7 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
         raise UserError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
     out = Path(out)
     file = out.with_name(f"{out.name}.walks.npz")  # of walks that are given as such: beside the folder, which has to be new
-    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    known = {name: _plain(value) for name, value in options.items()}
     known |= {"out": out, "data": str(file if isinstance(data, WalkSet) else data)}
     config = dataclasses.replace(TrainConfig.with_recipe(recipe), **known)
     if isinstance(data, WalkSet):
@@ -186,6 +186,11 @@ class Run:
             trained = self._opened
             edges = edge_table(trained.model, unlabelled_task(_walks(data), trained), trained.asked)
         return Explanation(audit["verdict"]["sentence"], audit, edges)
+
+
+def _plain(value: Any) -> Any:
+    """An option as a command line gives it: lists as tuples, paths as strings."""
+    return tuple(value) if isinstance(value, list) else str(value) if isinstance(value, Path) else value
 
 
 def _walks(data: str | Path | WalkSet) -> WalkSet:

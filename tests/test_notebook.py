@@ -56,10 +56,13 @@ def test_predictions_and_explanations_of_new_walks(run, tmp_path: Path):
     assert run.explain().edges is None
 
 
-def test_walks_of_ones_own(tmp_path: Path):
-    walks = synthetic_walks(12, 2, seed=5, frames=20)
-    run = fastst.fit(walks, tmp_path / "runs" / "mine", **{**TINY, "epochs": 1})
+def test_walks_of_ones_own_and_a_model_to_start_from(run, tmp_path: Path):
+    walks, first = synthetic_walks(12, 2, seed=5, frames=20), json.loads((run.folder / "split.json").read_text())
+    run = fastst.fit(walks, tmp_path / "runs" / "mine", init=run.folder, **{**TINY, "epochs": 1})
     assert run.summary["classes"] == sorted(set(walks.attributes["label"]))
+    split = json.loads((run.folder / "split.json").read_text())
+    assert split["initial"] == first["train"]
+    assert run.summary["known_to_init"] == len(set(split["test"]) & set(first["train"]))
     assert (tmp_path / "runs" / "mine.walks.npz").exists()
     with pytest.raises(UserError, match=r"mine\.walks\.npz exists: the walks of another run"):
         fastst.fit(walks, tmp_path / "runs" / "mine")
