@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -115,8 +116,13 @@ class TrainConfig(ReadOptions):
     """Show every training window mirrored half of the time."""
     seed: int = 0
     """Every random choice follows from it."""
-    split: Literal["paper", "labels"] = "paper"
-    """Who is tested on: paper: about a quarter of the people, equally many of every class; labels: the column `split` of the labels file."""
+    class_weights: Literal["balanced", "none"] = "balanced"
+    """balanced: every class weighs the same in the loss, however many walks it has; none: every window does."""
+    split: Literal["paper", "labels", "casia-b"] = "paper"
+    """Who is tested on: paper: about a quarter of the people, equally many of every class; labels: the column `split` of the labels file; casia-b:
+    that data set's usual protocol, people 001 to 074 to train on and 075 to 124 to test on."""
+    split_file: str | None = None
+    """Who is trained, validated and tested on, in place of --split: the split.json of another run, or a CSV file subject,split."""
     folds: int = 0
     """2 or more: cross-validation, everybody is tested on once."""
     seeds: int = 1
@@ -135,6 +141,8 @@ class TrainConfig(ReadOptions):
     """On a GPU, record a step of the training once and repeat it as one piece: the same losses, without a launch for every kernel."""
     out: Path = Path("runs/fastst")
     """Folder for everything that the run leaves."""
+    init: str | None = None
+    """Folder of another run, or of one of its folds: start from its weights. Other classes get a new classifier layer."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the interrupted run in --out."""
 
@@ -163,7 +171,7 @@ class TrainConfig(ReadOptions):
             raise UserError(f"--keep is a share above 0 and below 1, got {self.keep}")
         if self.information and self.keep_start and self.keep_start < self.keep:
             raise UserError(f"--keep-start must be at least --keep = {self.keep}, since the prior falls from one to the other; got {self.keep_start}")
-        if self.patience and not self.validation:
+        if self.patience and not (self.validation or self.split_file):
             raise UserError("--patience needs people to be patient with: give a share of them with --validation, 0.2 say")
         if self.planted and self.data != "synthetic":
             raise UserError("--planted is for made-up walkers; leave it out, or leave --data out")
@@ -171,8 +179,10 @@ class TrainConfig(ReadOptions):
             raise UserError(f"--heads must divide --hidden = {self.hidden}, got {self.heads}")
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"--folds must be 0 (none) or at least 2, got {self.folds}")
-        if self.folds and self.split != "paper":
-            raise UserError("--folds makes its own splits; leave --split out")
+        if self.folds and (self.split != "paper" or self.split_file):
+            raise UserError("--folds makes its own splits; leave --split and --split-file out")
+        if self.split_file and self.split != "paper":
+            raise UserError(f"--split-file and --split {self.split} both say who is tested on; leave one of them out")
         if self.frames <= self.hops:
             raise UserError(f"--frames must be above --hops = {self.hops}, got {self.frames}")
 
@@ -243,8 +253,10 @@ def option(name: str) -> str:
 
 def differences(saved: TrainConfig, asked: TrainConfig) -> list[str]:
     """What the two say differently of the run itself."""
-    return [
-        f"{option(field.name)} is {getattr(saved, field.name)} in the run, {getattr(asked, field.name)} was asked for"
-        for field in dataclasses.fields(saved)
-        if field.name not in _NOT_OF_THE_RUN and getattr(saved, field.name) != getattr(asked, field.name)
-    ]
+    return [f"{option(name)} is {getattr(saved, name)} in the run, {getattr(asked, name)} was asked for" for name in differing([saved, asked])]
+
+
+def differing(configs: Sequence[TrainConfig]) -> list[str]:
+    """Names of the fields of which the runs have several values."""
+    names = [field.name for field in dataclasses.fields(TrainConfig) if field.name not in _NOT_OF_THE_RUN]
+    return [name for name in names if any(getattr(config, name) != getattr(configs[0], name) for config in configs)]

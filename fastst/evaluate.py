@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,63 +14,95 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import load_task
 from fastst.errors import run_command
+from fastst.runs.evaluation import SEEN, evaluate_models
 from fastst.runs.folder import write_json
-from fastst.runs.predictions import Asked, for_model, measure, open_run, person_rows, predict_walks, walk_rows
+from fastst.runs.opened import labelled_task, open_models
+from fastst.runs.outcomes import write_outcomes
+from fastst.runs.scores import score_in_words
+from fastst.runs.tables import check_table_file
+from fastst.runs.uncertainty import in_words
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Test a trained model on a file of walks and say how well it does, per sequence and per person."""
+    """Test a trained model on a file of walks and say how well it does, per sequence and per person.
+
+    The score is that of people who had no part in the model; those whom it was trained on are reported apart.
+    """
 
     run: Path
-    """Folder of a run of fastst.train; of a run with folds one of its folds, such as runs/mine/fold-1."""
+    """Folder of a run of fastst.train. Of a run with folds every walk is judged by the fold that was not trained on its person."""
     data: str
     """Walks to test on, in any form that fastst.train reads."""
     labels: str | None = None
     """CSV file with the columns subject,label for data that brings no labels."""
     label_map: str | None = None
     """Which labels make a class; left out, as in training."""
+    by: str = ""
+    """Also give the score for every value of these attributes of the walks, such as view,condition."""
+    other_people: bool = False
+    """These are other people than those of the run, though some have the same names."""
     out: Path | None = None
-    """Also write the metrics and every prediction into this .json file."""
+    """Also write every prediction into this .csv file, or the metrics and every prediction into this .json file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
-    model, training, class_names = open_run(config.run)
-    label_map = training.label_map if config.label_map is None else config.label_map
-    options = dataclasses.replace(
-        training,
-        data=config.data,
-        labels=config.labels,
-        label_map=label_map,
-    )
-    task = for_model(load_task(options, layout=model.graph.layout, min_classes=1), model, class_names)
+    if config.out is not None:
+        check_table_file(config.out, config.data, config.labels)
+    models = open_models(config.run)
+    task = labelled_task(config.data, models[0], config.labels, config.label_map)
     print(task.description())
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
-    predictions = predict_walks(model, task, range(len(task.walks)), Asked.by(training, training.seed))
-    metrics = measure(task, predictions)
-    rows = walk_rows(task, predictions)
-    _print_tables(rows, metrics, class_names)
+    by = [column for part in config.by.split(",") if (column := part.strip())]
+    evaluation = evaluate_models(models, task, by, config.other_people)
+    _print_tables(evaluation.result, task.class_names)
+    _print_scores(evaluation.result, len(models))
     if config.out is not None:
-        write_json(config.out, {**metrics, "sequences": rows, "persons": person_rows(rows, class_names)})
+        if config.out.suffix.lower() == ".csv":
+            write_outcomes(config.out, evaluation.outcomes, trained_on=["yes" if was else "no" for was in evaluation.trained_on])
+        else:
+            write_json(config.out, evaluation.result)
         print(f"everything is in {config.out}")
 
 
-def _print_tables(rows: list[dict[str, Any]], metrics: dict[str, Any], class_names: list[str]) -> None:
+def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:
     console = Console(soft_wrap=True, markup=False)
-    for title, key, listed in (("Sequences", "sequence", rows), ("People", "subject", person_rows(rows, class_names))):
+    for title, key, listed in (("Sequences", "sequence", result["sequences"]), ("People", "subject", result["persons"])):
         table = Table(key, "class", "predicted", *(f"P({escape(name)})" for name in class_names), title=title)
         for row in listed:
             style = None if row["class"] == row["predicted"] else "red"
             table.add_row(*map(escape, (row[key], row["class"], row["predicted"])), *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
         console.print(table)
-    for what, values in ((f"{metrics['walks']} sequences", metrics), (f"{metrics['people']} people", metrics["per_person"])):
-        console.print(f"{what}: macro F1 {values['macro_f1']:.3f}, balanced accuracy {values['balanced_accuracy']:.3f}", highlight=False)
-    console.print(f"MAD {metrics['mad']:.3f}, {metrics['kept_share']:.1%} of the edges kept", highlight=False)
+    for column, rows in result["by"].items():
+        table = Table(column, "walks", "people", "balanced accuracy", "95 % interval")
+        for row in rows:
+            inside = "too few people" if row["interval"] is None else "{:.2f} to {:.2f}".format(*row["interval"])
+            table.add_row(escape(row[column]), str(row["walks"]), str(row["people"]), f"{row['balanced_accuracy']:.3f}", inside)
+        console.print(table)
+
+
+def _print_scores(result: dict[str, Any], models: int) -> None:
+    if models > 1:
+        print(f"the run has {models} folds: every walk was judged by the folds that were not trained on its person")
+    if result["on"] == SEEN:
+        print(f"all {result['people']} people had a part in the training: these are numbers on {SEEN}, and say nothing about others")
+    print(f"{_of(result)} {result['on']}: macro F1 {in_words(result, 'macro_f1')}, {score_in_words(result)}")
+    print(f"per person: {_scores({'intervals': result['intervals'] and result['intervals']['per_person'], **result['per_person']})}")
+    print(f"MAD {result['mad']:.3f}, {result['kept_share']:.1%} of the edges kept")
+    if (apart := result["trained_on"]) is not None:
+        print(f"apart from that, {_of(apart)} {SEEN}: {_scores(apart)}, which says nothing about others")
+
+
+def _of(scores: dict[str, Any]) -> str:
+    return f"{scores['walks']} sequences of {scores['people']}"
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    return f"macro F1 {in_words(scores, 'macro_f1')}, balanced accuracy {in_words(scores)}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ from fastst.data.walks import WalkSet
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
+from fastst.runs.evaluation import evaluate_models
 from fastst.runs.folder import read_json
 from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
-from fastst.runs.predictions import Asked, open_run, predicted_rows, unlabelled_task
+from fastst.runs.opened import TrainedModel, labelled_task, open_models, open_run, unlabelled_task
+from fastst.runs.unlabelled import predicted_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +47,8 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
         options: of `fastst.train`, with underscores: `labels="labels.csv"`, `target="sex"`, `recipe="paper"`, `epochs=10`.
 
     Returns:
-        The run. With `folds` its summary is the mean of the folds, and each fold is a run of its own: `load_run(out / "fold-1")`.
+        The run. With `folds` its summary is the mean of the folds, with the score of everybody out of fold under `out_of_fold`, and each fold is a
+        run of its own: `load_run(out / "fold-1")`.
 
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
@@ -60,7 +63,7 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
         raise UserError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
     out = Path(out)
     file = out.with_name(f"{out.name}.walks.npz")  # of walks that are given as such: beside the folder, which has to be new
-    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    known = {name: _plain(value) for name, value in options.items()}
     known |= {"out": out, "data": str(file if isinstance(data, WalkSet) else data)}
     config = dataclasses.replace(TrainConfig.with_recipe(recipe), **known)
     if isinstance(data, WalkSet):
@@ -118,22 +121,47 @@ class Run:
     summary: dict[str, Any]
 
     @cached_property
-    def _opened(self) -> tuple[GraphClassifier, TrainConfig, list[str]]:
+    def _models(self) -> list[TrainedModel]:
+        return open_models(self.folder)
+
+    @cached_property
+    def _opened(self) -> TrainedModel:
         return open_run(self.folder)
 
     @property
     def model(self) -> GraphClassifier:
-        return self._opened[0]
+        return self._opened.model
 
     def predict(self, data: str | Path | WalkSet) -> list[dict[str, Any]]:
         """Of every walk: sequence, label, probability, probabilities, kept_share, and edges: the slots of which something was kept, most first.
 
+        Of a run with folds it is the mean of what the folds' models say.
+
         Raises:
-            UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
+            UserError: walks of another skeleton.
         """
-        model, config, class_names = self._opened
-        task = unlabelled_task(_walks(data), model, config, class_names)
-        return list(predicted_rows(model, task, class_names, Asked.by(config, config.seed)))
+        return list(predicted_rows(self._models, unlabelled_task(_walks(data), self._models[0])))
+
+    def evaluate(
+        self,
+        data: str | Path | WalkSet,
+        labels: str | Path | None = None,
+        label_map: str | None = None,
+        by: Sequence[str] = (),
+        other_people: bool = False,
+    ) -> dict[str, Any]:
+        """The score on walks whose classes are known, as `python -m fastst.evaluate` writes it: of people who had no part in the model, those who
+        had one under `trained_on`, apart; where all had one, the score is theirs, and `on` says so. With folds, everybody out of fold.
+
+        Args:
+            labels, label_map, by, other_people: as in `fastst.evaluate`.
+
+        Raises:
+            UserError: walks of another skeleton, without classes or with others; an attribute in `by` that they don't have.
+        """
+        walks = data if isinstance(data, WalkSet) else str(data)
+        task = labelled_task(walks, self._models[0], None if labels is None else str(labels), label_map, progress=False)
+        return evaluate_models(self._models, task, by, other_people).result
 
     def graphs(self, data: str | Path | WalkSet) -> list[KeptGraph]:
         """What was kept of every walk's graph, for other libraries: `edge_index()`, `to_networkx()`, `save("walk.graphml")`.
@@ -141,9 +169,8 @@ class Run:
         Raises:
             UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
         """
-        model, config, class_names = self._opened
-        task = unlabelled_task(_walks(data), model, config, class_names)
-        return list(kept_graphs_of_walks(model, task, Asked.by(config, config.seed)))
+        trained = self._opened
+        return list(kept_graphs_of_walks(trained.model, unlabelled_task(_walks(data), trained), trained.asked))
 
     def explain(self, data: str | Path | WalkSet | None = None) -> Explanation:
         """The audit of the run and, of walks that are given, every edge.
@@ -156,10 +183,14 @@ class Run:
             raise UserError(f"{self.folder} has no audit: {audit['error']}")
         edges = None
         if data is not None:
-            model, config, class_names = self._opened
-            task = unlabelled_task(_walks(data), model, config, class_names)
-            edges = edge_table(model, task, Asked.by(config, config.seed))
+            trained = self._opened
+            edges = edge_table(trained.model, unlabelled_task(_walks(data), trained), trained.asked)
         return Explanation(audit["verdict"]["sentence"], audit, edges)
+
+
+def _plain(value: Any) -> Any:
+    """An option as a command line gives it: lists as tuples, paths as strings."""
+    return tuple(value) if isinstance(value, list) else str(value) if isinstance(value, Path) else value
 
 
 def _walks(data: str | Path | WalkSet) -> WalkSet:

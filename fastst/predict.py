@@ -13,8 +13,9 @@ from fastst.cpu.memory import keep_freed_memory
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command
 from fastst.runs.edges import check_edges_file, write_edges
-from fastst.runs.folder import write_json
-from fastst.runs.predictions import Asked, open_run, predicted_rows, unlabelled_task
+from fastst.runs.opened import open_models, unlabelled_task
+from fastst.runs.tables import check_not_needed, check_table_file, write_table
+from fastst.runs.unlabelled import predicted_rows
 
 _EDGES_PRINTED = 5
 
@@ -24,11 +25,11 @@ class PredictConfig:
     """Say of every walk in a file which class it is, how sure the model is, and which edges of the graph it kept."""
 
     run: Path
-    """Folder of a run of fastst.train; of a run with folds one of its folds, such as runs/mine/fold-1."""
+    """Folder of a run of fastst.train; of a run with folds the mean of the folds' probabilities is said, or that of one, such as runs/mine/fold-1."""
     data: str
     """Walks in any form that fastst.train reads; labels are not needed."""
     out: Path | None = None
-    """Also write label, probabilities and the kept edges of every walk into this .json file."""
+    """Also write label and probabilities of every walk into this .csv or .json file; a .json file has the kept edges as well."""
     edges: Path | None = None
     """Also write every edge that the model looked at, with its keep probability and whether it was kept, into this .csv or .parquet file."""
 
@@ -36,25 +37,32 @@ class PredictConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
+    if config.out is not None:
+        check_table_file(config.out, config.data)
     if config.edges is not None:
         check_edges_file(config.edges)
-    model, training, class_names = open_run(config.run)
+        check_not_needed(config.edges, config.data, option="--edges")
+    models = open_models(config.run)
+    if config.edges is not None and len(models) > 1:
+        raise UserError(f"--edges are those of one model, but --run {config.run} has several: it has folds; name one, such as {models[0].folder}")
     if config.data == "synthetic":
         raise UserError("--data synthetic has no file; fastst.evaluate tests on made-up walkers")
-    task = unlabelled_task(read_walks(config.data), model, training, class_names)
+    task = unlabelled_task(read_walks(config.data), models[0])
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+    if len(models) > 1:
+        print(f"{config.run} has {len(models)} folds: what follows is the mean of their models' probabilities")
     rows = []
-    for row in predicted_rows(model, task, class_names, Asked.by(training, training.seed)):
+    for row in predicted_rows(models, task):
         rows.append(row)
         print(f"{row['sequence']}: {row['label']} (probability {row['probability']:.3f}), {row['kept_share']:.1%} of the edges kept")
         for edge in row["edges"][:_EDGES_PRINTED]:
             print(f"    {edge['kept_share']:6.1%}  {edge['from']} at {_frame(edge['offset'])} -> {edge['to']}")
     if config.out is not None:
-        write_json(config.out, rows)
+        write_table(config.out, rows, [{name: value for name, value in row.items() if name != "edges"} for row in rows])
         print(f"everything is in {config.out}")
     if config.edges is not None:
-        write_edges(config.edges, model, task, Asked.by(training, training.seed))
+        write_edges(config.edges, models[0].model, task, models[0].asked)
         print(f"every edge is in {config.edges}")
 
 

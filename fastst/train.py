@@ -21,12 +21,25 @@ from fastst.config import RECIPES, TrainConfig, differences
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.identity import check_people
 from fastst.data.load import Task, load_task
-from fastst.data.splits import balanced_split, class_of_people, deal_anew, folds, set_aside, split_from_labels
+from fastst.data.splits import (
+    Split,
+    balanced_split,
+    casia_b_split,
+    class_of_people,
+    deal_anew,
+    folds,
+    read_split,
+    set_aside,
+    split_from_labels,
+)
 from fastst.errors import UserError, run_command
 from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
-from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, train_fold, walks_of
+from fastst.runs.initial import check_fits, people_of
+from fastst.runs.opened import open_run
+from fastst.runs.scores import out_of_fold, score_in_words
+from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
 _ALONE = Processes(0, 1)
@@ -94,12 +107,15 @@ def train(
     if config.split == "paper":
         check_people(task.walks)
     every_fold = _folds(config, task)
+    if config.init is not None:
+        every_fold = _from_initial(config.init, config, task, every_fold)
     control, every_control = _control(config, task) if config.permuted else (None, [])
     for fold in every_fold:
         _check_sides(task, fold)
     if processes.leads and not config.resume:
         _open_folder(config)  # not before everything that can be wrong was looked at: a failed start leaves nothing behind
     _report_left_out(config, task, processes, console)
+    _report_sides(config, task, every_fold, console)
     results = []
     for number, fold in enumerate(every_fold):
         # What the fold's audit compares it with is trained first.
@@ -110,11 +126,13 @@ def train(
             other = _beside(fold, fold.folder / f"seed-{seed}", f"seed {seed}", seed)
             _train_once(config, task, other, processes, console, None)
         results.append(_train_once(config, task, fold, processes, console, on_finished, on_epoch))
-    summary = results[0] if not config.folds or not processes.leads else _mean_of_folds(results)
+    summary = results[0]
     if processes.leads and config.folds:
+        summary = _mean_of_folds(results) | {"out_of_fold": out_of_fold(config.out, task, every_fold)}
         write_json(config.out / "summary.json", summary)
         for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
             console.print(f"mean of {config.folds} folds: {line}", highlight=False)
+        console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
     console.print(f"everything is in {config.out}", highlight=False)
     return summary
 
@@ -134,6 +152,7 @@ def _train_once(
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
         console.print(f"{fold.name}: {_in_words(result)}", highlight=False)
+        console.print(f"{fold.name}: {score_in_words(result)}", highlight=False)
         for line in in_words(result) if "audit" in result else []:
             console.print(f"{fold.name}: {line}", highlight=False)
     return result
@@ -205,12 +224,31 @@ def _folds(config: TrainConfig, task: Task) -> list[Fold]:
         splits = folds(people, config.folds, config.seed)
         every = [(config.out / f"fold-{i}", f"fold {i}/{config.folds}", split, i) for i, split in enumerate(splits, 1)]
     else:
-        split = balanced_split(people, config.seed) if config.split == "paper" else split_from_labels(people, task.splits)
-        every = [(config.out, "training", split, 0)]
-    return [
-        Fold(folder, name, set_aside(split, people, config.validation, config.seed) if config.validation else split, config.seed * 1009 + number)
-        for folder, name, split, number in every
-    ]
+        every = [(config.out, "training", _split(config, task, people), 0)]
+    if config.validation:
+        every = [(folder, name, set_aside(split, people, config.validation, config.seed), i) for folder, name, split, i in every]
+    return [Fold(folder, name, split, config.seed * 1009 + i, i) for folder, name, split, i in every]
+
+
+def _from_initial(init: str, config: TrainConfig, task: Task, every_fold: list[Fold]) -> list[Fold]:
+    """The folds, which know the people of the model that they start from; an error where it doesn't fit."""
+    initial = open_run(Path(init), "--init")
+    check_fits(model_arguments(config, task), initial)
+    people = people_of(initial)
+    return [dataclasses.replace(fold, split=dataclasses.replace(fold.split, initial=people)) for fold in every_fold]
+
+
+def _split(config: TrainConfig, task: Task, people: dict[str, str]) -> Split:
+    if config.split_file is None:
+        if config.split == "paper":
+            return balanced_split(people, config.seed)
+        return casia_b_split(people) if config.split == "casia-b" else split_from_labels(people, task.splits)
+    split = read_split(config.split_file, people)
+    if split.validation and config.validation:
+        raise UserError(f"--validation {config.validation} sets people aside, but --split-file {config.split_file} names such people: leave it out")
+    if config.patience and not (split.validation or config.validation):
+        raise UserError(f"--patience needs people to be patient with: name some under validation in {config.split_file}, or give --validation 0.2")
+    return split
 
 
 def _check_sides(task: Task, fold: Fold) -> None:
@@ -225,8 +263,6 @@ def _check_sides(task: Task, fold: Fold) -> None:
 
 def _mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Means and standard deviations over the folds, sums of what is counted, and the folds themselves."""
-    if not results[0]:
-        return {}
     return {
         **{name: mean(result[name] for result in results) for name in MEANS},
         "std": {name: pstdev([result[name] for result in results]) for name in MEANS},
@@ -247,6 +283,19 @@ def _report_left_out(config: TrainConfig, task: Task, processes: Processes, cons
         console.print(f"left out: {len(left_out) - 10} more", highlight=False)
     if processes.leads:
         write_json(config.out / "left_out.json", [dataclasses.asdict(item) for item in left_out])
+
+
+def _report_sides(config: TrainConfig, task: Task, every_fold: list[Fold], console: Console) -> None:
+    """Says whom a model to start from knows already, and who of the data is on no side of a split that came from a file."""
+    for fold in every_fold:
+        if known := len(fold.split.known):
+            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {config.init}"
+            console.print(f"{fold.name}: {whom}: the score is not one of people whom the model never saw", highlight=False)
+    for fold in every_fold if config.split_file else ():
+        nobody = set(task.walks.subjects) - fold.split.train - fold.split.validation - fold.split.test
+        if nobody:
+            who = f"{len(nobody)} people, such as {min(nobody)!r}, are" if len(nobody) > 1 else f"{min(nobody)!r} is"
+            console.print(f"{who} not in {config.split_file}: neither trained nor tested on", highlight=False)
 
 
 def _in_words(summary: dict[str, Any]) -> str:

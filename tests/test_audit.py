@@ -135,11 +135,11 @@ def test_the_command_looks_at_other_walks(planted: Path, tmp_path: Path, capsys)
     assert "have the names of people whom the model was trained on" in captured.err
 
 
-def test_a_run_of_an_older_version_is_named(planted: Path, tmp_path: Path):
+def test_a_run_without_its_split_is_named(planted: Path, tmp_path: Path):
     old = tmp_path / "old"
     shutil.copytree(planted, old)
     (old / "split.json").unlink()
-    with pytest.raises(UserError, match=r"has no split.json.*older version; train it again"):
+    with pytest.raises(UserError, match=r"has no split.json.*bring it back, or train it again"):
         audit_command(["--run", str(old)])
 
 

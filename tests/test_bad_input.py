@@ -667,7 +667,15 @@ def test_results_into_a_folder_that_is_there(
     finished: Path, made: Path, command: Command, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
     monkeypatch.chdir(finished)
-    refused(command(module, "--run", finished, "--data", made / "walks.npz", "--out", "."), "can't be written")
+    (finished / "folder.json").mkdir()
+    refused(command(module, "--run", finished, "--data", made / "walks.npz", "--out", "folder.json"), "can't be written: it is a folder")
+
+
+@pytest.mark.parametrize("module", [evaluate, predict])
+def test_results_of_an_unknown_kind(tmp_path: Path, command: Command, module: ModuleType) -> None:
+    """Before anything is computed, and so before the run is missed."""
+    ended = command(module, "--run", tmp_path / "nowhere", "--data", "walks.npz", "--out", tmp_path / "results.xlsx")
+    refused(ended, f"--out {tmp_path / 'results.xlsx'} is of no kind that can be written", "ends in .csv or .json")
 
 
 # ------------------------------------------------------------------------------------------------------------------ divergence
@@ -715,12 +723,14 @@ def test_a_run_that_is_not_there_or_not_finished(tmp_path: Path, stopped: Path, 
     refused(command(module, "--run", data, "--data", data), f"{data} holds no run")
 
 
-@pytest.mark.parametrize("module", [evaluate, predict])
-def test_a_run_with_folds_needs_one_named(tmp_path: Path, made: Path, command: Command, module: ModuleType) -> None:
-    run = tmp_path / "run"
-    assert command(train, "--data", made / "walks.npz", *TINY, "--folds", "2", "--out", run).code == 0
-    refused(command(module, "--run", run, "--data", made / "walks.npz"), "it has folds", run / "fold-1")
-    assert command(module, "--run", run / "fold-2", "--data", made / "walks.npz").code == 0
+def test_edges_are_those_of_one_fold_which_has_to_be_finished(tmp_path: Path, made: Path, command: Command) -> None:
+    run, data = tmp_path / "run", made / "walks.npz"
+    assert command(train, "--data", data, *TINY, "--folds", "2", "--out", run).code == 0
+    refused(command(predict, "--run", run, "--data", data, "--edges", tmp_path / "edges.csv"), "it has folds; name one", run / "fold-1")
+    assert command(predict, "--run", run / "fold-2", "--data", data, "--edges", tmp_path / "edges.csv").code == 0
+    (run / "fold-2" / "model.safetensors").unlink()
+    for module in (evaluate, predict):
+        refused(command(module, "--run", run, "--data", data), f"{run / 'fold-2'} holds no model.safetensors", "--resume")
 
 
 @pytest.mark.parametrize("module", [evaluate, predict])
@@ -746,7 +756,8 @@ def test_data_of_one_of_the_model_s_classes_can_be_tested_on(tmp_path: Path, fin
     data = write_npz(tmp_path / "well.npz", label=np.full(12, "well"))
     ended = command(evaluate, "--run", finished, "--data", data)
     assert ended.code == 0
-    assert "12 sequences" in ended.out
+    assert "4 sequences of 2 people it was not trained on" in ended.out
+    assert "apart from that, 8 sequences of 4 people it was trained on" in ended.out
 
 
 def test_the_model_s_skeleton_is_used_for_new_data(tmp_path: Path, command: Command) -> None:

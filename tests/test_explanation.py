@@ -11,11 +11,11 @@ from fastst import SkeletonGraph
 from fastst.data.planted import Planted
 from fastst.explanation.agreement import agreement_of_folds, agreement_of_seeds
 from fastst.explanation.audit import _fidelity, _partners
-from fastst.explanation.probes import probe
 from fastst.explanation.profiles import SlotSums, joint_profile
 from fastst.explanation.truth import TruthScores
 from fastst.explanation.verdict import verdict
 from fastst.nn.rankings import first_of, ranking, share_of
+from fastst.runs.probes import probe
 
 GRAPH = SkeletonGraph("coco18", 1)
 B, P, T = 3, GRAPH.num_slots, 7

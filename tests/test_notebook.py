@@ -1,5 +1,6 @@
 """A notebook's few lines: load, train, load the run again, predict, explain."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -55,10 +56,13 @@ def test_predictions_and_explanations_of_new_walks(run, tmp_path: Path):
     assert run.explain().edges is None
 
 
-def test_walks_of_ones_own(tmp_path: Path):
-    walks = synthetic_walks(12, 2, seed=5, frames=20)
-    run = fastst.fit(walks, tmp_path / "runs" / "mine", **{**TINY, "epochs": 1})
+def test_walks_of_ones_own_and_a_model_to_start_from(run, tmp_path: Path):
+    walks, first = synthetic_walks(12, 2, seed=5, frames=20), json.loads((run.folder / "split.json").read_text())
+    run = fastst.fit(walks, tmp_path / "runs" / "mine", init=run.folder, **{**TINY, "epochs": 1})
     assert run.summary["classes"] == sorted(set(walks.attributes["label"]))
+    split = json.loads((run.folder / "split.json").read_text())
+    assert split["initial"] == first["train"]
+    assert run.summary["known_to_init"] == len(set(split["test"]) & set(first["train"]))
     assert (tmp_path / "runs" / "mine.walks.npz").exists()
     with pytest.raises(UserError, match=r"mine\.walks\.npz exists: the walks of another run"):
         fastst.fit(walks, tmp_path / "runs" / "mine")
@@ -80,9 +84,12 @@ def test_folds_are_runs_of_their_own(tmp_path: Path):
     run = fastst.fit("synthetic", tmp_path / "run", folds=2, **{**TINY, "epochs": 1})
     assert len(run.summary["folds"]) == 2
     assert run.explain().verdict
+    walks = synthetic_walks(2, 1, frames=20)
     with pytest.raises(UserError, match=r"it has folds: name one of them"):
-        run.predict(synthetic_walks(2, 1, frames=20))
-    assert fastst.load_run(tmp_path / "run" / "fold-1").predict(synthetic_walks(2, 1, frames=20))
+        run.graphs(walks)
+    each = [fastst.load_run(tmp_path / "run" / f"fold-{i}").predict(walks) for i in (1, 2)]
+    for mean, one, two in zip(run.predict(walks), *each, strict=True):
+        assert mean["probabilities"]["male"] == pytest.approx((one["probabilities"]["male"] + two["probabilities"]["male"]) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +116,14 @@ def test_importing_fastst_brings_in_no_command():
     code = "import sys, fastst; print(*[m for m in sys.modules if m.startswith('fastst.')])"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(modules) == {"fastst.graph", "fastst.layouts"}
+
+
+def test_a_run_is_tested_on_walks_with_classes(run, tmp_path: Path):
+    walks = synthetic_walks(14, 2, seed=5, frames=20)
+    (tmp_path / "labels.csv").write_text("subject,label\n" + "".join(f"{i:03d},{('female', 'male')[i % 2]}\n" for i in range(1, 15)))
+    found = run.evaluate(walks, labels=tmp_path / "labels.csv", by=["view"])
+    split = json.loads((run.folder / "split.json").read_text())
+    assert (found["on"], found["trained_on"]["people"]) == ("people it was not trained on", len(split["train"]))
+    assert found["people"] == 14 - len(split["train"])
+    assert sum(row["walks"] for row in found["by"]["view"]) == found["walks"]
+    assert run.evaluate(walks, other_people=True)["people"] == 14

@@ -1,6 +1,19 @@
+from pathlib import Path
+
 import pytest
 
-from fastst.data.splits import balanced_split, class_of_people, deal_anew, folds, set_aside, split_from_labels
+from fastst.data.splits import (
+    Split,
+    balanced_split,
+    casia_b_split,
+    class_of_people,
+    deal_anew,
+    folds,
+    person,
+    read_split,
+    set_aside,
+    split_from_labels,
+)
 from fastst.data.walks import DataError
 
 CASIA = {f"{i:03d}": "female" if i < 32 else "male" for i in range(124)}
@@ -73,3 +86,67 @@ def test_classes_dealt_anew_are_as_many_and_others():
     same = sum(dealt[person] == CASIA[person] for person in CASIA)
     assert same < 95  # 79 of 124 by chance
     assert deal_anew(CASIA, seed=1) != dealt
+
+
+def test_casia_bs_usual_protocol():
+    split = casia_b_split({f"{i:03d}": "x" for i in range(1, 125)})
+    assert (min(split.train), max(split.train), len(split.train)) == ("001", "074", 74)
+    assert (min(split.test), max(split.test), len(split.test)) == ("075", "124", 50)
+    assert casia_b_split({"1": "x", "0074": "y", "75": "x"}) == Split(frozenset({"1", "0074"}), frozenset({"75"}))
+
+
+@pytest.mark.parametrize(
+    ("people", "message"),
+    [
+        (["001", "075", "A11"], r"1 of the 3 people are called otherwise, such as 'A11'; leave --split out"),
+        (["001", "125"], "called otherwise, such as '125'"),
+        (["000", "080"], "such as '000'"),
+        (["1", "9" * 5000], "needs people who are called 1 to 124"),
+        (["001", "074"], "has nobody to test on: none of the 2 people has a number from 75 to 124"),
+        (["090"], "has nobody to train on: none of the 1 people has a number from 1 to 74"),
+    ],
+)
+def test_people_who_are_not_of_casia_b(people: list[str], message: str):
+    with pytest.raises(DataError, match=message):
+        casia_b_split(dict.fromkeys(people, "x"))
+
+
+def test_a_split_from_a_file(tmp_path: Path):
+    (tmp_path / "split.json").write_text('{"train": ["001", "c"], "validation": ["b"], "test": ["7"], "initial": ["x"]}')
+    (tmp_path / "split.csv").write_text("subject,split,note\n1,train,\nc,train,\n\nb, validation ,\n007,test,\nnobody,test,\n")
+    expected = Split(frozenset({"1", "c"}), frozenset({"07"}), frozenset({"b"}))
+    for name in ("split.json", "split.csv"):
+        assert read_split(tmp_path / name, ["1", "b", "c", "07", "on no side"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("split.json", "[1]", "has no lists of people; expected the split.json of a run, or a CSV file with the columns subject,split"),
+        ("split.json", '{"train": "a"}', "has no lists of people"),
+        ("split.json", "{", "is not JSON"),
+        ("split.json", '{"train": ["a"], "test": ["a"]}', "puts subject 'a' on two sides, train and test"),
+        (
+            "split.json",
+            '{"train": ["a"], "test": ["z"]}',
+            "has nobody to test on who is in the data: it names 'z'; they must be called as in the data",
+        ),
+        ("split.csv", "", "is empty; expected the split.json"),
+        ("split.csv", "subject,label\na,x\n", "line 1: its columns are subject, label; expected"),
+        ("split.csv", "subject,split\na,later\n", "line 2: the split of subject 'a' is 'later'; it must be train, validation, test"),
+        ("split.csv", "subject,split\na,train\n,test\n", "line 3: the subject is empty"),
+        ("split.csv", "subject,split\na,train,x\n", r"line 2: 3 fields, expected 2 \(subject,split\)"),
+        ("split.csv", "subject,split\n01,train\n1,test\n", "puts subject '1' on two sides, train and test"),
+        ("none.csv", None, "can't be read: No such file or directory; expected the split.json of a run"),
+        ("none.json", None, "can't be read: No such file or directory; expected the split.json of a run"),
+    ],
+)
+def test_a_file_that_is_no_split(name: str, text: str | None, message: str, tmp_path: Path):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_split(tmp_path / name, ["a", "b", "1"])
+
+
+def test_a_person_has_one_name_whatever_zeros_stand_before_it():
+    assert [person(name) for name in ("001", "1", "0", "00", "a01", "", "9" * 5000)] == ["1", "1", "0", "0", "a01", "", "9" * 5000]

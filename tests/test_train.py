@@ -59,6 +59,7 @@ def test_a_run_leaves_everything(run: Path):
         "config.json",
         "split.json",
         "metrics.jsonl",
+        "predictions.csv",
         "summary.json",
         "model.safetensors",
         "checkpoint.safetensors",
@@ -297,10 +298,10 @@ def test_evaluate_and_predict_a_run(run: Path, tmp_path: Path, capsys):
 
     file = tmp_path / "walks.npz"
     write_walks_npz(file, synthetic_walks(6, 2, seed=5))
-    evaluate(["--run", str(run), "--data", str(file), "--out", str(tmp_path / "metrics.json")])
+    evaluate(["--run", str(run), "--data", str(file), "--other-people", "--out", str(tmp_path / "metrics.json")])
     said = capsys.readouterr().out
-    assert "12 sequences: macro F1" in said
-    assert "6 people: macro F1" in said
+    assert "12 sequences of 6 people it was not trained on: macro F1" in said
+    assert "per person: macro F1" in said
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (len(metrics["sequences"]), len(metrics["persons"])) == (12, 6)
     predict(["--run", str(run), "--data", str(file), "--out", str(tmp_path / "predictions.json")])

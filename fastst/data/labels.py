@@ -58,7 +58,7 @@ def read_labels(path: str | Path) -> Labels:
             too many or too few fields or no name or no split, or one appears twice with different values.
     """
     path = Path(path)
-    rows = _read_rows(path)
+    rows = read_rows(path)
     if not rows:
         raise DataError(f"{path} is empty; {_FORM}")
     header_line, header = rows[0]
@@ -166,8 +166,8 @@ def map_labels(values: Iterable[str | None], label_map: str) -> list[str | None]
     return [None if value is None else classes.get(value, classes.get("*")) for value in values]
 
 
-def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number and fields, without spaces around them, of every line that is not empty."""
+def read_rows(path: Path, form: str = _FORM) -> list[tuple[int, list[str]]]:
+    """Line number and fields, without spaces around them, of every line that is not empty. `form` is what an error says was expected."""
     try:
         head = head_of(path)
         delimiter = _delimiter(head.decode(encoding_of(head), errors="replace"))
@@ -175,11 +175,11 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
             reader = csv.reader(file, delimiter=delimiter)
             rows = [(reader.line_num, [text.strip() for text in fields]) for fields in reader]
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}; {_FORM}") from None
+        raise DataError(f"{path} can't be read: {error.strerror}; {form}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}; {_FORM}") from None
+        raise DataError(f"{path}, line {reader.line_num}: {error}; {form}") from None
     return [(line, fields) for line, fields in rows if any(fields)]
 
 

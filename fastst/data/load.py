@@ -16,6 +16,9 @@ from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import Layout
 
+# Classes that are numbers: so many different ones are a measure if most have a single person, and so many if they have fewer than so many people.
+_FEW, _MANY, _PEOPLE_OF_A_CLASS = 5, 10, 10
+
 
 @dataclass(frozen=True)
 class Task:
@@ -42,8 +45,12 @@ class Task:
         return [len(poses) for poses in self.walks.poses]
 
     def description(self) -> str:
-        people = Counter(self.class_names[c] for c in {(s, c): c for s, c in zip(self.walks.subjects, self.classes, strict=True)}.values())
-        classes = ", ".join(f"{name} ({people[name]} people)" for name in self.class_names)
+        pairs = set(zip(self.walks.subjects, self.classes.tolist(), strict=True))
+        people = Counter(number for _, number in pairs)
+        classes = ", ".join(f"{name} ({people[number]} people)" for number, name in enumerate(self.class_names))
+        several = sum(count > 1 for count in Counter(subject for subject, _ in pairs).values())
+        if several:
+            classes += f"; {several} of the people walk in several classes, and count once in each"
         return (
             f"{len(self.walks)} walks of {len(set(self.walks.subjects))} people, {self.walks.layout.num_joints} joints "
             f"({self.walks.layout.name}), {sum(self.lengths)} frames; classes: {classes}; "
@@ -51,21 +58,23 @@ class Task:
         )
 
 
-def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None = None, min_classes: int = 2) -> Task:
-    """Reads the data, gives every walk its class, and prepares the poses: for `layout`, a model's, or as the options say.
+def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None = None, min_classes: int = 2, walks: WalkSet | None = None) -> Task:
+    """Reads the data, or takes walks that were read, gives every walk its class, and prepares the poses: for `layout`, a model's, or as the options
+    say.
 
     Raises:
         DataError: nothing can be used, or there are fewer than `min_classes` classes.
     """
     labels = None if config.labels is None else read_labels(config.labels)
-    walks = _read(config, labels, progress)
-    walks = drop_joints(walks, config.drop_joints)
+    walks = drop_joints(_read(config, labels, progress) if walks is None else walks, config.drop_joints)
     wanted = choose_layout(config.layout, walks.layout) if layout is None else layout_for(layout, walks.layout)
     truth = None if walks.planted is None else planted_truth(walks, wanted)
     splits = None
     if labels is not None:
         walks, splits = apply_labels(walks, labels), labels.splits
     walks, values = _with_classes(walks, config)
+    if min_classes > 1:
+        _check_no_measure(config, walks.subjects, values)
     prepared, filled = prepare(walks, wanted, config.hops + 1, config)
     value_of = dict(zip(walks.names, values, strict=True))
     names = sorted({value_of[name] for name in prepared.names})
@@ -82,6 +91,34 @@ def _read(config: TrainConfig, labels: Labels | None, progress: bool) -> WalkSet
         return synthetic_walks(config.people, config.walks_per_person, config.seed, list(config.planted) or None, planted_kind=config.planted_kind)
     except ValueError as error:
         raise DataError(f"--data synthetic: {error}") from None
+
+
+def _check_no_measure(config: TrainConfig, subjects: list[str], values: list[str]) -> None:
+    """An error where the classes are numbers with few people each, such as an age: these are no classes, but a measure of people."""
+    number_of = _numbers(subjects, values)
+    if number_of is None:
+        return
+    different, people = len(set(number_of.values())), len(number_of)
+    if (different >= _FEW and people < 2 * different) or (different >= _MANY and people < _PEOPLE_OF_A_CLASS * different):
+        low, high = min(values, key=float), max(values, key=float)
+        raise DataError(
+            f"--target {config.target}: its values are numbers, {different} different ones from {low} to {high} for {people} people, and each would "
+            "be a class. Make groups of them: in a column of the --labels file that --target names, or by --label-map, which takes value by value, "
+            f"such as '{low}=low,*=high'"
+        )
+
+
+def _numbers(subjects: list[str], values: list[str]) -> dict[str, float] | None:
+    """The number of every person; None where some value is no number, or a person has several."""
+    number_of: dict[str, float] = {}
+    for subject, value in zip(subjects, values, strict=True):
+        try:
+            number = float(value)
+        except ValueError:
+            return None
+        if number_of.setdefault(subject, number) != number:
+            return None
+    return number_of
 
 
 def _with_classes(walks: WalkSet, config: TrainConfig) -> tuple[WalkSet, list[str]]:

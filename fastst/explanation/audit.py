@@ -14,7 +14,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from fastst.data.batches import Batch, Windows, even_windows
 from fastst.data.load import Task
 from fastst.explanation.agreement import agreement_of_seeds
-from fastst.explanation.probes import pose_features, probe
 from fastst.explanation.profiles import SlotSums, joint_profile
 from fastst.explanation.truth import TruthScores
 from fastst.explanation.verdict import people_scores, verdict
@@ -23,6 +22,7 @@ from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.ops.random import edge_uniform
 from fastst.runs.metrics import classification_metrics, mean_over_groups
 from fastst.runs.predictions import Asked, batches, evaluating, row_of_walk
+from fastst.runs.probes import probe
 from fastst.runs.trainer import Finished
 
 ARMS = ("kept", "all_edges", "no_edges", "random", "complement", "other_same_class", "other_class", "mask_alone")
@@ -238,12 +238,11 @@ def _slot_shares(model: GraphClassifier, task: Task, walks: list[int], asked: As
 
 
 def _pose_probe(finished: Finished) -> dict[str, float] | None:
-    """Logistic regression on the joints' means and deviations; None without the walks that were trained on."""
-    if not finished.train_walks:
+    """Logistic regression on the joints' means and deviations; None for other walks than the run's own."""
+    if not finished.train_walks or "baselines" not in finished.summary:
         return None
-    task = finished.task
-    train, test = (pose_features(task, walks) for walks in (finished.train_walks, finished.test_walks))
-    return probe(train, task.classes[finished.train_walks], test, task.classes[finished.test_walks], len(task.class_names))
+    found = finished.summary["baselines"]["logistic_regression"]
+    return {name: found[name] for name in ("balanced_accuracy", "macro_f1")}
 
 
 def _slot_rows(model: GraphClassifier, profile: Tensor) -> list[dict[str, Any]]:

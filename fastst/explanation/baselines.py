@@ -60,7 +60,7 @@ def _fixed_model(finished: Finished) -> GraphClassifier:
     """The same classifier on the whole graph, trained on the same people; kept in the run's folder."""
     folder = finished.fold.folder / "fixed"
     if not (folder / "summary.json").exists():
-        config = dataclasses.replace(finished.config, graph="fixed")
+        config = dataclasses.replace(finished.config, graph="fixed", init=None)
         fold = Fold(folder, "fixed graph", finished.fold.split, finished.fold.seed)
         train_fold(config, finished.task, fold, Processes(0, 1), Console(stderr=True, soft_wrap=True, markup=False))
     return load_model(folder / "model.safetensors")[0].to(next(finished.model.parameters()).device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastst.data.load import Task
+from fastst.runs.uncertainty import FEWEST_OF_A_CLASS, FEWEST_PEOPLE, draw_people, interval
 
 # The name of a graph here, and in an audit; a quarter of the kept edges is taken away, the likeliest or any.
 ARMS = {
@@ -21,8 +22,6 @@ ARMS = {
     "mask_alone": "mask_alone",
     "other_class": "other_class",
 }
-_FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
-_RESAMPLES, _INSIDE = 2000, 95  # percent
 _AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
 _NOT_A_PLACE = "The class was told where the edges were chosen; they must not be read as the place where the walks differ."
 
@@ -51,18 +50,18 @@ def verdict(people: list[dict[str, Any]], information: dict[str, Any], learned: 
     if not learned:
         return _say("not_learned", "No edges were chosen: the graph was not learned, so it explains nothing.")
     tested_people = len({person["subject"] for person in people})
-    if tested_people < _FEWEST_PEOPLE or smallest < _FEWEST_OF_A_CLASS or len(classes) < 2:
+    if tested_people < FEWEST_PEOPLE or smallest < FEWEST_OF_A_CLASS or len(classes) < 2:
         tested = f"({tested_people}, {smallest} in the smallest class)"
         return _say("too_few_people", f"Too few people were tested on {tested} to say what the edges are worth.")
     drawn = _draws(people, classes)
     score = {arm: float(np.mean([_mean(people, name, arm) for name in classes])) for arm in drawn}
     evidence: dict[str, Any] = {
         "balanced_accuracy": score,
-        "kept": _interval(drawn["kept"]),
-        "kept_minus_random": _interval(drawn["kept"] - drawn["random"]),
-        "kept_minus_no_edges": _interval(drawn["kept"] - drawn["no_edges"]),
-        "any_removed_minus_likeliest_removed": _interval(drawn["without_any"] - drawn["without_likeliest"]),
-        **{arm: _interval(drawn[arm]) for arm in ("mask_alone", "other_class") if arm in drawn},
+        "kept": interval(drawn["kept"]),
+        "kept_minus_random": interval(drawn["kept"] - drawn["random"]),
+        "kept_minus_no_edges": interval(drawn["kept"] - drawn["no_edges"]),
+        "any_removed_minus_likeliest_removed": interval(drawn["without_any"] - drawn["without_likeliest"]),
+        **{arm: interval(drawn[arm]) for arm in ("mask_alone", "other_class") if arm in drawn},
     }
     return _judge(score, evidence, 1 / len(classes), information["flat"])
 
@@ -128,9 +127,9 @@ def _judge(score: dict[str, float], evidence: dict[str, Any], chance: float, fla
     )
 
 
-def _no_difference(of: str, interval: list[float]) -> str:
+def _no_difference(of: str, inside: list[float]) -> str:
     """That there is none if the interval is narrow; else that none is shown."""
-    low, high = interval
+    low, high = inside
     if max(abs(low), abs(high)) <= _AS_GOOD_AS_NONE:
         return f"The decision does not depend on {of}"
     return f"It is not shown that the decision depends on {of} (95 % interval of the difference {low:+.2f} to {high:+.2f})"
@@ -149,25 +148,15 @@ def _draws(people: list[dict[str, Any]], classes: list[str]) -> dict[str, np.nda
 
     Somebody with walks of several classes is drawn with all of them.
     """
-    rng = np.random.default_rng(0)
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for person in people:
         rows.setdefault(person["subject"], {})[person["class"]] = person
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for subject, of_classes in rows.items():
-        alike.setdefault(tuple(sorted(of_classes)), []).append(subject)
+    times = draw_people([tuple(sorted(of_classes)) for of_classes in rows.values()])
     arms = [arm for arm in ARMS if all(arm in person for person in people)]
-    total = {arm: {name: np.zeros(_RESAMPLES) for name in classes} for arm in arms}
-    count = dict.fromkeys(classes, 0)
-    for names, subjects in sorted(alike.items()):
-        drawn = rng.integers(len(subjects), size=(_RESAMPLES, len(subjects)))
-        for name in names:
-            count[name] += len(subjects)
-            for arm in arms:
-                total[arm][name] += np.array([rows[subject][name][arm] for subject in subjects])[drawn].sum(1)
-    return {arm: np.mean([total[arm][name] / count[name] for name in classes], axis=0) for arm in arms}
+    return {arm: np.mean([_drawn_mean(times, list(rows.values()), name, arm) for name in classes], axis=0) for arm in arms}
 
 
-def _interval(values: np.ndarray) -> list[float]:
-    outside = (100 - _INSIDE) / 2
-    return np.percentile(values, [outside, 100 - outside]).tolist()
+def _drawn_mean(times: np.ndarray, rows: list[dict[str, dict[str, Any]]], name: str, arm: str) -> np.ndarray:
+    """The mean over the people of a class, in every resample.  # [resamples]"""
+    values = np.array([of_classes[name][arm] if name in of_classes else 0.0 for of_classes in rows])
+    return times @ values / sum(name in of_classes for of_classes in rows)

@@ -51,6 +51,11 @@ class KeptEdges:
         self.kept.index_add_(0, classes, kept.sum(2).cpu().double())
         self.existing.index_add_(0, classes, existing.sum(2).cpu().double())
 
+    def include(self, other: KeptEdges) -> None:
+        """The counts of another one, of the same graph and classes, beside these."""
+        self.kept += other.kept
+        self.existing += other.existing
+
     def share(self) -> float:
         return _share(self.kept.sum(), self.existing.sum())
 

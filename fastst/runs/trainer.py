@@ -29,9 +29,14 @@ from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import append_line, load_checkpoint, load_model, read_lines, save_checkpoint, save_model, write_json, write_text
-from fastst.runs.predictions import Asked, measure, predict_walks
+from fastst.runs.folder import append_line, load_checkpoint, load_model, read_json, read_lines, save_checkpoint, save_model, write_json, write_text
+from fastst.runs.initial import start_from
+from fastst.runs.opened import open_run
+from fastst.runs.outcomes import PREDICTIONS, write_outcomes
+from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
+from fastst.runs.probes import baselines, pose_probabilities
 from fastst.runs.step import CapturedSteps, Captures, Inputs, Packed, Step
+from fastst.runs.uncertainty import uncertainty
 
 LIKELIEST = (0.05, 0.5)  # fewest and most edges that a window is classified on alone, as shares of all
 MEANS = ("macro_f1", "balanced_accuracy", "accuracy", "mad", "kept_share")
@@ -51,12 +56,14 @@ class Processes:
 
 @dataclass(frozen=True)
 class Fold:
-    """One training within a run: its folder, whom it trains and tests on, and the seed that its random choices follow from."""
+    """One training within a run: its folder, whom it trains and tests on, the seed that its random choices follow from, and its number, 0 in a run
+    without folds."""
 
     folder: Path
     name: str
     split: Split
     seed: int
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,16 +81,11 @@ class Finished:
 
     @property
     def asked(self) -> Asked:
-        return asked(self.config, self.fold.seed)
+        return Asked.by(self.config, self.fold.seed)
 
 
 OnFinished = Callable[[Finished], dict[str, Any]]
 OnEpoch = Callable[[dict[str, Any]], None]
-
-
-def asked(config: TrainConfig, seed: int) -> Asked:
-    """How the walks of a training with this seed are looked at in a test."""
-    return Asked.by(config, seed * 1_000_003 - 1)
 
 
 def train_fold(
@@ -103,8 +105,7 @@ def train_fold(
     for name in trainer.untested_classes():
         console.print(f"{fold.name}: nobody of class {name!r} is tested on; the metrics say nothing about it", highlight=False)
     if processes.leads:
-        fold.folder.mkdir(parents=True, exist_ok=True)
-        write_json(fold.folder / "split.json", {side: sorted(getattr(fold.split, side)) for side in ("train", "validation", "test")})
+        _write_split(fold)
     trainer.resume()
     with _progress_bar(console) as progress:
         bar = progress.add_task(fold.name, total=config.epochs, completed=trainer.epoch)
@@ -119,6 +120,21 @@ def train_fold(
     return trainer.finish(on_finished) if processes.leads else {}
 
 
+def _write_split(fold: Fold) -> None:
+    """Who is trained, validated and tested on; UserError if the fold was begun with others."""
+    fold.folder.mkdir(parents=True, exist_ok=True)
+    sides = {side: sorted(getattr(fold.split, side)) for side in ("train", "validation", "test")}
+    if fold.split.initial:
+        sides["initial"] = sorted(fold.split.initial)
+    before = read_json(fold.folder / "split.json")
+    if before is not None and before != sides:
+        raise UserError(
+            f"whom {fold.name} trains and tests on has changed since {fold.folder / 'split.json'} was written: bring the data, the labels or the "
+            "--split-file back, or begin again with another --out"
+        )
+    write_json(fold.folder / "split.json", sides)
+
+
 class Trainer:
     """The state of one training. Every random choice is a function of (seed, epoch, window), so going on from a checkpoint changes nothing."""
 
@@ -127,12 +143,16 @@ class Trainer:
         self.device = device_of(config)
         self.train_walks, self.validation_walks, self.test_walks = walks_of(task, fold.split)
         counts = np.bincount(task.classes[self.train_walks], minlength=len(task.class_names))
-        self.class_weights = torch.tensor(len(self.train_walks) / (len(counts) * counts), dtype=torch.float32)
+        balanced = config.class_weights == "balanced"
+        self.class_weights = torch.tensor(len(self.train_walks) / (len(counts) * counts) if balanced else np.ones(len(counts)), dtype=torch.float32)
         self.arguments = model_arguments(config, task)
         torch.manual_seed(fold.seed)
         self.model = GraphClassifier(**self.arguments)
         self.model.standardize(torch.from_numpy(task.walks.poses[i]) for i in self.train_walks)
-        self.model.expect(torch.full((len(counts),), 1 / len(counts)))  # what the weighted loss makes of any shares
+        # What the weighted loss makes of any shares, or the shares as they are.
+        self.model.expect(torch.full((len(counts),), 1 / len(counts)) if balanced else torch.from_numpy(counts / counts.sum()).float())
+        if config.init is not None:
+            start_from(self.model, task.class_names, open_run(Path(config.init), "--init"))
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
         parameters = [{"params": group, "lr": config.learning_rate} for group in groups if group]
@@ -220,15 +240,20 @@ class Trainer:
         tested = set(self.task.classes[self.test_walks].tolist())
         return [name for number, name in enumerate(self.task.class_names) if number not in tested]
 
-    def test(self) -> dict[str, Any]:
-        return measure(self.task, predict_walks(self.model, self.task, self.test_walks, asked(self.config, self.fold.seed)))
+    def test(self) -> Predictions:
+        return predict_walks(self.model, self.task, self.test_walks, Asked.by(self.config, self.fold.seed))
 
     def finish(self, on_finished: OnFinished | None) -> dict[str, Any]:
-        """Tests the trained model and writes the model, and the summary with what `on_finished` says."""
+        """Tests the trained model and writes the model, its predictions, and the summary with what `on_finished` says."""
         if self.validation_walks:
             self.model.load_state_dict(load_model(self.best)[0].state_dict())
+        predictions = self.test()
+        outcomes = outcomes_of(self.task, predictions, [str(self.fold.number)] * len(self.test_walks))
+        logistic_regression = pose_probabilities(self.task, self.train_walks, self.test_walks)
         summary = {
-            **self.test(),
+            **measure(self.task, predictions),
+            **uncertainty(outcomes),
+            "baselines": baselines(logistic_regression, torch.from_numpy(outcomes.classes)),
             "epoch": self.best_epoch or self.epoch,
             "seed": self.fold.seed,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -237,6 +262,7 @@ class Trainer:
             "train_walks": len(self.train_walks),
             "train_people": len(self.fold.split.train),
             "validation_people": len(self.fold.split.validation),
+            **({} if self.config.init is None else {"known_to_init": len(self.fold.split.known)}),
             "left_out": len(self.task.walks.left_out),
             "filled_share": self.task.filled.share,
             "data": fingerprint(self.task),
@@ -245,6 +271,7 @@ class Trainer:
             "device": self.device.type,
         }
         save_model(self.fold.folder / "model.safetensors", self.model, self.arguments, self.task.class_names)
+        write_outcomes(self.fold.folder / PREDICTIONS, outcomes)
         if on_finished is not None:
             rows = read_lines(self.metrics)
             self.model.eval()
@@ -309,7 +336,7 @@ class Trainer:
         """What a row of metrics says of people who are not trained on. The best model for the validation people is kept."""
         row: dict[str, Any] = {}
         if self.validation_walks:
-            predictions = predict_walks(self.model, self.task, self.validation_walks, asked(self.config, self.fold.seed))
+            predictions = predict_walks(self.model, self.task, self.validation_walks, Asked.by(self.config, self.fold.seed))
             classes = torch.from_numpy(self.task.classes[self.validation_walks])
             scores = measure(self.task, predictions)
             loss = nll_loss(predictions.probabilities.clamp(min=1e-12).log(), classes, self.class_weights.double()).item()
@@ -318,7 +345,7 @@ class Trainer:
                 self.best_epoch, self.best_loss = self.epoch, loss
                 save_model(self.best, self.model, self.arguments, self.task.class_names)
         if self.epoch % math.ceil(self.config.epochs / 10) == 0 or self.epoch == self.config.epochs:
-            row |= {name: value for name, value in self.test().items() if name in MEANS}
+            row |= {name: value for name, value in measure(self.task, self.test()).items() if name in MEANS}
         return row
 
     def _agree_on_best(self) -> None:

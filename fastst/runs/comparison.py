@@ -1,0 +1,97 @@
+"""Runs side by side: their scores, what differs in their options, and whether one is better on the same people than chance would make it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastst.config import TrainConfig, differing, option
+from fastst.data.splits import person
+from fastst.errors import UserError
+from fastst.runs.folder import read_json, read_run_config
+from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes
+from fastst.runs.uncertainty import sign_flip_p_value, uncertainty
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    folder: Path
+    config: TrainConfig
+    outcomes: Outcomes
+    kept_share: float
+
+
+def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """A row for every run: run, walks, people, balanced_accuracy and macro_f1 with intervals, kept_share, options that differ between the runs, and
+    under against_first what `paired` says of it and the first run.
+
+    Scores are of all walks tested on, with folds of everybody out of fold.
+
+    Raises:
+        UserError: fewer than two runs, or something that is none; runs of other classes, or without people tested on in both.
+    """
+    if len(folders) < 2:
+        raise UserError(f"a comparison takes two runs or more, got {len(folders)}")
+    runs = [_read(folder) for folder in folders]
+    names = differing([run.config for run in runs])
+    rows = []
+    for run in runs:
+        metrics, found = run.outcomes.metrics(), uncertainty(run.outcomes)
+        row: dict[str, Any] = {"run": str(run.folder)} | {name: metrics[name] for name in ("walks", "people")}
+        for name in ("balanced_accuracy", "macro_f1"):
+            row |= {name: metrics[name], f"{name}_interval": found["intervals"] and found["intervals"][name]}
+        row |= {"kept_share": run.kept_share, "options": {option(name): getattr(run.config, name) for name in names}}
+        rows.append(row | {"against_first": None if run is runs[0] else paired(runs[0], run)})
+    return rows
+
+
+def paired(first: _Run, other: _Run) -> dict[str, Any]:
+    """people, difference and p_value: of the people tested on in both runs, the mean of how much larger the share of right answers is in the other.
+
+    The p-value is that of `sign_flip_p_value`; it is not corrected for how many runs are compared.
+
+    Raises:
+        UserError: other classes, another class of the same walk, or nobody tested on in both.
+    """
+    _check_same_task(first, other)
+    shares = [_right_shares(run.outcomes) for run in (first, other)]
+    both = sorted(shares[0].keys() & shares[1].keys())
+    if not both:
+        raise UserError(
+            f"{first.folder} and {other.folder} were tested on different people, {len(shares[0])} and {len(shares[1])}, of whom none is in both: "
+            "train one with --split-file and the other's split.json, or both with the same --folds and --seed"
+        )
+    differences = np.array([shares[1][who] - shares[0][who] for who in both])
+    return {"people": len(both), "difference": float(differences.mean()), "p_value": sign_flip_p_value(differences)}
+
+
+def _read(folder: Path) -> _Run:
+    top = folder if (folder / "config.json").is_file() else folder.parent
+    config = read_run_config(top if (top / "config.json").is_file() else folder)
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json); finish it with fastst.train --resume")
+    return _Run(folder, config, read_outcomes(folder / PREDICTIONS), summary["kept_share"])
+
+
+def _check_same_task(first: _Run, other: _Run) -> None:
+    names, theirs = first.outcomes.class_names, other.outcomes.class_names
+    if names != theirs:
+        raise UserError(f"{first.folder} tells {', '.join(names)} apart, {other.folder} {', '.join(theirs)}: they can't be compared")
+    class_of = dict(zip(first.outcomes.walks, first.outcomes.classes.tolist(), strict=True))
+    for walk, true in zip(other.outcomes.walks, other.outcomes.classes.tolist(), strict=True):
+        if class_of.get(walk, true) != true:
+            classes = f"{names[class_of[walk]]} in {first.folder}, but of {names[true]} in {other.folder}"
+            raise UserError(f"the walk {walk} is of class {classes}: they can't be compared")
+
+
+def _right_shares(outcomes: Outcomes) -> dict[str, float]:
+    """The share of every person's walks that were told rightly."""
+    right: dict[str, list[bool]] = {}
+    for subject, was in zip(outcomes.subjects, (outcomes.predicted == outcomes.classes).tolist(), strict=True):
+        right.setdefault(person(subject), []).append(was)
+    return {subject: sum(walks) / len(walks) for subject, walks in right.items()}

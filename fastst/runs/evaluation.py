@@ -1,0 +1,128 @@
+"""A run tested on walks with classes: people who had a part in the model apart from those who had none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastst.data.load import Task
+from fastst.errors import UserError
+from fastst.runs.metrics import KeptEdges
+from fastst.runs.opened import TrainedModel
+from fastst.runs.outcomes import Outcomes, together
+from fastst.runs.predictions import Predictions, measure, outcomes_of, predict_walks
+from fastst.runs.probes import constant_guess
+from fastst.runs.uncertainty import intervals, uncertainty
+
+UNSEEN, SEEN = "people it was not trained on", "people it was trained on"
+_NOT_KNOWN = "(not known)"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run is worth on some walks.
+
+    Attributes:
+        result: the scores, those under `trained_on` apart, tables under `by`, and a row for every sequence and person.
+        outcomes: what was said of every walk.
+        trained_on: whether the person of every walk had a part in the model.
+    """
+
+    result: dict[str, Any]
+    outcomes: Outcomes
+    trained_on: list[bool]
+
+
+def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str] = (), other_people: bool = False) -> Evaluation:
+    """The score of a run on walks, made ready by `for_model`.
+
+    Every walk is judged by the mean of the models in which its person had no part: with folds, by the fold that tested on that person, and by all
+    folds where the person is new. The score is of these people; those who had a part in every model are reported apart. Where all people had, the
+    score is theirs, and `on` says so.
+
+    Args:
+        by: attributes of the walks; the score is also given for every value of each.
+        other_people: these are other people than the run's, though they may have the same names.
+
+    Raises:
+        UserError: an attribute that the data don't have; it isn't known whom the model was trained on.
+    """
+    _check_by(task, by)
+    judges = [_judges(models, subject, other_people) for subject in task.walks.subjects]
+    seen = [not mine for mine in judges]
+    judges = [mine or list(range(len(models))) for mine in judges]
+    walks_of = {on: [walk for walk, was in enumerate(seen) if was == had] for on, had in ((UNSEEN, False), (SEEN, True))}
+    tested = {on: _test(models, task, walks, judges) for on, walks in walks_of.items() if walks}
+    on = UNSEEN if UNSEEN in tested else SEEN
+    scored, scores = tested[on]
+    outcomes = together([of for of, _ in tested.values()]).chosen(np.argsort([*walks_of[UNSEEN], *walks_of[SEEN]]))
+    result = {
+        "on": on,
+        **scores,
+        "by": {column: _table(task, scored, walks_of[on], column) for column in by},
+        "trained_on": tested[SEEN][1] if len(tested) > 1 else None,
+        "sequences": [row | {"fold": fold, "trained_on": was} for row, fold, was in zip(outcomes.rows(), outcomes.folds, seen, strict=True)],
+        "persons": outcomes.person_rows(),
+    }
+    return Evaluation(result, outcomes, seen)
+
+
+def _judges(models: Sequence[TrainedModel], subject: str, other_people: bool) -> list[int]:
+    """Numbers of the models in which the person had no part."""
+    return [number for number, trained in enumerate(models) if other_people or not trained.has_seen(subject)]
+
+
+def _test(models: Sequence[TrainedModel], task: Task, walks: list[int], judges: list[list[int]]) -> tuple[Outcomes, dict[str, Any]]:
+    predictions = _predict(models, task, walks, judges)
+    folds = ["+".join(models[number].fold for number in judges[walk]) for walk in walks]
+    outcomes = outcomes_of(task, predictions, folds)
+    guess = constant_guess(torch.from_numpy(outcomes.classes), len(task.class_names))
+    return outcomes, {**measure(task, predictions), **uncertainty(outcomes), "baselines": {"constant": guess}}
+
+
+def _predict(models: Sequence[TrainedModel], task: Task, walks: list[int], judges: list[list[int]]) -> Predictions:
+    """The mean of what every walk's judges say; MAD and kept edges are means over all that they looked at."""
+    total = torch.zeros(len(walks), len(task.class_names), dtype=torch.float64)
+    kept, mad = KeptEdges(models[0].model.graph, task.class_names), 0.0
+    for number, trained in enumerate(models):
+        rows = [row for row, walk in enumerate(walks) if number in judges[walk]]
+        if rows:
+            said = predict_walks(trained.model, task, [walks[row] for row in rows], trained.asked)
+            total[rows] += said.probabilities
+            kept.include(said.kept)
+            mad += said.mad * len(rows)
+    count = torch.tensor([len(judges[walk]) for walk in walks])
+    return Predictions(walks, total / count[:, None], mad / int(count.sum()), kept)
+
+
+def _check_by(task: Task, by: Sequence[str]) -> None:
+    for column in by:
+        if column not in task.walks.attributes:
+            known = ", ".join(sorted(task.walks.attributes)) or "nothing"
+            raise UserError(f"--by {column}: the data says {known} of a walk; name one of these, or give a file with --labels that has the column")
+
+
+def _table(task: Task, outcomes: Outcomes, walks: list[int], column: str) -> list[dict[str, Any]]:
+    """Of every value of an attribute, walks, people, and the score. Row i of the outcomes is of walk walks[i]."""
+    values = [task.walks.attributes[column][walk] for walk in walks]
+    table = []
+    for value in sorted(set(values), key=_in_order):
+        part = outcomes.chosen([row for row, has in enumerate(values) if has == value])
+        metrics, inside = part.metrics(), intervals(part)
+        row = {name: metrics[name] for name in ("walks", "people", "balanced_accuracy")}
+        table.append({column: _NOT_KNOWN if value is None else value, **row, "interval": inside and inside["balanced_accuracy"]})
+    return table
+
+
+def _in_order(value: str | None) -> tuple[int, float, str]:
+    """Numbers by their size, then words, then what is not known."""
+    if value is None:
+        return 2, 0.0, ""
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1, 0.0, value

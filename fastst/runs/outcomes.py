@@ -1,0 +1,157 @@
+"""What models said of walks whose class is known: the table behind every score, and its form as a file."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastst.errors import UserError
+from fastst.runs.metrics import classification_metrics, mean_over_groups
+from fastst.runs.tables import write_csv
+
+PREDICTIONS = "predictions.csv"  # in the folder of a run
+_COLUMNS = ("fold", "walk", "subject", "class", "predicted")
+_PROBABILITY = "probability_"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """A row for every walk.
+
+    Attributes:
+        class_names: names of the classes, in the order of their numbers.
+        folds: whose model said it: number of a fold, several with + between them, 0 in a run without folds.
+        walks: name of every walk.
+        subjects: who walks.
+        classes: number of the true class.  # [n]
+        probabilities: what was said.  # [n, classes]
+    """
+
+    class_names: list[str]
+    folds: list[str]
+    walks: list[str]
+    subjects: list[str]
+    classes: np.ndarray
+    probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.walks)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The likeliest class, the first of equal ones.  # [n]"""
+        return self.probabilities.argmax(1)
+
+    def chosen(self, rows: Sequence[int] | np.ndarray) -> Outcomes:
+        """The rows of these numbers."""
+        folds, walks, subjects = ([column[row] for row in rows] for column in (self.folds, self.walks, self.subjects))
+        return Outcomes(self.class_names, folds, walks, subjects, self.classes[rows], self.probabilities[rows])
+
+    def of_people(self) -> Outcomes:
+        """A row for every person, with the mean of the probabilities of that one's walks; the walk has the person's name.
+
+        Somebody whose walks are of several classes (conditions, say) has a row in each.
+        """
+        keys = list(zip(self.subjects, self.classes.tolist(), strict=True))
+        place = {key: i for i, key in enumerate(sorted(set(keys)))}
+        group = np.array([place[key] for key in keys], np.int64)
+        mean = mean_over_groups(torch.from_numpy(self.probabilities), group, len(place)).numpy()
+        fold_of = dict(zip(keys, self.folds, strict=True))
+        subjects = [subject for subject, _ in place]
+        return Outcomes(self.class_names, [fold_of[key] for key in place], subjects, subjects, np.array([c for _, c in place], np.int64), mean)
+
+    def metrics(self) -> dict[str, Any]:
+        """`classification_metrics` of the walks, and under `per_person` of the people; how many there are."""
+        people = self.of_people()
+        return {
+            **_metrics(self),
+            "per_person": _metrics(people),
+            "walks": len(self),
+            "people": len(set(self.subjects)),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """sequence, subject, class, predicted and probabilities of every walk."""
+        columns = (self.walks, self.subjects, self.classes, self.predicted, self.probabilities.tolist())
+        return [
+            {
+                "sequence": walk,
+                "subject": subject,
+                "class": self.class_names[true],
+                "predicted": self.class_names[said],
+                "probabilities": dict(zip(self.class_names, probabilities, strict=True)),
+            }
+            for walk, subject, true, said, probabilities in zip(*columns, strict=True)
+        ]
+
+    def person_rows(self) -> list[dict[str, Any]]:
+        """subject, class, predicted, probabilities and walks (how many) of every person."""
+        count = Counter(zip(self.subjects, self.classes.tolist(), strict=True))
+        people = self.of_people()
+        rows = people.rows()
+        for row, true in zip(rows, people.classes.tolist(), strict=True):
+            del row["sequence"]
+            row["walks"] = count[row["subject"], true]
+        return rows
+
+
+def together(parts: Sequence[Outcomes]) -> Outcomes:
+    """The rows of all parts, which have the same classes."""
+    folds, walks, subjects = ([text for part in parts for text in getattr(part, name)] for name in ("folds", "walks", "subjects"))
+    classes, probabilities = (np.concatenate([getattr(part, name) for part in parts]) for name in ("classes", "probabilities"))
+    return Outcomes(parts[0].class_names, folds, walks, subjects, classes, probabilities)
+
+
+def write_outcomes(path: Path, outcomes: Outcomes, **more: Sequence[str]) -> None:
+    """fold, walk, subject, class, predicted, a column `probability_<class>` for every class, and the columns `more`, as a CSV file."""
+    names, columns = outcomes.class_names, (outcomes.folds, outcomes.walks, outcomes.subjects, outcomes.classes, outcomes.predicted)
+    further = zip(*more.values(), strict=True) if more else ((),) * len(outcomes)
+    table = [
+        [fold, walk, subject, names[true], names[said], *probabilities, *rest]
+        for fold, walk, subject, true, said, probabilities, rest in zip(*columns, outcomes.probabilities.tolist(), further, strict=True)
+    ]
+    write_csv(path, [*_COLUMNS, *(_PROBABILITY + name for name in names), *more], table)
+
+
+def read_outcomes(path: Path) -> Outcomes:
+    """What `write_outcomes` wrote.
+
+    Raises:
+        UserError: with file and line: it is not there, or not such a table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            header, *lines = [(reader.line_num, fields) for fields in reader]
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}; a finished run of fastst.train has one") from None
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of predictions: {error}") from None
+    columns = header[1]
+    names = [column.removeprefix(_PROBABILITY) for column in columns if column.startswith(_PROBABILITY)]
+    missing = [column for column in _COLUMNS if column not in columns]
+    if missing or not names or not lines:
+        what = f"no column {missing[0]!r}" if missing else "no column probability_<class>" if not names else "no walk"
+        raise UserError(f"{path} is not a table of predictions, which has a line for every walk and the columns {','.join(_COLUMNS)},…: {what}")
+    rows = [_row(path, line, columns, fields, names) for line, fields in lines]
+    folds, walks, subjects, classes, probabilities = zip(*rows, strict=True)
+    return Outcomes(names, list(folds), list(walks), list(subjects), np.array(classes, np.int64), np.array(probabilities, np.float64))
+
+
+def _row(path: Path, line: int, columns: list[str], fields: list[str], names: list[str]) -> tuple[str, str, str, int, list[float]]:
+    try:
+        row = dict(zip(columns, fields, strict=True))
+        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[_PROBABILITY + name]) for name in names]
+    except ValueError as error:
+        raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}") from None
+
+
+def _metrics(outcomes: Outcomes) -> dict[str, Any]:
+    return classification_metrics(torch.from_numpy(outcomes.probabilities), torch.from_numpy(outcomes.classes))

@@ -1,0 +1,74 @@
+"""Results as a file whose kind its name says: .csv or .json."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastst.errors import UserError
+from fastst.runs.folder import write_atomically, write_json
+
+_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json")
+
+
+def check_table_file(path: Path, *read: str | Path | None) -> None:
+    """That a file can be written as a table, and takes the place of nothing that is needed.
+
+    Raises:
+        UserError: the name ends in anything but .csv or .json; it is a file of the run itself, or one of those that are read.
+    """
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise UserError(f"--out {path} is of no kind that can be written; name a file that ends in .csv or .json")
+    check_not_needed(path, *read, option="--out")
+
+
+def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
+    """That a file to be written is not one of a run's own, and none of those that are read; UserError if it is."""
+    if not path.is_file():
+        return
+    if path.name in _OF_A_RUN and (path.parent / "split.json").is_file():
+        raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
+    for other in read:
+        if other is not None and Path(other).exists() and path.samefile(other):
+            raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
+
+
+def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `value` as JSON, or the rows as CSV, by the file's name. In CSV the `probabilities` of a row are a column `probability_<class>` for
+    every class.
+
+    Raises:
+        UserError: another ending, or the file can't be written.
+    """
+    check_table_file(path)
+    if path.suffix.lower() == ".json":
+        write_json(path, value)
+        return
+    flat = [_flat(row) for row in rows]
+    header = list(dict.fromkeys(name for row in flat for name in row))
+    write_csv(path, header, ([row.get(name, "") for name in header] for row in flat))
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A CSV file, written whole or not at all."""
+    write_atomically(path, partial(_write, header=header, rows=rows))
+
+
+def _write(part: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "probabilities":
+            flat |= {f"probability_{of}": probability for of, probability in value.items()}
+        else:
+            flat[name] = value
+    return flat

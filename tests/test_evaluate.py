@@ -1,0 +1,202 @@
+"""A run that is tested again: whom it may be tested on, what stands beside its score, and what lands in the files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastst.data.walks_npz import write_walks_npz
+
+from fastst.config import TrainConfig
+from fastst.data.synthetic import synthetic_walks
+from fastst.data.walks import WalkSet
+from fastst.errors import UserError
+from fastst.evaluate import main as evaluate
+from fastst.predict import main as predict
+from fastst.runs.outcomes import read_outcomes
+from fastst.train import train
+
+SIZES = {"frames": 8, "hidden": 4, "heads": 2, "layers": 1, "encoder_layers": 0, "epochs": 1}
+
+
+def people(walks: WalkSet, wanted: list[str]) -> WalkSet:
+    rows = [i for i, subject in enumerate(walks.subjects) if subject in wanted]
+    attributes = {name: [values[i] for i in rows] for name, values in walks.attributes.items()}
+    return WalkSet(walks.layout, [walks.names[i] for i in rows], [walks.subjects[i] for i in rows], [walks.poses[i] for i in rows], attributes)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """`walks.npz` of 24 people, `single` and `folds`, runs on them, and `others.npz` of 4 people who are in neither."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    everybody = synthetic_walks(28, 2, seed=1, frames=10)
+    names = sorted(set(everybody.subjects))
+    write_walks_npz(folder / "walks.npz", people(everybody, names[:24]))
+    write_walks_npz(folder / "others.npz", people(everybody, names[24:]))
+    for name, options in (("single", {"validation": 0.2}), ("folds", {"folds": 2})):
+        config = TrainConfig(data=str(folder / "walks.npz"), out=folder / name, **SIZES, **options)
+        train(config, on_finished=lambda finished: {}, quiet=True)
+    return folder
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def results(run: Path, data: Path, out: Path, *more: str) -> dict:
+    evaluate(["--run", str(run), "--data", str(data), "--out", str(out), *more])
+    return read(out)
+
+
+def test_the_score_of_the_unseen_is_that_of_the_run_and_the_seen_are_apart(made: Path, tmp_path: Path, capsys):
+    found, summary = results(made / "single", made / "walks.npz", tmp_path / "all.json"), read(made / "single" / "summary.json")
+    said = capsys.readouterr().out
+    split = read(made / "single" / "split.json")
+    for name in ("balanced_accuracy", "macro_f1", "per_person", "intervals", "p_value", "walks", "people", "mad", "kept_share"):
+        assert found[name] == summary[name], name
+    assert found["on"] == "people it was not trained on"
+    assert found["people"] == len(split["test"])
+    assert found["trained_on"]["people"] == len(split["train"]) + len(split["validation"])
+    assert {row["subject"] for row in found["sequences"] if not row["trained_on"]} == set(split["test"])
+    assert found["baselines"]["constant"] == summary["baselines"]["constant"]
+    assert f"{2 * len(split['test'])} sequences of {len(split['test'])} people it was not trained on: macro F1" in said
+    assert f"apart from that, {48 - 2 * len(split['test'])} sequences of" in said
+
+
+def test_predictions_of_a_run_are_written_and_evaluated_the_same(made: Path, tmp_path: Path):
+    results(made / "single", made / "walks.npz", tmp_path / "all.json")
+    evaluate(["--run", str(made / "single"), "--data", str(made / "walks.npz"), "--out", str(tmp_path / "all.csv")])
+    written, again = read_outcomes(made / "single" / "predictions.csv"), read_outcomes(tmp_path / "all.csv")
+    lines = (tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "fold,walk,subject,class,predicted,probability_female,probability_male,trained_on"
+    assert len(again) == 48
+    unseen = again.chosen([i for i, line in enumerate(lines[1:]) if line.endswith(",no")])
+    assert (unseen.walks, unseen.subjects) == (written.walks, written.subjects)
+    np.testing.assert_allclose(unseen.probabilities, written.probabilities, atol=1e-6)
+
+
+def test_where_nobody_is_unseen_it_says_so(made: Path, tmp_path: Path, capsys):
+    trained = read(made / "single" / "split.json")["train"]
+    walks = people(synthetic_walks(28, 2, seed=1, frames=10), trained)
+    write_walks_npz(tmp_path / "seen.npz", walks)
+    found = results(made / "single", tmp_path / "seen.npz", tmp_path / "seen.json")
+    said = capsys.readouterr().out
+    assert (found["on"], found["trained_on"]) == ("people it was trained on", None)
+    assert f"all {len(trained)} people had a part in the training: these are numbers on people it was trained on" in said
+    assert "not trained on" not in said
+    others = results(made / "single", tmp_path / "seen.npz", tmp_path / "others.json", "--other-people")
+    assert others["on"] == "people it was not trained on"
+    assert others["balanced_accuracy"] == found["balanced_accuracy"]
+
+
+def test_zeros_before_a_number_make_no_other_person(made: Path, tmp_path: Path):
+    trained = read(made / "single" / "split.json")["train"]
+    walks = people(synthetic_walks(28, 2, seed=1, frames=10), trained)
+    write_walks_npz(
+        tmp_path / "seen.npz", WalkSet(walks.layout, walks.names, [str(int(who)) for who in walks.subjects], walks.poses, walks.attributes)
+    )
+    assert results(made / "single", tmp_path / "seen.npz", tmp_path / "seen.json")["on"] == "people it was trained on"
+
+
+def test_whom_a_run_was_trained_on_has_to_be_known(made: Path, tmp_path: Path):
+    run = Path(shutil.copytree(made / "single", tmp_path / "run"))
+    (run / "split.json").unlink()
+    with pytest.raises(UserError, match=r"has no split\.json, which says whom it was trained on; bring it back.*--other-people"):
+        results(run, made / "walks.npz", tmp_path / "all.json")
+    assert results(run, made / "walks.npz", tmp_path / "all.json", "--other-people")["people"] == 24
+    (run / "split.json").write_text('["a"]')
+    with pytest.raises(UserError, match="is not the split of a run: expected lists of people under train"):
+        results(run, made / "walks.npz", tmp_path / "all.json")
+
+
+def test_folds_are_merged_and_everybody_is_out_of_fold(made: Path):
+    merged, summary = read_outcomes(made / "folds" / "predictions.csv"), read(made / "folds" / "summary.json")
+    assert len(merged) == 48
+    for number in (1, 2):
+        split = read(made / "folds" / f"fold-{number}" / "split.json")
+        assert {subject for subject, fold in zip(merged.subjects, merged.folds, strict=True) if fold == str(number)} == set(split["test"])
+    right = merged.predicted == merged.classes
+    recall = [right[merged.classes == c].mean() for c in (0, 1)]
+    found = summary["out_of_fold"]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recall))
+    low, high = found["intervals"]["balanced_accuracy"]
+    assert low <= found["balanced_accuracy"] <= high
+    assert 0 < found["p_value"] <= 1
+    assert found["baselines"]["constant"]["balanced_accuracy"] == 0.5
+    assert 0 <= found["baselines"]["logistic_regression"]["balanced_accuracy"] <= 1
+    assert summary["balanced_accuracy"] == pytest.approx(np.mean([fold["balanced_accuracy"] for fold in summary["folds"]]))
+
+
+def test_a_run_with_folds_goes_on_to_the_same_table(made: Path, tmp_path: Path):
+    run = Path(shutil.copytree(made / "folds", tmp_path / "run"))
+    for name in ("summary.json", "predictions.csv", "fold-2/summary.json", "fold-2/predictions.csv"):
+        (run / name).unlink()
+    train(TrainConfig.from_json((run / "config.json").read_text(), run), on_finished=lambda finished: {}, quiet=True)
+    assert (run / "predictions.csv").read_bytes() == (made / "folds" / "predictions.csv").read_bytes()
+    assert read(run / "summary.json")["out_of_fold"] == read(made / "folds" / "summary.json")["out_of_fold"]
+
+
+def test_a_run_with_folds_judges_by_the_folds_that_were_not_trained_on_a_person(made: Path, tmp_path: Path, capsys):
+    found = results(made / "folds", made / "walks.npz", tmp_path / "all.json")
+    assert (found["on"], found["people"], found["trained_on"]) == ("people it was not trained on", 24, None)
+    assert "the run has 2 folds: every walk was judged by the folds that were not trained on its person" in capsys.readouterr().out
+    merged = read_outcomes(made / "folds" / "predictions.csv")
+    by_walk = dict(zip(merged.walks, zip(merged.folds, merged.probabilities.tolist(), strict=True), strict=True))
+    for row in found["sequences"]:
+        fold, probabilities = by_walk[row["sequence"]]
+        assert row["fold"] == fold
+        np.testing.assert_allclose(list(row["probabilities"].values()), probabilities, atol=1e-6)
+
+
+def test_new_people_are_judged_by_the_mean_of_all_folds(made: Path, tmp_path: Path, capsys):
+    found = results(made / "folds", made / "others.npz", tmp_path / "all.json")
+    each = [results(made / "folds" / f"fold-{i}", made / "others.npz", tmp_path / f"{i}.json") for i in (1, 2)]
+    capsys.readouterr()
+    predict(["--run", str(made / "folds"), "--data", str(made / "others.npz"), "--out", str(tmp_path / "said.json")])
+    assert "has 2 folds: what follows is the mean of their models' probabilities" in capsys.readouterr().out
+    said = read(tmp_path / "said.json")
+    for row, one, two, predicted in zip(found["sequences"], each[0]["sequences"], each[1]["sequences"], said, strict=True):
+        assert row["fold"] == "1+2"
+        mean = [(a + b) / 2 for a, b in zip(one["probabilities"].values(), two["probabilities"].values(), strict=True)]
+        np.testing.assert_allclose(list(row["probabilities"].values()), mean, atol=1e-6)
+        np.testing.assert_allclose(list(predicted["probabilities"].values()), mean, atol=1e-6)
+    assert found["kept_share"] == pytest.approx(np.mean([one["kept_share"] for one in each]))
+
+
+def test_predictions_as_a_table(made: Path, tmp_path: Path):
+    predict(["--run", str(made / "single"), "--data", str(made / "others.npz"), "--out", str(tmp_path / "said.csv")])
+    header, *lines = (tmp_path / "said.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "sequence,label,probability,probability_female,probability_male,kept_share"
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize("command", [evaluate, predict])
+def test_nothing_that_is_needed_is_replaced(made: Path, tmp_path: Path, command):
+    before = (made / "single" / "predictions.csv").read_bytes()
+    with pytest.raises(UserError, match=r"--out .*predictions\.csv is a file of the run itself, which would be lost; give another name"):
+        command(["--run", str(made / "single"), "--data", str(made / "walks.npz"), "--out", str(made / "single" / "predictions.csv")])
+    assert (made / "single" / "predictions.csv").read_bytes() == before
+    (tmp_path / "poses.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"--out .*poses\.csv is what is read, and would be lost"):
+        command(["--run", str(made / "single"), "--data", str(tmp_path / "poses.csv"), "--out", str(tmp_path / ".." / tmp_path.name / "poses.csv")])
+    assert (tmp_path / "poses.csv").read_text() == "mine"
+
+
+def test_by_attributes(made: Path, tmp_path: Path, capsys):
+    found = results(made / "folds", made / "walks.npz", tmp_path / "all.json", "--by", "view, label")
+    outcomes = read_outcomes(made / "folds" / "predictions.csv")
+    right = outcomes.predicted == outcomes.classes
+    rows = {row["label"]: row for row in found["by"]["label"]}
+    assert set(rows) == {"female", "male"}
+    for number, name in enumerate(("female", "male")):
+        assert rows[name]["balanced_accuracy"] == pytest.approx(right[outcomes.classes == number].mean())
+        assert rows[name]["walks"] == (outcomes.classes == number).sum()
+        assert rows[name]["people"] == rows[name]["walks"] / 2
+    views = [row["view"] for row in found["by"]["view"]]
+    assert views == sorted(views)
+    assert sum(row["walks"] for row in found["by"]["view"]) == 48
+    assert any(row["interval"] is None for row in found["by"]["view"])
+    assert "too few people" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--by shoe: the data says condition, label, view of a walk; name one of these"):
+        results(made / "folds", made / "walks.npz", tmp_path / "all.json", "--by", "shoe")
