@@ -56,8 +56,8 @@ def learning_curve(rows: Sequence[dict[str, Any]], classes: int, path: Path, bas
     kept.yaxis.set_major_formatter(PercentFormatter(1))
     last = max(row["epoch"] for row in rows)
     for axes in (loss, score, distance, kept):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(1 - 0.03 * last, last + 0.03 * last)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(1 - max(0.03 * last, 0.3), last + max(0.03 * last, 0.3))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     for axes in (distance, kept):

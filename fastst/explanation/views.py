@@ -48,15 +48,15 @@ def seen_from(poses: np.ndarray, layout: Layout, view: View) -> np.ndarray:
 def body_axes(poses: np.ndarray, layout: Layout) -> np.ndarray:
     """Forwards, left and up of 3D poses `[T, J, 3]` in their (right-handed) coordinates: three unit vectors.  # [3, 3]
 
-    Up is the coordinate axis along which the mean pose is longest, towards the head. Left is the way from the right joints to the left ones, on the
-    mean over frames; forwards is at right angles to both. No distance covered is needed, so it works on a treadmill too, and for poses that were
-    moved to the origin. A skeleton without left and right walks in the direction in which its joints move most.
+    Up is the coordinate axis along which the mean pose is longest, towards the head. Left is the way from the right hip to the left one, and from
+    shoulder to shoulder, on the mean over frames; forwards is at right angles to both. No distance covered is needed, so it works on a treadmill
+    too, and for poses that were moved to the origin. A skeleton without left and right walks in the direction in which its joints move most.
     """
     up = _up(poses, layout)
     flat = poses - (poses @ up)[..., None] * up
-    left_joints, right_joints = sides(layout)
+    left_joints, right_joints = _trunk(layout)
     left = (flat[:, left_joints] - flat[:, right_joints]).mean((0, 1)) if left_joints else np.zeros(3)
-    if np.linalg.norm(left) < 1e-6 * np.ptp(poses):
+    if np.linalg.norm(left) <= 1e-6 * np.ptp(poses):
         left = np.cross(up, _most_motion(flat, up))
     left = left / np.linalg.norm(left)
     return np.stack([np.cross(left, up), left, up])
@@ -80,10 +80,20 @@ def standing_body(walks: list[np.ndarray], layout: Layout) -> np.ndarray:
     apart = [(mean[left, 0] - mean[right, 0]).mean() / max(np.ptp(mean[:, 1]), 1e-9) for mean in means]
     best = int(np.argmax(np.abs(apart)))
     body = means[best] * (1 if apart[best] >= 0 else -1, 1)
-    missing = max(0.15 - abs(apart[best]), 0) * np.ptp(body[:, 1])
+    missing = max(0.1 - abs(apart[best]), 0) * np.ptp(body[:, 1])
     body[left, 0] += missing / 2
     body[right, 0] -= missing / 2
     return body
+
+
+def _trunk(layout: Layout) -> tuple[list[int], list[int]]:
+    """Of the `sides` the hips, shoulders and others that a bone joins to each other or to the middle of the body: they swing least."""
+    left, right = sides(layout)
+    paired = {*left, *right}
+    inner = [
+        (a, b) for a, b in zip(left, right, strict=True) if any(set(bone) & {a, b} and not (set(bone) - {a, b}) & paired for bone in layout.bones)
+    ]
+    return ([a for a, _ in inner], [b for _, b in inner]) if inner else (left, right)
 
 
 def _up(poses: np.ndarray, layout: Layout) -> np.ndarray:

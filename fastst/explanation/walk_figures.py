@@ -176,7 +176,7 @@ def _fit(figure: Figure, axes: Axes, points: np.ndarray, height: float) -> None:
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     shape = (high[1] - low[1]) / (high[0] - low[0])
     width = 14.0 if shape < 0.5 else 8.0
-    figure.set_size_inches(width, float(np.clip(0.86 * width * shape, 2, 7)) + 1.4)
+    figure.set_size_inches(width, float(np.clip(0.86 * width * shape, 2, 7)) + (1.4 if width > 10 else 1.7))
 
 
 def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
@@ -185,7 +185,12 @@ def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
         lines += [Line2D([], [], color=color, linewidth=5, label=f"bones, {side}") for color, side in ((_LEFT, "left"), (_RIGHT, "right"))]
     else:
         lines.append(Line2D([], [], color=_MIDDLE, linewidth=5, label="bones"))
-    figure.legend(handles=[*lines, *axes.get_legend_handles_labels()[0]], loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        handles=[*lines, *axes.get_legend_handles_labels()[0]],
+        loc="outside lower center",
+        ncols=4 if figure.get_figwidth() > 10 else 2,
+        frameon=False,
+    )
 
 
 def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, expected: float, highest: float, colors: ScalarMappable) -> None:
