@@ -51,7 +51,7 @@ def draw(finished: Finished, found: dict[str, Any]) -> None:
     if "error" not in result:
         figures.audit(result, folder / "audit.png")
         body = standing_body([task.walks.poses[walk] for walk in finished.test_walks], task.walks.layout)
-        walk_figures.kept_of_joints(result["kept_of_joints"], task.walks.layout, body, folder / "kept_of_joints.png")
+        walk_figures.kept_of_joints(result["kept_of_joints"], result["verdict"]["sentence"], task.walks.layout, body, folder / "kept_of_joints.png")
     draw_walk(finished, finished.test_walks[0], folder / "walk_with_kept_edges.png", (0, finished.config.frames))
 
 

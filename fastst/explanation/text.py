@@ -44,12 +44,13 @@ def readable(name: str) -> str:
     """The name of a walk, a class or a joint, as it is drawn.
 
     Control characters and line breaks become spaces; marks that turn the direction of what follows, and others without a shape of their own, are
-    dropped; a character that no font of this system has becomes its code (U+5065); what is longer than 60 characters is shortened in the middle.
+    dropped; a character that no font of this system has becomes its code (U+5065); what is longer than 60 letters is shortened in the middle.
     That Arabic letters are joined and run from right to left is Matplotlib's work.
     """
     words = " ".join("".join(_drawn(character) for character in name).split())
-    half = _LONGEST // 2
-    return words if len(words) <= _LONGEST else f"{words[: half - 1]}…{words[-half:]}"
+    wide = any(unicodedata.east_asian_width(character) in "WF" for character in words)  # twice as wide as a Latin letter
+    longest = _LONGEST // 2 if wide else _LONGEST
+    return words if len(words) <= longest else f"{words[: longest // 2 - 1]}…{words[-longest // 2 :]}"
 
 
 def save(figure: Figure, path: Path) -> None:

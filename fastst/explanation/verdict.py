@@ -21,7 +21,7 @@ ARMS = {
     "mask_alone": "mask_alone",
     "other_class": "other_class",
 }
-_FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
+FEWEST_PEOPLE, _FEWEST_OF_A_CLASS = 6, 2
 _RESAMPLES, _INSIDE = 2000, 95  # percent
 _AS_GOOD_AS_NONE = 0.05  # of balanced accuracy
 _NOT_A_PLACE = "The class was told where the edges were chosen; they must not be read as the place where the walks differ."
@@ -51,7 +51,7 @@ def verdict(people: list[dict[str, Any]], information: dict[str, Any], learned: 
     if not learned:
         return _say("not_learned", "No edges were chosen: the graph was not learned, so it explains nothing.")
     tested_people = len({person["subject"] for person in people})
-    if tested_people < _FEWEST_PEOPLE or smallest < _FEWEST_OF_A_CLASS or len(classes) < 2:
+    if tested_people < FEWEST_PEOPLE or smallest < _FEWEST_OF_A_CLASS or len(classes) < 2:
         tested = f"({tested_people}, {smallest} in the smallest class)"
         return _say("too_few_people", f"Too few people were tested on {tested} to say what the edges are worth.")
     drawn = _draws(people, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from matplotlib.ticker import PercentFormatter
 
 from fastst.explanation.profiles import SIDES
 from fastst.explanation.text import readable, save
+from fastst.explanation.verdict import FEWEST_PEOPLE
 from fastst.explanation.views import View, seen_from, sides
 from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
@@ -78,41 +80,52 @@ def walk_with_kept_edges(
     existing = int(graph.edge_mask(len(poses))[:, first:end].sum())
     share = f"{kept[:, first:end].sum() / max(existing, 1):.0%} of the edges kept in frames {first} to {end - 1}"
     seen = f", seen {view.in_words()}" if poses.shape[2] == 3 else ", drawn as in the image"
-    axes.set_title(f"{title}\n{share}{seen}")
+    axes.set_title("\n".join([*textwrap.wrap(title, int(5.6 * figure.get_figwidth())), share + seen]))
     bar = figure.colorbar(edges, ax=axes, label="how likely the edge was to be kept", shrink=0.8, format=PercentFormatter(1))
     bar.ax.yaxis.set_label_position("left")
     _legend(figure, axes, graph.layout)
     save(figure, path)
 
 
-def kept_of_joints(result: dict[str, Any], layout: Layout, body: np.ndarray, path: Path) -> None:
+def kept_of_joints(result: dict[str, Any], sentence: str, layout: Layout, body: np.ndarray, path: Path) -> None:
     """How many of its edges every joint keeps, of those that it sends to other joints and of those that it receives: on a body, and as bars.
 
     On the body a joint is the larger the more it keeps, and coloured where the interval over people does not hold what it would keep if all joints
-    were alike.
+    were alike; with fewer people than a verdict takes, none is.
 
     Args:
         result: of `JointShares.summary`.
+        sentence: the verdict, without which nobody should look at these edges.
         body: where the joints are drawn, x to the right and y up.  # [J, 2]
     """
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     sends, receives, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
     rows, expected = result["joints"], result["expected"]
     means = np.array([[sides[side][0] for side in SIDES] for sides in rows.values()])
-    far = max(np.abs(means - expected).max(), 0.01)
-    colors = ScalarMappable(TwoSlopeNorm(expected, expected - min(far, max(expected, 0.01)), expected + far), colormaps["RdBu_r"])
+    tells = result["people"] >= FEWEST_PEOPLE
+    colors = _around(expected, np.abs(means - expected).max())
     for axes, side, title in zip((sends, receives), SIDES, ("sent from a joint to others", "received by a joint from others"), strict=True):
         shares = np.array([rows[joint][side] for joint in layout.joints])  # [J, 3]
-        _on_body(axes, layout, body, shares, expected, means.max(), colors)
+        above = tells * ((shares[:, 1] > expected).astype(int) - (shares[:, 2] < expected))
+        _on_body(axes, layout, body, shares[:, 0], above, means.max(), colors)
         axes.set_title(f"Edges {title}")
     bar = figure.colorbar(colors, ax=[sends, receives], label="share that is kept", shrink=0.7, format=PercentFormatter(1))
     bar.ax.yaxis.set_label_position("left")
     _bars(bars, result)
-    figure.suptitle("How many of its edges every joint keeps")
+    figure.suptitle(
+        "\n".join(["How many of its edges every joint keeps, of people whom the model was not trained on", *textwrap.wrap(sentence, 150)])
+    )
     figure.legend(*bars.get_legend_handles_labels(), loc="outside lower right", ncols=3, frameon=False)
-    note = "size: share that is kept; white: not shown to differ from what it would be if all joints were alike"
+    white = "not shown to differ from what it would be if all joints were alike"
+    note = f"size: share that is kept; white: {white if tells else f'too few people to tell joints apart ({FEWEST_PEOPLE} are needed)'}"
     figure.text(0.01, 0.012, note, ha="left", va="bottom")
     save(figure, path)
+
+
+def _around(expected: float, farthest: float) -> ScalarMappable:
+    """Blue below what is expected, red above; pale where that is near it beside what could be."""
+    far = max(farthest, 0.5 * min(expected, 1 - expected), 0.001)
+    return ScalarMappable(TwoSlopeNorm(expected, expected - min(far, max(expected, 0.001)), expected + far), colormaps["RdBu_r"])
 
 
 def _groups(first: int, end: int, size: int) -> list[list[int]]:
@@ -175,8 +188,8 @@ def _fit(figure: Figure, axes: Axes, points: np.ndarray, height: float) -> None:
     low, high = points.min(0) - 0.07 * height, points.max(0) + 0.07 * height
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     shape = (high[1] - low[1]) / (high[0] - low[0])
-    width = 14.0 if shape < 0.5 else 8.0
-    figure.set_size_inches(width, float(np.clip(0.86 * width * shape, 2, 7)) + (1.4 if width > 10 else 1.7))
+    width = float(np.clip(5 / shape, 8, 14))
+    figure.set_size_inches(width, float(np.clip(0.86 * width * shape, 2, 7)) + (1.4 if width > 12 else 1.7))
 
 
 def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
@@ -188,27 +201,22 @@ def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
     figure.legend(
         handles=[*lines, *axes.get_legend_handles_labels()[0]],
         loc="outside lower center",
-        ncols=4 if figure.get_figwidth() > 10 else 2,
+        ncols=4 if figure.get_figwidth() > 12 else 2,
         frameon=False,
     )
 
 
-def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, expected: float, highest: float, colors: ScalarMappable) -> None:
-    """Joints with means and intervals `[J, 3]`; those that stand out are coloured, and the largest of them named beside the body."""
+def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, above: np.ndarray, largest: float, colors: ScalarMappable) -> None:
+    """Joints with their shares `[J]`; those above (1) and below (-1) the others `[J]` are coloured, the largest above named beside the body."""
     _bones(axes, layout, [body], 4)
-    mean, low, high = shares.T
-    differs = (low > expected) | (high < expected)
-    filled = np.where(differs[:, None], colors.to_rgba(mean), 1.0)
-    axes.scatter(body[:, 0], body[:, 1], s=20 + 230 * mean / (highest or 1), c=filled, zorder=2, edgecolors="black")
-    lowest, highest_point = body.min(0), body.max(0)
-    width, height = highest_point - lowest
-    height = max(height, 1e-6)
+    filled = np.where(above[:, None] != 0, colors.to_rgba(shares), 1.0)
+    axes.scatter(body[:, 0], body[:, 1], s=20 + 230 * shares / (largest or 1), c=filled, zorder=2, edgecolors="black")
+    low, high = body.min(0), body.max(0)
+    height, width = max(high[1] - low[1], 1e-6), high[0] - low[0]
     aside = max(0.75 * height - width, 0.5 * width) / 2
-    axes.set(xlim=(lowest[0] - aside, highest_point[0] + aside), aspect="equal")
-    axes.set_ylim(lowest[1] - 0.1 * height, highest_point[1] + 0.1 * height)
-    above = [j for j in np.argsort(-mean)[:_NAMED] if low[j] > expected]
-    _name_joints(axes, layout, body, mean, above, aside)
-    if not above:
+    axes.set(xlim=(low[0] - aside, high[0] + aside), ylim=(low[1] - 0.1 * height, high[1] + 0.1 * height), aspect="equal")
+    _name_joints(axes, layout, body, shares, [j for j in np.argsort(-shares)[:_NAMED] if above[j] > 0], aside)
+    if not (above > 0).any():
         axes.text(0.5, 0.98, "no joint is shown to keep more than others", transform=axes.transAxes, ha="center", va="top", color="dimgrey")
     for x, side in ((0.02, "right"), (0.98, "left")) if layout.mirrored else ():
         axes.text(x, 0.02, f"{side} side", transform=axes.transAxes, ha="left" if x < 0.5 else "right", color="dimgrey")
@@ -216,7 +224,7 @@ def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, e
     axes.set_yticks([])
 
 
-def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, mean: np.ndarray, joints: list[int], aside: float) -> None:
+def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, joints: list[int], aside: float) -> None:
     """Names at the margin that is nearer, one above the other."""
     middle, height = body[:, 0].mean(), np.ptp(body[:, 1])
     for sign in (-1, 1):
@@ -224,7 +232,7 @@ def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, mean: np.ndarray,
         for j in sorted((j for j in joints if (body[j, 0] >= middle) == (sign > 0)), key=lambda j: body[j, 1]):
             lowest = max(body[j, 1], lowest + 0.07 * height)
             x = (body[:, 0].max() if sign > 0 else body[:, 0].min()) + sign * 0.92 * aside
-            text = f"{readable(layout.joints[j])}\n{_percent(mean[j])}"
+            text = f"{readable(layout.joints[j])}\n{_percent(shares[j])}"
             arrow = {"arrowstyle": "-", "color": "dimgrey", "linewidth": 0.7}
             axes.annotate(text, body[j], (x, lowest), ha="right" if sign > 0 else "left", va="center", fontsize=8, arrowprops=arrow)
 
