@@ -220,7 +220,7 @@ def test_the_adjacency_says_from_and_to(drawn: Drawn):
 
 @pytest.mark.parametrize(
     ("layout", "expected", "people"),
-    [(LAYOUTS["coco18"], 0.2, 6), (LAYOUTS["ntu25"], 0.0, 60), (Layout.custom(["a", "b"], [(0, 1)]), 1.0, 5)],
+    [(LAYOUTS["coco18"], 0.5, 6), (LAYOUTS["ntu25"], 0.0, 60), (Layout.custom(["a", "b"], [(0, 1)]), 1.0, 5)],
     ids=["coco18", "ntu25", "two"],
 )
 def test_every_joint_has_its_bars_and_intervals(drawn: Drawn, layout: Layout, expected: float, people: int):
