@@ -7,6 +7,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
@@ -104,7 +105,7 @@ def _characters(family: str) -> frozenset[int]:
 def _warn_of_missing() -> None:
     if _unsaid:
         signs = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in sorted(_unsaid))
-        advice = "install one that has them (Noto Sans CJK, for instance) and draw again with fastst.audit"
+        advice = f"install one that has them, such as Noto Sans CJK, and delete {matplotlib.get_cachedir()}, where the fonts of before are listed"
         warnings.warn(f"no font of this system has {signs}: in figures their codes stand in place of them; {advice}", stacklevel=3)
     _said.update(_unsaid)
     _unsaid.clear()
