@@ -154,6 +154,16 @@ def test_the_chosen_frames_are_drawn(drawn: Drawn):
         assert numbers == list(shown) if shown else (numbers[0], numbers[-1], len(numbers)) == (40, 59, 12)
 
 
+@pytest.mark.parametrize("frames", [13, 14, 100])
+@pytest.mark.parametrize("size", [1, 2, 5, 12, 40])
+def test_groups_of_frames_are_whole_and_not_more_than_twelve(size: int, frames: int):
+    groups = walk_figures._groups(7, 7 + frames, size)
+    assert sum(len(group) for group in groups) == 12 // min(size, 12) * min(size, 12)
+    assert all(group == list(range(group[0], group[0] + min(size, 12))) for group in groups)
+    assert groups[0][0] == 7
+    assert groups[-1][-1] < 7 + frames
+
+
 def test_what_is_seen_depends_on_the_side(drawn: Drawn):
     graph = SkeletonGraph("ntu25", 1)
     kept = graph.edge_mask(4).numpy()

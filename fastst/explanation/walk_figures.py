@@ -101,7 +101,7 @@ def kept_of_joints(result: dict[str, Any], sentence: str, layout: Layout, body: 
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     sends, receives, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
     rows, expected = result["joints"], result["expected"]
-    means = np.array([[sides[side][0] for side in SIDES] for sides in rows.values()])
+    means = np.array([[row[side][0] for side in SIDES] for row in rows.values()])
     tells = result["people"] >= FEWEST_PEOPLE
     colors = _around(expected, np.abs(means - expected).max())
     for axes, side, title in zip((sends, receives), SIDES, ("sent from a joint to others", "received by a joint from others"), strict=True):
@@ -132,9 +132,10 @@ def _groups(first: int, end: int, size: int) -> list[list[int]]:
     """The frames that are drawn: all, if they are few, or groups of `size` successive ones, evenly spread."""
     if end - first <= _SHOWN:
         return [list(range(first, end))]
-    count = max(_SHOWN // size, 1)
+    size = min(size, _SHOWN)
+    count = _SHOWN // size
     starts = np.linspace(first, end - size, count).astype(int).tolist()
-    return [list(range(start, min(start + size, end))) for start in starts]
+    return [list(range(start, start + size)) for start in starts]
 
 
 def _places(groups: list[list[int]], bodies: np.ndarray) -> dict[int, float]:
