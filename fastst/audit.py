@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from fastst.config import TrainConfig
@@ -15,7 +19,8 @@ from fastst.cpu.memory import keep_freed_memory
 from fastst.data.load import Task, load_task
 from fastst.errors import UserError, run_command
 from fastst.explanation.baselines import score_baselines
-from fastst.explanation.report import examine, in_words
+from fastst.explanation.report import draw_walk, examine, in_words
+from fastst.explanation.views import View
 from fastst.runs.folder import read_json, read_lines, write_json
 from fastst.runs.opened import TrainedModel, for_model, open_run
 from fastst.runs.tables import check_not_needed
@@ -36,16 +41,28 @@ class AuditConfig:
     """Which labels make a class; left out, as in training."""
     baselines: bool = False
     """Planted walks: also score explanations that are made after training, of a model with the whole graph, which is trained for it."""
+    walk: str | None = None
+    """Name of a walk: draw it with its kept edges, in place of the audit."""
+    frames: str | None = None
+    """With --walk: which frames, the first and the one after the last, such as 10:70; left out, all."""
+    azimuth: float | None = None
+    """With --walk, in 3D: where to look from, in degrees: 0 in front of the walker, 90 (if left out) at the right-hand side, 180 behind."""
+    elevation: float | None = None
+    """With --walk, in 3D: from how far above, in degrees: 0 (if left out) level with the walker, 90 right above."""
     out: Path | None = None
-    """Also write all numbers into this .json file."""
+    """Also write all numbers into this .json file; with --walk, the .png file that is drawn (if left out, one in the folder of the run)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
+    _check_picture(config)
     if config.out is not None:
         check_not_needed(config.out, config.data, config.labels, option="--out")
     finished = _finished(config, open_run(config.run))
+    if config.walk is not None:
+        print(f"the picture is in {_draw(config, finished)}")
+        return
     print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
     found = examine(finished)
     for line in in_words(found):
@@ -57,6 +74,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.out is not None:
         write_json(config.out, found)
         print(f"everything is in {config.out}")
+
+
+def _check_picture(config: AuditConfig) -> None:
+    """That the options go together; nothing has been read yet."""
+    if config.walk is None:
+        for name in ("frames", "azimuth", "elevation"):
+            if getattr(config, name) is not None:
+                raise UserError(f"--{name} is for a picture of a walk; name the walk with --walk")
+        return
+    if config.baselines:
+        raise UserError("--walk draws a picture and scores nothing; leave --baselines out")
+    if config.out is not None and config.out.suffix.lower() != ".png":
+        raise UserError(f"--out {config.out} is of no kind that a picture can be written as; name a file that ends in .png")
+    for name in ("azimuth", "elevation"):
+        if not math.isfinite(getattr(config, name) or 0):
+            raise UserError(f"--{name} must be a number of degrees, got {getattr(config, name)}")
+
+
+def _draw(config: AuditConfig, finished: Finished) -> Path:
+    """Draws the walk that the options name; returns the file."""
+    walk, poses = _walk_called(config.walk or "", finished.task)
+    if poses.shape[2] == 2 and (config.azimuth is not None or config.elevation is not None):
+        raise UserError("these walks are in 2D, which are drawn as in the image; leave --azimuth and --elevation out")
+    view = View(90.0 if config.azimuth is None else config.azimuth, config.elevation or 0.0)
+    frames = _frames(config.frames or ":", len(poses))
+    called = re.sub(r"[^\w.-]+", "_", finished.task.walks.names[walk])[:50]  # as a file may be called
+    path = config.out or config.run / f"walk_{called}.png"
+    draw_walk(finished, walk, path, frames, view)
+    return path
+
+
+def _walk_called(name: str, task: Task) -> tuple[int, np.ndarray]:
+    """Its number and poses."""
+    names = task.walks.names
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
+        raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
+    return names.index(name), task.walks.poses[names.index(name)]
+
+
+def _frames(text: str, length: int) -> tuple[int, int]:
+    """10:70 as two numbers; what is left out is the beginning or the end of the walk."""
+    match = re.fullmatch(r"(\d{0,9}):(\d{0,9})", text)
+    if match is None:
+        raise UserError(f"--frames {text} must be the first frame and the one after the last, such as 10:70")
+    first, end = int(match[1] or 0), int(match[2] or length)
+    if not 0 <= first < end <= length:
+        raise UserError(f"--frames {text} are not frames of this walk: it has the frames 0:{length}, and the second number must be above the first")
+    return first, end
 
 
 def _finished(config: AuditConfig, trained: TrainedModel) -> Finished:

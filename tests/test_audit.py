@@ -1,9 +1,11 @@
 """The audit of whole runs: what stands in their summaries, what the command says, and what happens where something is missing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
@@ -15,6 +17,7 @@ from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
 from fastst.explanation import report
 from fastst.explanation.audit import ARMS
+from fastst.layouts import LAYOUTS
 from fastst.predict import main as predict
 from fastst.train import train
 
@@ -133,6 +136,72 @@ def test_the_command_looks_at_other_walks(planted: Path, tmp_path: Path, capsys)
     assert "12 walks of 12 people" in captured.out
     assert "balanced accuracy with the kept edges" in captured.out
     assert "have the names of people whom the model was trained on" in captured.err
+
+
+def test_kept_shares_of_joints_are_those_of_the_walks_tested_on(planted: Path):
+    found = read(planted)["audit"]["kept_of_joints"]
+    assert found["people"] == len({person["subject"] for person in read(planted)["audit"]["people"]})
+    assert set(found["joints"]) == set(LAYOUTS["coco18"].joints)
+    for sides in found["joints"].values():
+        for mean, low, high in sides.values():
+            assert 0 <= low <= mean <= high <= 1
+
+
+@pytest.fixture(scope="module")
+def in_3d(tmp_path_factory) -> Path:
+    """A run on walks in 3D, whose names are no names of files."""
+    folder = tmp_path_factory.mktemp("3d")
+    walks = synthetic_walks(12, 1, seed=3, frames=30)
+    walks.poses = [np.concatenate([np.zeros((30, 17, 1), np.float32), poses], axis=2) for poses in walks.poses]
+    walks.names = [f"../步行 {number}\n" for number in range(12)]
+    write_walks_npz(folder / "walks.npz", walks)
+    train(tiny(folder / "run", data=str(folder / "walks.npz"), epochs=1))
+    return folder / "run"
+
+
+def test_any_walk_is_drawn_from_any_side(in_3d: Path, tmp_path: Path, capsys):
+    for view in ([], ["--azimuth", "0"], ["--azimuth", "0", "--elevation", "30"]):
+        file = tmp_path / f"{len(view)}.png"
+        audit_command(["--run", str(in_3d), "--walk", "../步行 5\n", "--frames", "10:20", *view, "--out", str(file)])
+        assert f"the picture is in {file}" in capsys.readouterr().out
+    pictures = {file.read_bytes() for file in tmp_path.glob("*.png")}
+    assert len(pictures) == 3
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_a_picture_of_a_walk_is_left_in_the_folder_of_the_run(planted: Path, capsys):
+    name = synthetic_walks(16, 2, seed=0).names[0]
+    audit_command(["--run", str(planted), "--walk", name])
+    assert (planted / f"walk_{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "balanced accuracy" not in capsys.readouterr().out
+
+
+def test_the_name_of_a_walk_becomes_that_of_a_file_in_the_folder(in_3d: Path):
+    before = set(in_3d.parent.iterdir())
+    audit_command(["--run", str(in_3d), "--walk", "../步行 7\n"])
+    assert (in_3d / "walk_.._步行_7_.png").exists()
+    assert set(in_3d.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--walk 001-nm-01-00", "none of the 32 walks is called so; there are 001-nm-01-000"),
+        ("--walk NAME --frames 3", "--frames 3 must be the first frame and the one after the last, such as 10:70"),
+        ("--walk NAME --frames 10:10", "are not frames of this walk: it has the frames 0:"),
+        ("--walk NAME --frames 0:9999", "are not frames of this walk: it has the frames 0:"),
+        ("--walk NAME --azimuth 0", "in 2D, which are drawn as in the image; leave --azimuth and --elevation out"),
+        ("--walk NAME --azimuth nan", "--azimuth must be a number of degrees, got nan"),
+        ("--walk NAME --baselines", "leave --baselines out"),
+        ("--walk NAME --out walk.json", "name a file that ends in .png"),
+        ("--frames 1:2", "name the walk with --walk"),
+        ("--elevation 0", "name the walk with --walk"),
+    ],
+)
+def test_pictures_that_cant_be_drawn(planted: Path, options: str, words: str):
+    name = synthetic_walks(16, 2, seed=0).names[0]
+    with pytest.raises(UserError, match=re.escape(words)):
+        audit_command(["--run", str(planted), *options.replace("NAME", name).split()])
 
 
 def test_a_run_without_its_split_is_named(planted: Path, tmp_path: Path):

@@ -364,7 +364,7 @@ def test_a_fold_that_cant_be_trained_is_found_before_any_is(tmp_path: Path, comm
     assert not list(run.glob("fold-*"))
 
 
-@pytest.mark.parametrize("value", ["[/odd]", "$x_$"])
+@pytest.mark.parametrize("value", ["[/odd]", "$x_$", "健康 مريض स्वस्थ 😀"])
 def test_any_text_can_be_a_class(tmp_path: Path, command: Command, with_figures: None, value: str) -> None:
     label = np.where(arrays()["label"] == "well", value, "sick")
     data, run = write_npz(tmp_path / "walks.npz", label=label), tmp_path / "run"

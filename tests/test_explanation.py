@@ -11,7 +11,7 @@ from fastst import SkeletonGraph
 from fastst.data.planted import Planted
 from fastst.explanation.agreement import agreement_of_folds, agreement_of_seeds
 from fastst.explanation.audit import _fidelity, _partners
-from fastst.explanation.profiles import SlotSums, joint_profile
+from fastst.explanation.profiles import JointShares, SlotSums, joint_profile
 from fastst.explanation.truth import TruthScores
 from fastst.explanation.verdict import verdict
 from fastst.nn.rankings import first_of, ranking, share_of
@@ -117,6 +117,49 @@ def test_joints_send_and_receive_over_the_edges_to_others():
     joints = joint_profile(GRAPH, profile, 0.2)
     assert joints["left_knee"] == {"sends": pytest.approx(0.4), "receives": pytest.approx(0)}  # to the hip, too
     assert joints["left_ankle"] == {"sends": pytest.approx(0), "receives": pytest.approx(0.8)}
+
+
+def test_a_persons_joints_keep_a_share_of_the_edges_to_others():
+    kept = (uniform(5) < 0.3).float() * EXISTING
+    person = torch.tensor([1, 0, 1])
+    shares = JointShares(GRAPH, 2)
+    shares.add(kept[:2], EXISTING[:2], person[:2])
+    shares.add(kept[2:], EXISTING[2:], person[2:])
+    found, joints = shares.summary(), GRAPH.layout.joints
+    counts = {(who, j, side): [0, 0] for who in (0, 1) for j in (*range(len(joints)), "all") for side in ("sends", "receives")}
+    for b, p, t in EXISTING.nonzero().tolist():
+        src, dst = int(GRAPH.src[p]), int(GRAPH.dst[p])
+        if src != dst:
+            for key in ((src, "sends"), (dst, "receives"), ("all", "sends")):
+                counts[int(person[b]), *key][0] += int(kept[b, p, t])
+                counts[int(person[b]), *key][1] += 1
+    assert found["people"] == 2
+    for (j, joint), side in itertools.product(enumerate(joints), ("sends", "receives")):
+        of_people = [counts[who, j, side][0] / counts[who, j, side][1] for who in (0, 1)]
+        mean, low, high = found["joints"][joint][side]
+        assert mean == pytest.approx(sum(of_people) / 2)
+        assert [low, high] == pytest.approx(sorted(of_people))  # a quarter of the draws are one person twice
+    assert found["expected"] == pytest.approx(sum(counts[who, "all", "sends"][0] / counts[who, "all", "sends"][1] for who in (0, 1)) / 2)
+
+
+def test_intervals_of_joints_are_those_of_a_mean_over_people():
+    people = 60
+    kept = (torch.rand(people, P, T, generator=generator(6)) < torch.rand(people, 1, 1, generator=generator(7))).float()
+    existing = GRAPH.edge_mask(T).float().expand(people, P, T)
+    shares = JointShares(GRAPH, people)
+    shares.add(kept * existing, existing, torch.arange(people))
+    found = shares.summary()
+    of_people = []
+    for b in range(people):
+        alone = JointShares(GRAPH, 1)
+        alone.add((kept * existing)[b : b + 1], existing[b : b + 1], torch.tensor([0]))
+        mean, low, high = alone.summary()["joints"]["nose"]["sends"]
+        assert mean == pytest.approx(low) == pytest.approx(high)  # one person has no spread
+        of_people.append(mean)
+    mean, low, high = found["joints"]["nose"]["sends"]
+    error = np.std(of_people, ddof=1) / np.sqrt(people)
+    assert mean == pytest.approx(np.mean(of_people))
+    assert (low, high) == pytest.approx((mean - 1.96 * error, mean + 1.96 * error), abs=0.2 * error)
 
 
 def test_fidelity_is_that_of_torch_geometric():

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from fastst.data.batches import Batch, Windows, even_windows
 from fastst.data.load import Task
 from fastst.explanation.agreement import agreement_of_seeds
-from fastst.explanation.profiles import SlotSums, joint_profile
+from fastst.explanation.profiles import JointShares, SlotSums, joint_profile
 from fastst.explanation.truth import TruthScores
 from fastst.explanation.verdict import people_scores, verdict
 from fastst.nn import GraphClassifier, LearnedGraph
@@ -67,6 +67,7 @@ def audit(finished: Finished, permuted: dict[str, Any] | None = None, others: li
             "information": information,
             "kept_share": seen.slots.kept_share(),
             "joints": joint_profile(model.graph, profile, prior if prior is not None else seen.slots.kept_share()),
+            "kept_of_joints": seen.joints.summary(),
             "slots": _slot_rows(model, profile),
             "people": people,
         }
@@ -84,6 +85,8 @@ class _Seen:
     """What all arms say of the walks, and what the keep probabilities look like."""
 
     slots: SlotSums
+    joints: JointShares
+    person: np.ndarray  # the number of every walk's person among those tested on, -1 for others  # [walks]
     truth: TruthScores | None
     probabilities: dict[str, list[Tensor]] = field(default_factory=dict)
     walk_probabilities: dict[str, Tensor] = field(default_factory=dict)  # [walks, classes]
@@ -92,7 +95,10 @@ class _Seen:
 def _look(model: GraphClassifier, task: Task, walks: list[int], asked: Asked) -> _Seen:
     windows = even_windows(task.lengths, walks, asked.frames)
     truth = None if task.truth is None else TruthScores(model.graph, task.truth)
-    seen = _Seen(SlotSums(model.graph), truth)
+    subjects = np.array(task.walks.subjects)
+    tested = np.unique(subjects[walks])
+    person = np.where(np.isin(subjects, tested), np.searchsorted(tested, subjects), -1)
+    seen = _Seen(SlotSums(model.graph), JointShares(model.graph, len(tested)), person, truth)
     device = next(model.parameters()).device
     partners = _partners(task, windows, asked.seed)
     for sample in range(asked.samples):
@@ -111,6 +117,7 @@ def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch,
     probability = model.source.probability(poses, mine.lengths)
     kept = _sampled(model, mine, asked)
     seen.slots.add(probability, kept, existing)
+    seen.joints.add(kept, existing, torch.from_numpy(seen.person[mine.walk]))
     dice = _dice(mine, existing.shape, asked.seed)
     if seen.truth is not None:
         seen.truth.add(probability, existing, dice)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastst.graph import SkeletonGraph
 
 _FLAT_BITS = 0.005  # bits per edge beyond the mean under which keep probabilities are as good as equal
+_RESAMPLES, _INSIDE = 2000, 95  # percent
+SIDES = ("sends", "receives")
 
 
 class SlotSums:
@@ -76,3 +79,42 @@ def joint_profile(graph: SkeletonGraph, profile: Tensor, prior: float) -> dict[s
         sides = {"sends": (src == j) * between, "receives": (dst == j) * between}
         result[joint] = {name: ((profile * side).sum() / side.sum().clamp(min=1)).item() - prior for name, side in sides.items()}
     return result
+
+
+class JointShares:
+    """How many of its edges every joint keeps, person by person: of those that it sends to other joints, and of those that it receives from them."""
+
+    def __init__(self, graph: SkeletonGraph, people: int) -> None:
+        self.joints = graph.layout.joints
+        src, dst = graph.src.long(), graph.dst.long()
+        between = src != dst
+        joints = torch.arange(len(self.joints))[:, None]
+        self.of = torch.stack([(src == joints) & between, (dst == joints) & between]).double()  # [2, J, P]
+        self.between = between.double()
+        self.kept, self.existing = (torch.zeros(people, graph.num_slots, dtype=torch.float64) for _ in range(2))
+
+    def add(self, kept: Tensor, existing: Tensor, person: Tensor) -> None:
+        """Kept and existing edges `[B, P, T]` of the people numbered `person [B]`."""
+        for total, values in ((self.kept, kept), (self.existing, existing)):
+            total.index_add_(0, person, values.double().sum(2).cpu())
+
+    def summary(self) -> dict[str, Any]:
+        """Means over people with the 95 % interval of a bootstrap over people, and the share that is kept of all these edges: what every joint would
+        have if none stood out.
+
+        Returns:
+            {"people", "expected", "joints": joint -> {"sends": [mean, low, high], "receives": [mean, low, high]}}
+        """
+        kept, existing = (torch.einsum("sjp,np->nsj", self.of, counts).numpy() for counts in (self.kept, self.existing))
+        shares = kept / np.maximum(existing, 1)  # [people, 2, J]
+        people = len(shares)
+        drawn = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), _RESAMPLES) / people
+        outside = (100 - _INSIDE) / 2
+        low, high = np.percentile(np.tensordot(drawn, shares, 1), [outside, 100 - outside], axis=0)
+        rows = np.stack([shares.mean(0), low, high], axis=2)  # [2, J, 3]
+        overall = (self.kept @ self.between) / (self.existing @ self.between).clamp(min=1)
+        return {
+            "people": people,
+            "expected": overall.mean().item(),
+            "joints": {joint: {side: rows[s, j].tolist() for s, side in enumerate(SIDES)} for j, joint in enumerate(self.joints)},
+        }

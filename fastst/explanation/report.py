@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 from fastst.errors import UserError
-from fastst.explanation import figures
+from fastst.explanation import figures, walk_figures
 from fastst.explanation.agreement import agreement_of_folds
 from fastst.explanation.audit import audit
 from fastst.explanation.profiles import flatness
+from fastst.explanation.text import readable
 from fastst.explanation.verdict import verdict
+from fastst.explanation.views import View, standing_body
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import load_model, read_json
+from fastst.runs.graphs import kept_graph_of_walk
 from fastst.runs.trainer import Finished
 
 
@@ -42,20 +44,28 @@ def examine(finished: Finished) -> dict[str, Any]:
 
 def draw(finished: Finished, found: dict[str, Any]) -> None:
     """The pictures of a finished training."""
-    folder, task, model = finished.fold.folder, finished.task, finished.model
-    figures.learning_curve(finished.metrics, folder / "learning_curve.png")
+    folder, task, result = finished.fold.folder, finished.task, found["audit"]
+    probe = result.get("pose_probe") or {}
+    figures.learning_curve(finished.metrics, len(task.class_names), folder / "learning_curve.png", probe.get("balanced_accuracy"))
     figures.initial_adjacency(task.walks.layout, folder / "initial_adjacency.png")
-    if "error" not in found["audit"]:
-        figures.audit(found["audit"], folder / "audit.png")
-    walk = finished.test_walks[0]
-    poses = task.walks.poses[walk][: finished.config.frames]
-    batch = torch.from_numpy(poses)[None].to(next(model.parameters()).device)
-    with torch.no_grad():
-        kept = model(batch, seed=finished.fold.seed, evaluation=finished.config.evaluation).kept[0].cpu().numpy()
-        probability = model.probability(batch)[0].cpu().numpy()
-    title = f"{task.walks.names[walk]} ({task.class_names[task.classes[walk]]})"
+    if "error" not in result:
+        figures.audit(result, folder / "audit.png")
+        body = standing_body([task.walks.poses[walk] for walk in finished.test_walks], task.walks.layout)
+        walk_figures.kept_of_joints(result["kept_of_joints"], result["verdict"]["sentence"], task.walks.layout, body, folder / "kept_of_joints.png")
+    draw_walk(finished, finished.test_walks[0], folder / "walk_with_kept_edges.png", (0, finished.config.frames))
+
+
+def draw_walk(finished: Finished, walk: int, path: Path, frames: tuple[int, int] | None = None, view: View | None = None) -> None:
+    """The walk of that number with the edges that the model keeps of it; frames beyond its end are left out."""
+    task, poses = finished.task, finished.task.walks.poses[walk]
+    drawn = kept_graph_of_walk(finished.model, task, walk, finished.asked)
+    title = f"{readable(task.walks.names[walk])} ({readable(task.class_names[task.classes[walk]])})"
+    if walk in finished.train_walks:
+        title += ", of a person whom the model was trained on"
     planted = () if task.truth is None else task.truth.joints
-    figures.walk_with_kept_edges(poses, model.graph, kept, probability, title, folder / "walk_with_kept_edges.png", planted)
+    first, end = frames or (0, len(poses))
+    options: dict[str, Any] = {"planted": planted, "frames": (first, min(end, len(poses))), "view": view}
+    walk_figures.walk_with_kept_edges(poses, finished.model.graph, drawn.kept.numpy(), drawn.probability.numpy(), title, path, **options)
 
 
 def in_words(found: dict[str, Any]) -> list[str]:

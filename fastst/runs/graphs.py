@@ -92,12 +92,17 @@ def kept_graphs(model: GraphClassifier, poses: Tensor, lengths: Tensor | None = 
 
 
 def kept_graphs_of_walks(model: GraphClassifier, task: Task, asked: Asked) -> Iterator[KeptGraph]:
-    """Of every walk, put together of the windows that the model looked at; the edges are those of `fastst.runs.edges`."""
-    for walk, name in enumerate(task.walks.names):
-        kept = torch.zeros(model.graph.num_slots, task.lengths[walk], dtype=torch.bool)
-        probability = torch.zeros(kept.shape)
-        for window in edges_of_windows(model, task, walk, asked):
-            slot, frame = (torch.from_numpy(numbers) for numbers in window.new.nonzero())
-            at = slot, frame + window.start
-            kept[at], probability[at] = (torch.from_numpy(values)[slot, frame] for values in (window.kept, window.probability))
-        yield KeptGraph(name, model.graph, kept, probability)
+    """Of every walk."""
+    for walk in range(len(task.walks)):
+        yield kept_graph_of_walk(model, task, walk, asked)
+
+
+def kept_graph_of_walk(model: GraphClassifier, task: Task, walk: int, asked: Asked) -> KeptGraph:
+    """Put together of the windows that the model looked at; the edges are those of `fastst.runs.edges`."""
+    kept = torch.zeros(model.graph.num_slots, task.lengths[walk], dtype=torch.bool)
+    probability = torch.zeros(kept.shape)
+    for window in edges_of_windows(model, task, walk, asked):
+        slot, frame = (torch.from_numpy(numbers) for numbers in window.new.nonzero())
+        at = slot, frame + window.start
+        kept[at], probability[at] = (torch.from_numpy(values)[slot, frame] for values in (window.kept, window.probability))
+    return KeptGraph(task.walks.names[walk], model.graph, kept, probability)
