@@ -101,7 +101,8 @@ class Graph:
 
     @property
     def src(self) -> Tensor:
-        return self.index().src
+        src = self.index().src
+        return src if self.stride == 1 else src % self.num_src
 
     @property
     def dst(self) -> Tensor:
@@ -109,7 +110,12 @@ class Graph:
 
     @property
     def offset(self) -> Tensor:
-        return self.index().offset
+        return self.offset_on("cpu")
+
+    def offset_on(self, device: torch.device | str) -> Tensor:
+        """`offset` on a device."""
+        index = self.index(device)
+        return index.offset if self.stride == 1 else index.offset * self.stride + index.src // self.num_src
 
     @functools.cached_property
     @torch.compiler.disable
@@ -231,19 +237,6 @@ class SlotGraph(Graph):
     def _named(self, src: int, dst: int, offset: int) -> str:
         phase, joint = divmod(int(src), self.num_src)
         return f"the slot from joint {joint} to joint {dst} at offset {offset * self.stride + phase}"
-
-    @property
-    def src(self) -> Tensor:
-        return self.index().src if self.stride == 1 else self.index().src % self.num_src
-
-    @property
-    def offset(self) -> Tensor:
-        return self.offset_on("cpu")
-
-    def offset_on(self, device: torch.device | str) -> Tensor:
-        """`offset` on a device."""
-        index = self.index(device)
-        return index.offset if self.stride == 1 else index.offset * self.stride + index.src // self.num_src
 
     def edge_mask(self, T: int, lengths: Tensor | None = None) -> Tensor:
         """Which edges (p, t) exist: `[P, T]`, or `[B, P, T]` with `lengths [B]`; bool. With a stride T' in place of T."""

@@ -56,7 +56,15 @@ def is_theirs(layer: StandIn, x: Tensor, edge_index: Any) -> bool:
     return is_list and edge_index.shape[-1] * x.shape[-1] * math.prod(x.shape[:-2]) < layer.few
 
 
-def check_options(layer: str, options: dict[str, Any], in_channels: Any) -> None:
+def channels_of_sides(layer: str, in_channels: Any) -> tuple[int, int]:
+    """Channels of the nodes that send and of those that receive, of which the same number or two are given."""
+    both = in_channels if isinstance(in_channels, (tuple, list)) else (in_channels, in_channels)
+    if len(both) != 2 or not all(isinstance(channels, int) and channels >= 1 for channels in both):
+        raise ValueError(f"{layer}: in_channels={in_channels!r} is not supported, only a whole number of at least 1, or two")
+    return both[0], both[1]
+
+
+def check_options(layer: str, options: dict[str, Any], in_channels: Any = 1) -> None:
     if not isinstance(in_channels, int) or in_channels < 1:
         raise ValueError(f"{layer}: in_channels={in_channels!r} is not supported, only a whole number of at least 1")
     for name, value in options.items():

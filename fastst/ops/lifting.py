@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
+from fastst.graph import EdgeList, Graph, edge_exists
 from fastst.ops import sparse
 
 
@@ -64,7 +64,7 @@ class Lifted:
 
 def lift(graph: Graph, T: int, lengths: Tensor | None, device: torch.device) -> Lifted:
     """T: frames of the senders; lengths: `[B]`, how many of these every walk has."""
-    if not isinstance(graph, SlotGraph) or graph.stride == 1:
+    if graph.stride == 1:
         return Lifted(graph, lengths, lengths, None)
     filled = lengths is None and T % graph.stride == 0
     exists = None if filled else edge_exists(graph.offset_on(device), T, lengths, graph.stride)
