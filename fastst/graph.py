@@ -149,6 +149,15 @@ class Graph:
         src, dst, offset = self._slots()
         return self._with_slots([src, dst + self.num_joints, offset], 2 * self.num_joints)
 
+    def square_matrices(self, values: Tensor, lengths: Tensor | None) -> Tensor:
+        """Edge values `[B, P, T]` as matrices of the graph that kernels see, rows to, columns from.  # [B, T * num_joints, T * num_joints]"""
+        if self.parallel:
+            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
+        index, T, J = self.index(values.device), values.shape[2], self.num_joints
+        frame = torch.arange(T, device=values.device)
+        from_, to = (frame + index.offset[:, None]) * J + index.src[:, None], frame * J + index.dst[:, None]
+        return _matrices(edge_exists(index.offset, T, lengths), values, from_, to, (T * J, T * J))
+
     def _slots(self) -> np.ndarray:
         return self._tables[0][:3, : self.num_slots].astype(np.int64)  # src, dst, offset
 
@@ -263,13 +272,6 @@ class SlotGraph(Graph):
         mask = self._existing(T, lengths, _device(values, lengths))
         dense = _matrices(mask, values, *self._ends(T, mask.device), (mask.shape[2] * self.num_dst, T * self.num_src))
         return dense if values is not None or lengths is not None else dense[0]
-
-    def square_matrices(self, values: Tensor, lengths: Tensor | None) -> Tensor:
-        """Edge values `[B, P, T]` as matrices of the graph that kernels see.  # [B, T * num_joints, T * num_joints]"""
-        index, T, J = self.index(values.device), values.shape[2], self.num_joints
-        frame = torch.arange(T, device=values.device)
-        from_, to = (frame + index.offset[:, None]) * J + index.src[:, None], frame * J + index.dst[:, None]
-        return _matrices(edge_exists(index.offset, T, lengths), values, from_, to, (T * J, T * J))
 
     def _existing(self, T: int, lengths: Tensor | None, device: torch.device | None = None) -> Tensor:
         return edge_exists(self.offset_on(device or _device(lengths)), T, lengths, self.stride)  # [B or 1, P, T']
@@ -389,17 +391,9 @@ class EdgeList(Graph):
 
     def dense(self, values: Tensor | None = None) -> Tensor:
         """The adjacency matrix, rows to, columns from: `[N, N]`, or `[B, N, N]` with `values [B, E]`; of a bipartite graph `[m, n]`."""
-        matrices = self.square_matrices(torch.ones(1, self.num_slots) if values is None else values)[:, : self.num_dst, : self.num_src]
+        entries = torch.ones(1, self.num_slots) if values is None else values
+        matrices = self.square_matrices(entries.unsqueeze(-1), None)[:, : self.num_dst, : self.num_src]
         return matrices if values is not None else matrices[0]
-
-    def square_matrices(self, values: Tensor) -> Tensor:
-        """Edge values `[B, E]` as matrices of the graph that kernels see.  # [B, num_joints, num_joints]"""
-        if self.parallel:
-            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
-        index = self.index(values.device)
-        dense = values.new_zeros(len(values), self.num_joints, self.num_joints)
-        batch = torch.arange(len(values), device=values.device)[:, None]
-        return dense.index_put((batch, index.dst.long()[None], index.src.long()[None]), values)
 
 
 def _matrices(mask: Tensor, values: Tensor | None, from_: Tensor, to: Tensor, shape: tuple[int, int]) -> Tensor:

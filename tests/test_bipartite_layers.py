@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from fastst import EdgeList, SlotGraph
-from fastst.nn import GATv2Conv, GINConv, GINEConv, SAGEConv, patch
+from fastst.nn import GATv2Conv, GCNConv, GINConv, GINEConv, GraphSimplifier, SAGEConv, patch
+from fastst.nn.sources import FixedGraph
+from fastst.nn.upstream import Upstream
 from fastst.ops import use_backend
 
 pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
@@ -160,7 +162,7 @@ STRIDED = SlotGraph([0], [0], [0], 2, 2, stride=2)
         (lambda: SAGEConv(3, 4)([1, 2], EDGES), TypeError, "SAGEConv: x must be a tensor or a pair of tensors, got list"),
         (lambda: GINConv(nn.Linear(3, 4))(PAIR[0], GRAPH), ValueError, "GINConv: x must be a pair of features"),
         (lambda: SAGEConv(3, 4)((PAIR[0], PAIR[0][:3]), GRAPH), ValueError, "SAGEConv: x is of 6 and 3 nodes, but EdgeList.* goes from 6 to 4"),
-        (lambda: SAGEConv(3, 4)(PAIR, EDGES.flip(0)), ValueError, "goes from node 1 to node 5, but the nodes that send"),
+        (lambda: SAGEConv(3, 4)(PAIR, EDGES.flip(0)), ValueError, "goes from node 0 to node 5, but the nodes that send"),
         (lambda: GATv2Conv(3, 4)((PAIR[0], None), EDGES), ValueError, "GATv2Conv: x needs the features of both kinds of nodes, got None"),
         (lambda: GATv2Conv(3, 4)((torch.randn(4, 2, 3), torch.randn(2, 2, 3)), STRIDED), ValueError, "add_self_loops=True is not supported for Slot"),
         (
@@ -168,6 +170,10 @@ STRIDED = SlotGraph([0], [0], [0], 2, 2, stride=2)
             ValueError,
             "SAGEConv: x has 4 and 4 frames, but of 2 frames that send one receives",
         ),
+        (lambda: GCNConv(3, 4)(PAIR[0], GRAPH), ValueError, r"gcn_norm is not for EdgeList\(7 edges, 6 to 4 nodes\)"),
+        (lambda: GraphSimplifier(nn.Linear(3, 4), GRAPH, in_channels=3), ValueError, "GraphSimplifier is not for EdgeList.*; "),
+        (lambda: FixedGraph(STRIDED), ValueError, "FixedGraph is not for SlotGraph"),
+        (lambda: Upstream(STRIDED, 3, 4, 5, 1, 1, "full"), ValueError, "Upstream is not for SlotGraph"),
     ],
 )
 def test_what_is_refused(make, error, message: str):

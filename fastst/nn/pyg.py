@@ -101,7 +101,7 @@ class GCNConv(StandIn):
     def _weights(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
         """The graph with the weights of its edges and of its nodes' self-loops."""
         graph, values = graph_of(edge_index, x.shape[-2])
-        frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
+        frames = frames_of(graph, x)
         is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
         improved = self.improved and not (is_list and edge_weight is None)
         if self.normalize and edge_weight is None and self.kept_edges is None and (is_list or isinstance(edge_index, Graph)):

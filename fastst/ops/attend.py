@@ -25,7 +25,7 @@ from fastst.ops.checks import (
 )
 from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
 from fastst.ops.lifting import lift
-from fastst.ops.propagate import dense_adjacency, propagate
+from fastst.ops.propagate import propagate
 from fastst.ops.registration import operation
 from fastst.ops.sampling import Sampling
 from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax
@@ -209,7 +209,7 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
     B, T, J, C = x_src.shape
     heads = len(att)
     edges = x_src.new_ones(B, graph.num_slots, T)
-    adjacent = dense_adjacency(edges, graph, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
+    adjacent = graph.square_matrices(edges, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
     senders, receivers = (sparse.mask_frames(x, lengths).reshape(B, T * J, heads, C // heads) for x in (x_src, x_dst))
     scores = (leaky_relu(senders[:, None] + receivers[:, :, None], negative_slope) * att.to(x_src.dtype)).sum(-1)  # [B, to, from, heads]
     alpha = torch.softmax(scores.masked_fill(~adjacent, float("-inf")), 2)

@@ -50,11 +50,9 @@ def gcn_norm(
 
 def reference(kept: Tensor, graph: Graph, lengths: Tensor | None, loop: float) -> tuple[Tensor, Tensor]:
     """D^-½ A D^-½ and loop · D^-1 with the dense A, read off at the edges."""
-    from fastst.ops.propagate import dense_adjacency
-
     B, _, T = kept.shape
     J, index = graph.num_joints, graph.index(kept.device)
-    A = dense_adjacency(kept, graph, lengths)
+    A = graph.square_matrices(kept, lengths)
     added = loop * index.no_loop.to(kept.dtype).repeat(T)  # [T*J]
     degree = added + A.sum(2)  # [B, T*J]
     root = torch.where(degree == 0, 0, degree.masked_fill(degree == 0, 1).rsqrt())

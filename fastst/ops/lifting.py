@@ -57,7 +57,7 @@ class Lifted:
 
     def lower(self, y: Tensor) -> Tensor:
         """Results of the square graph in the caller's shape.  # [B, T', num_joints, C] -> [B, T', num_dst, C] or [B, num_dst, C]"""
-        if self.graph.bipartite:
+        if self.graph.num_dst < self.graph.num_joints:
             y = y[:, :, : self.graph.num_dst]
         return y.squeeze(1) if isinstance(self.graph, EdgeList) else y
 

@@ -75,17 +75,10 @@ def reference(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     """(A + diag(self_weight)) x with the dense A."""
     B, T, J, C = x.shape
     x = sparse.mask_frames(x, lengths)
-    A = dense_adjacency(weight.to(x.dtype), graph, lengths)
+    A = graph.square_matrices(weight.to(x.dtype), lengths)
     if self_weight is not None:
         A = A + torch.diag_embed(sparse.mask_frames(self_weight, lengths).to(x.dtype).flatten(1))
     return (A @ x.reshape(B, T * J, C)).view(x.shape)
-
-
-def dense_adjacency(values: Tensor, graph: Graph, lengths: Tensor | None) -> Tensor:
-    """The dense matrix of lifted edge values `[B, P, T]`, differentiable.  # [B, T*J, T*J]"""
-    if isinstance(graph, EdgeList):
-        return graph.square_matrices(values.squeeze(-1))
-    return graph.square_matrices(values, lengths)  # type: ignore[attr-defined]
 
 
 @operation("propagate")
