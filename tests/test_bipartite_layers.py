@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from fastst import EdgeList, SlotGraph
 from fastst.nn import GATv2Conv, GCNConv, GINConv, GINEConv, GraphSimplifier, SAGEConv, patch
+from fastst.nn.edges import Sides
 from fastst.nn.sources import FixedGraph
 from fastst.nn.upstream import Upstream
 from fastst.ops import use_backend
@@ -148,6 +149,19 @@ def test_a_patched_layer_is_the_same(monkeypatch):
     for layer, y in zip(model, wanted, strict=True):
         layer.original = ()
         torch.testing.assert_close(layer(pair, EDGES), y, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("edges_of_a_node", [1, 2])
+def test_few_edges_go_to_the_original(edges_of_a_node: int, monkeypatch):
+    """Both sides' sums cost time, whether there are edges or not."""
+    monkeypatch.setattr(SAGEConv, "few", 0)
+    model, pair, made = nn.ModuleList([theirs.SAGEConv(3, 4), theirs.GATv2Conv(3, 4)]), (torch.randn(6, 3), torch.randn(4, 3)), []
+    patch(model)
+    graph = Sides.graph
+    monkeypatch.setattr(Sides, "graph", lambda self, layer, edges: (made.append(layer), graph(self, layer, edges))[1])
+    for layer in model:
+        layer(pair, torch.zeros(2, 6 * edges_of_a_node, dtype=torch.int64))
+    assert made == (["SAGEConv", "GATv2Conv"] if edges_of_a_node == 2 else [])
 
 
 GRAPH, PAIR = EdgeList(EDGES, (6, 4), parallel=True), (torch.randn(6, 3), torch.randn(4, 3))

@@ -95,6 +95,11 @@ class Sides(NamedTuple):
     num_nodes: int | tuple[int, int | None]
 
     @property
+    def larger(self) -> int:
+        """How many nodes the larger of two kinds has; 0 where there is one kind."""
+        return 0 if isinstance(self.num_nodes, int) else max(self.num_nodes[0], self.num_nodes[1] or 0)
+
+    @property
     def none(self) -> bool:
         """Nothing is sent, or there is nobody to receive it."""
         return not self.src.numel() or (not isinstance(self.num_nodes, int) and self.num_nodes[1] == 0)

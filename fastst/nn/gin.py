@@ -67,7 +67,7 @@ class GINConv(_Isomorphism):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         nodes = sides("GINConv", x, size)
-        if is_theirs(self, nodes.src, edge_index):
+        if is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, size)
         return self._network(nodes.no_sums(nodes.src) if nodes.none else _sum(nodes, edge_index, self.kept_edges), nodes.dst)
 
@@ -113,7 +113,7 @@ class GINEConv(_Isomorphism):
         """
         nodes = sides("GINEConv", x, size)
         only_theirs = self.original and self.kept_edges is None and _only_theirs(nodes.src, edge_index, edge_attr)
-        if only_theirs or is_theirs(self, nodes.src, edge_index):
+        if only_theirs or is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, edge_attr, size)
         return self._network(nodes.no_sums(nodes.src) if nodes.none else self._sum(nodes, edge_index, edge_attr), nodes.dst)
 

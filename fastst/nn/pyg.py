@@ -215,6 +215,8 @@ class GATv2Conv(StandIn):
         nodes = sides("GATv2Conv", x)
         if nodes.dst is None:
             raise ValueError("GATv2Conv: x needs the features of both kinds of nodes, got None for those that receive")
+        if nodes.src.ndim == 2 and is_theirs(self, nodes.src, edge_index, nodes.larger):
+            return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
         senders = self.lin_l(nodes.src)
         receivers = senders if self.share_weights and nodes.src is nodes.dst else self.lin_r(nodes.dst)
         y, edges, alpha = torch.zeros_like(receivers), edge_index, senders.new_zeros(*senders.shape[:-2], 0, self.heads)
@@ -315,7 +317,7 @@ class SAGEConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         nodes = sides("SAGEConv", x, size)
-        if is_theirs(self, nodes.src, edge_index):
+        if is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, size)
         h = nodes.src if self.lin is None else self.lin(nodes.src).relu()
         y = self.lin_l(nodes.no_sums(h) if nodes.none else self._mean(h, nodes, edge_index))
