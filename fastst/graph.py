@@ -180,8 +180,8 @@ class SlotGraph(Graph):
     loop: `gcn_norm`, `self_weight` and `add_self_loops` refuse such a graph.
 
     A stride saves memory, not time: with half of the edges, a stride of 2 takes 0.9 to 1.4 times what the same slots in every frame take (`propagate`
-    and `attend`, forward and backward, k = 2, B = 8, T = 120, C = 64, on a CPU that others used too), and `attend` 2.5 to 3.7 times where `lengths` are
-    given or the stride doesn't divide T. The edge list of a fixed T (`edge_index`) takes 0.7 to 2.6 times what the stride takes.
+    and `attend`, forward and backward, k = 2, B = 8, T = 120, C = 64, on a CPU that others used too), and `attend` 2.5 to 3.7 times where `lengths`
+    are given or the stride doesn't divide T. The edge list of a fixed T (`edge_index`) takes 0.7 to 2.6 times what the stride takes.
 
     Args:
         src, dst: joints, `[P]` whole numbers each: a tensor, an array or a list.
