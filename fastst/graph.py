@@ -2,14 +2,17 @@
 
 Edge values (logits, kept edges, weights) are `[B, P, T]` on slots and `[B, E]` on an `EdgeList`. The two are one thing to every operation: an
 `EdgeList` is a graph of one frame whose slots are its edges and whose joints are its nodes.
+
+Kernels know square graphs only, of which every node sends and receives. Where those that send are others than those that receive, the graph is one
+of as many nodes as the larger of the two sides has, and those that one side lacks have no edges there. With a stride of s, frame t of that graph has
+the frames s t … s t + s - 1 of the senders, side by side.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,138 +20,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
+from fastst.graph_index import GraphIndex, edge_exists, find_repeat, merge_equals, rows_of, sorted_by, sorted_slots
 from fastst.layouts import Layout, get_layout
-
-_MANY = 1 << 14  # edges from which on it pays to import numba
-_HAS_NUMBA = importlib.util.find_spec("numba") is not None
-
-
-class GraphIndex(NamedTuple):
-    """What a kernel reads of a graph; all int32. The slots into joint j are `dst_order[dst_ptr[j]:dst_ptr[j + 1]]`, those out of it likewise.
-
-    Their other ends stand row by row: joint j's first at `(dst_ptr[j] + 3 * j) // 4 * 4`, so that four can be read with one instruction.
-    Two tensors, for every further one that an operation takes costs time in every call.
-    """
-
-    slots: Tensor  # [9, P + 3 * J]
-    bounds: Tensor  # [5, J + 1]
-
-    @property
-    def num_slots(self) -> int:
-        return self.slots.shape[1] - 3 * (self.bounds.shape[1] - 1)
-
-    @property
-    def src(self) -> Tensor:
-        return self.slots[0, : self.num_slots]  # [P]
-
-    @property
-    def dst(self) -> Tensor:
-        return self.slots[1, : self.num_slots]  # [P]
-
-    @property
-    def offset(self) -> Tensor:
-        return self.slots[2, : self.num_slots]  # [P]
-
-    @property
-    def dst_order(self) -> Tensor:
-        return self.slots[3, : self.num_slots]  # [P], by dst, then src
-
-    @property
-    def src_order(self) -> Tensor:
-        return self.slots[4, : self.num_slots]  # [P], by src, then dst
-
-    @property
-    def sender_frames(self) -> Tensor:
-        """In how many frames the slots' other ends follow, row by row."""
-        return self.slots[5]  # [P + 3 * J]
-
-    @property
-    def sender_nodes(self) -> Tensor:
-        """In how many nodes they follow the first node of the frame, row by row."""
-        return self.slots[6]  # [P + 3 * J]
-
-    @property
-    def receiver_frames(self) -> Tensor:
-        return self.slots[7]  # [P + 3 * J], like `sender_frames`, of the slots out of the joints
-
-    @property
-    def receiver_nodes(self) -> Tensor:
-        return self.slots[8]  # [P + 3 * J]
-
-    @property
-    def dst_ptr(self) -> Tensor:
-        return self.bounds[0]  # [J + 1]
-
-    @property
-    def src_ptr(self) -> Tensor:
-        return self.bounds[1]  # [J + 1]
-
-    @property
-    def no_loop(self) -> Tensor:
-        """1 for joints that no slot joins to themselves in the same frame, else 0."""
-        return self.bounds[2, :-1]  # [J]
-
-    @property
-    def receivers(self) -> Tensor:
-        """The joints, those that most slots lead into first."""
-        return self.bounds[3, :-1]  # [J]
-
-    @property
-    def senders(self) -> Tensor:
-        """The joints, those that most slots lead out of first."""
-        return self.bounds[4, :-1]  # [J]
-
-
-def _rows(width: int, *rows: np.ndarray) -> np.ndarray:
-    """int32, with rows that begin on 64 bytes, as GPU kernels like them: `width` rounded up, with zeros behind what is given."""
-    table = np.zeros((len(rows), -(-width // 16) * 16), np.int32)
-    for row, numbers in zip(table, rows, strict=True):
-        row[: len(numbers)] = numbers
-    return table
-
-
-def _slot_table(
-    src: np.ndarray, dst: np.ndarray, offset: np.ndarray, into: tuple[np.ndarray, np.ndarray], out_of: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
-    """The rows of `GraphIndex.slots`. into, out_of: order and pointers of the slots into every joint, and out of it."""
-    J, nothing = len(into[1]) - 1, np.zeros(0)
-    table = _rows(len(src) + 3 * J, src, dst, offset, into[0], out_of[0], *[nothing] * 4)
-    for row, joint, other, step, (order, ptr) in ((5, dst, src, offset, into), (7, src, dst, -offset, out_of)):
-        begin = (ptr + 3 * np.arange(J + 1)) // 4 * 4
-        place = np.arange(len(order)) + (begin - ptr)[joint[order]]
-        table[row, place], table[row + 1, place] = step[order], (step * J + other)[order]
-    return table
-
-
-def _sorted_slots(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows of `GraphIndex.slots`, `dst_ptr` and `src_ptr`."""
-    if hops == 0 and _sorted_by_kernels(src):
-        from fastst.cpu.sort_edges import fill_slots
-
-        table = _rows(len(src) + 3 * num_joints, *[np.zeros(0)] * 9)
-        return table, *fill_slots(table, src, dst, num_joints)
-    dst_order = _sorted_by(dst, _sorted_by(src, _sorted_by(offset + hops) if hops else None))
-    src_order = _sorted_by(src, _sorted_by(dst, _sorted_by(offset + hops)) if hops else dst_order)
-    dst_ptr, src_ptr = (np.concatenate(([0], np.bincount(ends, minlength=num_joints).cumsum())) for ends in (dst, src))
-    return _slot_table(src, dst, offset, (dst_order, dst_ptr), (src_order, src_ptr)), dst_ptr, src_ptr
-
-
-def _find_repeat(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> int:
-    """The number of a slot that comes again, or -1."""
-    if not offset.any() and _sorted_by_kernels(src):
-        from fastst.cpu.sort_edges import find_repeat
-
-        return find_repeat(slots, dst_ptr)
-    order = slots[3, : len(src)]
-    same = np.ones(max(0, len(order) - 1), bool)
-    for numbers in (src, dst, offset):
-        same &= np.diff(numbers[order]) == 0
-    return order[same.argmax()] if same.any() else -1
-
-
-def _sorted_by_kernels(edges: np.ndarray) -> bool:
-    """The compiled ones, which sort a large edge list four times as fast; numba takes a while to import."""
-    return _HAS_NUMBA and len(edges) >= _MANY
 
 
 class Graph:
@@ -158,8 +31,11 @@ class Graph:
     add one; and it is never sampled away.
 
     Attributes:
-        hops: how many frames an edge reaches, at least 1; 0 for an `EdgeList`, which has no frames.
-        num_joints: nodes in a frame (J, or N).
+        bipartite: the nodes that send are others than those that receive: nothing is a loop.
+        num_src, num_dst: the nodes in a frame that send, and those that receive.
+        stride: of how many frames of the senders one has receivers.
+        hops: how many frames an edge reaches, at least 1; 0 for an `EdgeList`, which has no frames. Of the square graph if there is a stride.
+        num_joints: nodes in a frame (J, or N); of the square graph if the graph is bipartite.
         num_slots: edges that end in a frame (P, or E).
         slots_of_offset: how many slots have the frame offset -hops, …, hops.
         loops: numbers of the slots that are loops.
@@ -175,30 +51,36 @@ class Graph:
     loops: np.ndarray
     nodes_with_loops: int
     most_into: int
+    num_src: int
+    num_dst: int
+    bipartite = False
+    stride = 1
     parallel = False
     _for_repeats = "give every slot once"
 
     def __init__(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> None:
         self.hops, self.num_joints, self.num_slots = hops, num_joints, len(src)
+        if not self.bipartite:
+            self.num_src = self.num_dst = num_joints
         self.slots_of_offset = tuple(np.bincount(offset + hops, minlength=2 * hops + 1).tolist()) if hops else (len(src),)
-        slots, dst_ptr, src_ptr = _sorted_slots(src, dst, offset, num_joints, hops)
+        slots, dst_ptr, src_ptr = sorted_slots(src, dst, offset, num_joints, hops)
         if not self.parallel:
             self._refuse_repeats(src, dst, offset, slots, dst_ptr)
         self.most_into = int(np.diff(dst_ptr).max())
-        self.loops = np.flatnonzero((src == dst) & (offset == 0))
+        self.loops = np.flatnonzero((src == dst) & (offset == 0) & (not self.bipartite))
         no_loop = np.ones(num_joints, np.int32)
         no_loop[src[self.loops]] = 0
         self.nodes_with_loops = num_joints - int(no_loop.sum())
         # Arrays, for a tensor would be what the modes at hand make of it: on the meta device, fake, or unfit for a backward.
         # Kernels take several joints at a time, and wait for the one with most slots.
-        by_slots = [_sorted_by(np.diff(ptr).max() - np.diff(ptr)) for ptr in (dst_ptr, src_ptr)]
-        bounds = _rows(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
+        by_slots = [sorted_by(np.diff(ptr).max() - np.diff(ptr)) for ptr in (dst_ptr, src_ptr)]
+        bounds = rows_of(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
         self._tables = slots, bounds
         self._index: dict[torch.device, GraphIndex] = {}
         self.index()
 
     def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> None:
-        e = _find_repeat(src, dst, offset, slots, dst_ptr)
+        e = find_repeat(src, dst, offset, slots, dst_ptr)
         if e >= 0:
             raise ValueError(f"{self._named(src[e], dst[e], offset[e])} appears more than once; {self._for_repeats}")
 
@@ -219,7 +101,8 @@ class Graph:
 
     @property
     def src(self) -> Tensor:
-        return self.index().src
+        src = self.index().src
+        return src if self.stride == 1 else src % self.num_src
 
     @property
     def dst(self) -> Tensor:
@@ -227,60 +110,112 @@ class Graph:
 
     @property
     def offset(self) -> Tensor:
-        return self.index().offset
+        return self.offset_on("cpu")
+
+    def offset_on(self, device: torch.device | str) -> Tensor:
+        """`offset` on a device."""
+        index = self.index(device)
+        return index.offset if self.stride == 1 else index.offset * self.stride + index.src // self.num_src
 
     @functools.cached_property
     @torch.compiler.disable
     def with_loops(self) -> Graph:
-        """The same graph with a loop at every node: the slots as they are, and behind them the loops that were missing."""
+        """The same graph with a loop at every node: the slots as they are, and behind them the loops that were missing.
+
+        Raises:
+            ValueError: a bipartite graph.
+        """
+        if self.bipartite:
+            raise ValueError(f"{self} has no loops, for its senders are other nodes than its receivers; give it the edges that are wanted")
         src, dst, offset = self._slots()
         missing = np.setdiff1d(np.arange(self.num_joints), src[self.loops])
         if not len(missing):
             return self
-        slots = (np.concatenate(pair) for pair in ((src, missing), (dst, missing), (offset, np.zeros_like(missing))))
-        return self._with_slots(*slots)
+        slots = [np.concatenate(pair) for pair in ((src, missing), (dst, missing), (offset, np.zeros_like(missing)))]
+        return self._with_slots(slots, self.num_joints)
 
     @functools.cached_property
     @torch.compiler.disable
     def without_loops(self) -> Graph:
         """The same graph without its loops, the other slots in their order."""
-        return self._with_slots(*(np.delete(numbers, self.loops) for numbers in self._slots())) if len(self.loops) else self
+        return self._with_slots([np.delete(numbers, self.loops) for numbers in self._slots()], self.num_joints) if len(self.loops) else self
+
+    @functools.cached_property
+    @torch.compiler.disable
+    def apart(self) -> Graph:
+        """The same slots in the same order, of which none is a loop or looks like one: a bipartite graph's receivers have numbers of their own."""
+        if not self.bipartite:
+            return self
+        src, dst, offset = self._slots()
+        return self._with_slots([src, dst + self.num_joints, offset], 2 * self.num_joints)
+
+    def square_matrices(self, values: Tensor, lengths: Tensor | None) -> Tensor:
+        """Edge values `[B, P, T]` as matrices of the graph that kernels see, rows to, columns from.  # [B, T * num_joints, T * num_joints]"""
+        if self.parallel:
+            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
+        index, T, J = self.index(values.device), values.shape[2], self.num_joints
+        frame = torch.arange(T, device=values.device)
+        from_, to = (frame + index.offset[:, None]) * J + index.src[:, None], frame * J + index.dst[:, None]
+        return _matrices(edge_exists(index.offset, T, lengths), values, from_, to, (T * J, T * J))
 
     def _slots(self) -> np.ndarray:
         return self._tables[0][:3, : self.num_slots].astype(np.int64)  # src, dst, offset
 
-    def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> Graph:
+    def _with_slots(self, slots: Sequence[np.ndarray], num_joints: int) -> Graph:
         raise NotImplementedError
 
-    @staticmethod
-    def _named(src: int, dst: int, offset: int) -> str:
-        return f"the slot from joint {src} to joint {dst} at offset {offset}"
+    def _named(self, src: int, dst: int, offset: int) -> str:
+        raise NotImplementedError
 
 
 class SlotGraph(Graph):
     """Any slots: pairs of joints that are joined in every frame, at some distance in time. Edge values are in the order of the slots given here.
 
-    Edge (p, t) goes from joint src[p] in frame t + offset[p] to joint dst[p] in frame t; it exists where both frames are the walk's.
-    A slot may be a loop, all may lie within a frame.
+    Edge (p, t) goes from joint src[p] in frame stride · t + offset[p] to joint dst[p] in frame t; it exists where both frames are the walk's. A walk
+    of T frames that send has T / stride, rounded up, that receive: features `[B, T, num_src, C]` become `[B, T', num_dst, C]`, edge values are
+    `[B, P, T']`, and `lengths` counts frames that send. Operations on edge values alone (sampling) don't know T, and take it to be stride · T';
+    where it is less, give `lengths`.
+
+    A slot may be a loop, all may lie within a frame. With num_dst, or with a stride, senders and receivers are different nodes, and nothing is a
+    loop: `gcn_norm`, `self_weight` and `add_self_loops` refuse such a graph.
+
+    A stride saves memory, not time: with half of the edges, a stride of 2 takes 0.9 to 1.4 times what the same slots in every frame take (`propagate`
+    and `attend`, forward and backward, k = 2, B = 8, T = 120, C = 64, on a CPU that others used too), and `attend` 2.5 to 3.7 times where `lengths`
+    are given or the stride doesn't divide T. The edge list of a fixed T (`edge_index`) takes 0.7 to 2.6 times what the stride takes.
 
     Args:
         src, dst: joints, `[P]` whole numbers each: a tensor, an array or a list.
         offset: frames, likewise.
-        num_src: J, the joints of a frame.
+        num_src: J, the joints of a frame that send.
+        num_dst: those that receive, if these are others; None for the same.
+        stride: at least 1.
 
     Raises:
-        ValueError: a wrong shape or dtype, a joint outside 0 … J - 1, a slot twice.
+        ValueError: a wrong shape or dtype, a joint outside 0 … J - 1, a slot twice, a count or stride below 1.
     """
 
-    def __init__(self, src: ArrayLike | Tensor, dst: ArrayLike | Tensor, offset: ArrayLike | Tensor, num_src: int) -> None:
+    def __init__(
+        self,
+        src: ArrayLike | Tensor,
+        dst: ArrayLike | Tensor,
+        offset: ArrayLike | Tensor,
+        num_src: int,
+        num_dst: int | None = None,
+        stride: int = 1,
+    ) -> None:
         from_, to, away = (_whole_numbers(name, given) for name, given in (("src", src), ("dst", dst), ("offset", offset)))
         if not len(from_) == len(to) == len(away):
             raise ValueError(f"src, dst and offset must have one length, got {len(from_)}, {len(to)}, {len(away)}")
-        if num_src < 1:
-            raise ValueError(f"num_src must be at least 1, got {num_src}")
-        _refuse_outsiders("slot", "joint", "num_src", from_, to, num_src)
-        super().__init__(from_, to, away, num_src, max(1, int(np.abs(away).max(initial=0))))
-        _ = self.with_loops  # made now: a compiler that asks for it first can't
+        for name, count in (("num_src", num_src), ("num_dst", num_dst), ("stride", stride)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        self.bipartite = num_dst is not None or stride != 1
+        self.num_src, self.num_dst, self.stride = num_src, num_src if num_dst is None else num_dst, stride
+        _refuse_outsiders("slot", "joint", "num_src" if num_dst is None else "num_src, num_dst", from_, to, self.num_src, self.num_dst)
+        frames = away // stride
+        phases = away - stride * frames  # which of the frames that stand side by side sends
+        super().__init__(phases * num_src + from_, to, frames, max(stride * num_src, self.num_dst), max(1, int(np.abs(frames).max(initial=0))))
+        _ = self.apart if self.bipartite else self.with_loops  # made now: a compiler that asks for it first can't
 
     @classmethod
     def from_adjacency(cls, adjacency: ArrayLike | Tensor) -> tuple[SlotGraph, Tensor]:
@@ -304,43 +239,52 @@ class SlotGraph(Graph):
         return cls(src, dst, torch.zeros_like(src), matrix.shape[-1]), matrix[..., dst, src]
 
     def __repr__(self) -> str:
-        return f"SlotGraph({self.num_slots} slots, {self.num_joints} joints, {self.hops} hops)"
+        if not self.bipartite:
+            return f"SlotGraph({self.num_slots} slots, {self.num_joints} joints, {self.hops} hops)"
+        return f"SlotGraph({self.num_slots} slots, {self.num_src} to {self.num_dst} joints, stride {self.stride})"
 
-    def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> SlotGraph:
-        return SlotGraph(src, dst, offset, self.num_joints)
+    def _with_slots(self, slots: Sequence[np.ndarray], num_joints: int) -> SlotGraph:
+        src, dst, offset = slots
+        return SlotGraph(src, dst, offset, num_joints)
+
+    def _named(self, src: int, dst: int, offset: int) -> str:
+        phase, joint = divmod(int(src), self.num_src)
+        return f"the slot from joint {joint} to joint {dst} at offset {offset * self.stride + phase}"
 
     def edge_mask(self, T: int, lengths: Tensor | None = None) -> Tensor:
-        """Which edges (p, t) exist: `[P, T]`, or `[B, P, T]` with `lengths [B]`; bool."""
-        mask = edge_exists(self.index(lengths.device if lengths is not None else "cpu").offset, T, lengths)
+        """Which edges (p, t) exist: `[P, T]`, or `[B, P, T]` with `lengths [B]`; bool. With a stride T' in place of T."""
+        mask = self._existing(T, lengths)
         return mask if lengths is not None else mask[0]
 
     def edge_index(self, T: int, lengths: Tensor | None = None) -> Tensor:
         """The existing edges as `[2, E]` int64, row 0 from, row 1 to, ordered by slot, then frame. Node (t, j) is `t * J + j`.
 
         With `lengths [B]` the graphs of a batch follow one another as in PyTorch Geometric: node (b, t, j) is `(b * T + t) * J + j`.
+        Where senders and receivers are different nodes, each are numbered in their own frames.
         `values[graph.edge_mask(T, lengths)]` brings edge values into the same order.
         """
-        mask = edge_exists(self.index(lengths.device if lengths is not None else "cpu").offset, T, lengths)
+        mask = self._existing(T, lengths)
         batch, slot, frame = mask.nonzero(as_tuple=True)
-        src, dst, offset = (tensor.to(mask.device).long()[slot] for tensor in (self.src, self.dst, self.offset))
-        first = batch * (T * self.num_joints)
-        return torch.stack((first + (frame + offset) * self.num_joints + src, first + frame * self.num_joints + dst))
+        from_, to = (numbers[slot, frame] for numbers in self._ends(T, mask.device))
+        return torch.stack((batch * (T * self.num_src) + from_, batch * (mask.shape[2] * self.num_dst) + to))
 
     def dense(self, T: int, values: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
         """The adjacency matrix, rows to, columns from: `[T*J, T*J]`, or `[B, T*J, T*J]` with `values [B, P, T]` or `lengths [B]`.
 
-        For looking at and for checking small graphs: it has (T*J)² entries.
+        For looking at and for checking small graphs: it has (T*J)² entries. (Rows are T' * num_dst, columns T * num_src.)
         """
-        mask = edge_exists(self.index(_device(values, lengths)).offset, T, lengths)
-        if values is not None:
-            mask = mask.expand(values.shape)
-        batch, slot, frame = mask.nonzero(as_tuple=True)
-        src, dst, offset = (tensor.to(mask.device).long()[slot] for tensor in (self.src, self.dst, self.offset))
-        nodes = T * self.num_joints
-        entries = torch.ones(len(slot), device=mask.device) if values is None else values[mask]
-        dense = entries.new_zeros(mask.shape[0], nodes, nodes)
-        dense = dense.index_put((batch, frame * self.num_joints + dst, (frame + offset) * self.num_joints + src), entries)
+        mask = self._existing(T, lengths, _device(values, lengths))
+        dense = _matrices(mask, values, *self._ends(T, mask.device), (mask.shape[2] * self.num_dst, T * self.num_src))
         return dense if values is not None or lengths is not None else dense[0]
+
+    def _existing(self, T: int, lengths: Tensor | None, device: torch.device | None = None) -> Tensor:
+        return edge_exists(self.offset_on(device or _device(lengths)), T, lengths, self.stride)  # [B or 1, P, T']
+
+    def _ends(self, T: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The numbers of the nodes from which and to which every edge goes.  # [P, T'] int64, twice"""
+        src, dst, offset = (numbers.to(device).long()[:, None] for numbers in (self.src, self.dst, self.offset))
+        frame = torch.arange(-(-T // self.stride), device=device)
+        return (frame * self.stride + offset) * self.num_src + src, frame * self.num_dst + dst
 
 
 class SkeletonGraph(SlotGraph):
@@ -373,50 +317,69 @@ class SkeletonGraph(SlotGraph):
 class EdgeList(Graph):
     """Any directed graph as an edge list; features are `[B, N, C]`, edge values `[B, E]` in the order of the edges given here.
 
+    With two numbers of nodes, (n, m), it is bipartite: n senders `[B, n, C]` and m receivers `[B, m, C]`, numbered each for themselves. Then nothing
+    is a loop, and `gcn_norm`, `self_weight` and `add_self_loops` refuse the graph. Memory is taken for max(n, m) nodes on both sides.
+
     Args:
         edge_index: `[2, E]` whole numbers, row 0 from, row 1 to (as in PyTorch Geometric).
-        num_nodes: N.
+        num_nodes: N, or (n, m).
         parallel: an edge may come several times, and is then several edges, each with its own value. No matrix can say that: `dense` and the
             `reference` backend refuse such a graph.
         coalesce: an edge that comes several times is one edge, in the place of the first; see `inverse`.
         add_self_loops: every node without a loop is given one; these stand behind the other edges, by node.
 
     Raises:
-        ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not; `coalesce` and `parallel` at once.
+        ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not; `coalesce` and `parallel` at once; `add_self_loops`
+            to a bipartite graph.
     """
 
     _for_repeats = "merge repeated ones with coalesce=True, or keep them with parallel=True"
 
-    def __init__(self, edge_index: Tensor, num_nodes: int, *, parallel: bool = False, coalesce: bool = False, add_self_loops: bool = False) -> None:
+    def __init__(
+        self,
+        edge_index: Tensor,
+        num_nodes: int | tuple[int, int],
+        *,
+        parallel: bool = False,
+        coalesce: bool = False,
+        add_self_loops: bool = False,
+    ) -> None:
         edge_index = torch.as_tensor(edge_index)
         if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
             raise ValueError(f"edge_index must be [2, E] whole numbers, got {list(edge_index.shape)} {edge_index.dtype}")
-        if num_nodes < 1:
+        self.bipartite = isinstance(num_nodes, (tuple, list))
+        counts = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
+        if len(counts) != 2:
+            raise ValueError(f"num_nodes must be N, or two numbers (n, m), got {num_nodes}")
+        if min(counts) < 1:
             raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
+        self.num_src, self.num_dst = counts
+        if self.bipartite and add_self_loops:
+            raise ValueError("add_self_loops is for nodes that send and receive; give the edges of a bipartite graph that are wanted in edge_index")
         if coalesce and parallel:
             raise ValueError("coalesce makes one edge of parallel ones; give coalesce or parallel, not both")
         src, dst = edge_index.cpu().numpy().astype(np.int64, order="C", copy=False)
-        _refuse_outsiders("edge", "node", "num_nodes", src, dst, num_nodes)
+        _refuse_outsiders("edge", "node", "num_nodes", src, dst, *counts)
         self.parallel, self._inverse = parallel, None
         if coalesce:
-            first, self._inverse = _merge_equals(src, dst, num_nodes)
+            first, self._inverse = merge_equals(src, dst, max(counts))
             src, dst = src[first], dst[first]
         if add_self_loops:
-            has_none = np.ones(num_nodes, bool)
+            has_none = np.ones(self.num_src, bool)
             has_none[src[src == dst]] = False
             missing = np.flatnonzero(has_none)
             src, dst = np.concatenate((src, missing)), np.concatenate((dst, missing))
-        super().__init__(src, dst, np.zeros(len(src), np.int64), num_nodes, hops=0)
+        super().__init__(src, dst, np.zeros(len(src), np.int64), max(counts), hops=0)
 
-    def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> EdgeList:
-        return EdgeList(torch.from_numpy(np.stack((src, dst))), self.num_joints, parallel=self.parallel)
+    def _with_slots(self, slots: Sequence[np.ndarray], num_joints: int) -> EdgeList:
+        return EdgeList(torch.from_numpy(np.stack(slots[:2])), num_joints, parallel=self.parallel)
 
-    @staticmethod
-    def _named(src: int, dst: int, offset: int) -> str:
+    def _named(self, src: int, dst: int, offset: int) -> str:
         return f"the edge from node {src} to node {dst}"
 
     def __repr__(self) -> str:
-        return f"EdgeList({self.num_slots} edges, {self.num_joints} nodes)"
+        nodes = f"{self.num_src} to {self.num_dst} nodes" if self.bipartite else f"{self.num_joints} nodes"
+        return f"EdgeList({self.num_slots} edges, {nodes})"
 
     @property
     def inverse(self) -> Tensor | None:
@@ -431,48 +394,19 @@ class EdgeList(Graph):
         return torch.stack((self.src, self.dst)).long()
 
     def dense(self, values: Tensor | None = None) -> Tensor:
-        """The adjacency matrix, rows to, columns from: `[N, N]`, or `[B, N, N]` with `values [B, E]`."""
-        if self.parallel:
-            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
-        index = self.index(_device(values))
+        """The adjacency matrix, rows to, columns from: `[N, N]`, or `[B, N, N]` with `values [B, E]`; of a bipartite graph `[m, n]`."""
         entries = torch.ones(1, self.num_slots) if values is None else values
-        dense = entries.new_zeros(len(entries), self.num_joints, self.num_joints)
-        batch = torch.arange(len(entries), device=entries.device)[:, None]
-        dense = dense.index_put((batch, index.dst.long()[None], index.src.long()[None]), entries)
-        return dense if values is not None else dense[0]
+        matrices = self.square_matrices(entries.unsqueeze(-1), None)[:, : self.num_dst, : self.num_src]
+        return matrices if values is not None else matrices[0]
 
 
-def edge_exists(offset: Tensor, T: int, lengths: Tensor | None) -> Tensor:
-    """Where edge (p, t) exists: 0 <= t + offset[p] < length and t < length.  # [B, P, T], or [1, P, T] without lengths; bool"""
-    frame = torch.arange(T, device=offset.device)
-    source = frame + offset[:, None]  # [P, T]
-    if lengths is None:
-        return ((source >= 0) & (source < T))[None]
-    length = lengths.clamp(max=T)[:, None, None]
-    return (source >= 0) & (source < length) & (frame < length)
-
-
-def _sorted_by(numbers: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
-    """The order of numbers from 0 on, after that of `order` where they are equal: 16 bits at a time, which numpy sorts in linear time."""
-    for shift in range(0, max(1, int(numbers.max(initial=0)).bit_length()), 16):
-        digits = (numbers >> shift).astype(np.uint16)
-        order = digits.argsort(kind="stable") if order is None else order[digits[order].argsort(kind="stable")]
-    return order if order is not None else np.arange(len(numbers))
-
-
-def _merge_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the edges that come for the first time; and for every edge the place among them of the one with its ends.  # [E'], [E]"""
-    if _sorted_by_kernels(src):
-        from fastst.cpu.sort_edges import merge_equals
-
-        return merge_equals(src, dst, num_nodes)
-    order = _sorted_by(dst, _sorted_by(src))
-    is_new = np.ones(len(order), bool)
-    is_new[1:] = (np.diff(src[order]) != 0) | (np.diff(dst[order]) != 0)
-    first = np.empty(len(order), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))]
-    is_first = first == np.arange(len(first))
-    return np.flatnonzero(is_first), (is_first.cumsum() - 1)[first]
+def _matrices(mask: Tensor, values: Tensor | None, from_: Tensor, to: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Edge values, or 1, at the rows and columns of their ends.  # mask [B or 1, P, T], values [B, P, T], from_ and to [P, T] -> [B, *shape]"""
+    if values is not None:
+        mask = mask.expand(values.shape)
+    batch, slot, frame = mask.nonzero(as_tuple=True)
+    entries = torch.ones(len(slot), device=mask.device) if values is None else values[mask]
+    return entries.new_zeros(mask.shape[0], *shape).index_put((batch, to[slot, frame], from_[slot, frame]), entries)
 
 
 def _whole_numbers(name: str, given: ArrayLike | Tensor) -> np.ndarray:
@@ -482,11 +416,13 @@ def _whole_numbers(name: str, given: ArrayLike | Tensor) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def _refuse_outsiders(edge: str, node: str, count_name: str, src: np.ndarray, dst: np.ndarray, count: int) -> None:
-    outside = np.flatnonzero((src < 0) | (src >= count) | (dst < 0) | (dst >= count))
+def _refuse_outsiders(edge: str, node: str, count_name: str, src: np.ndarray, dst: np.ndarray, num_src: int, num_dst: int) -> None:
+    outside = np.flatnonzero((src < 0) | (src >= num_src) | (dst < 0) | (dst >= num_dst))
     if len(outside):
-        e = outside[0]
-        raise ValueError(f"{edge} {e} goes from {node} {src[e]} to {node} {dst[e]}, but the {node}s are 0 to {count - 1} ({count_name})")
+        e, there = outside[0], f"the {node}s are 0 to {num_src - 1}"
+        if num_src != num_dst:
+            there = f"the {node}s that send are 0 to {num_src - 1}, those that receive 0 to {num_dst - 1}"
+        raise ValueError(f"{edge} {e} goes from {node} {src[e]} to {node} {dst[e]}, but {there} ({count_name})")
 
 
 def _device(*tensors: Tensor | None) -> torch.device:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
 from fastst.ops import propagate
+from fastst.ops.lifting import receiver_frames
 
 _REDUCTIONS = {"mean": "mean", "add": "sum", "sum": "sum", "mul": "prod", "min": "amin", "max": "amax"}  # by PyTorch Geometric's names
 _KNOWN_MOST = 32  # edge lists that are remembered: a model's layers mostly share one
@@ -28,15 +29,16 @@ class _Known:
 
 
 _known: list[_Known] = []
+_looped: weakref.WeakKeyDictionary[Graph, tuple[Graph | None, Graph]] = weakref.WeakKeyDictionary()
 
 
-def graph_of(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
+def graph_of(edges: Any, num_nodes: int | tuple[int, int]) -> tuple[Graph, Tensor | None]:
     """The graph of whatever PyTorch Geometric calls `edge_index`, and the values of its edges if it brings some. Edges that come again, in the
     same tensor and unchanged, give the same graph.
 
     Args:
         edges: `[2, E]`, from and to; or a matrix, rows to, columns from: a `torch_sparse.SparseTensor` or a torch.sparse tensor; or a graph.
-        num_nodes: N.
+        num_nodes: N, or (n, m) of a bipartite graph.
 
     Raises:
         TypeError: something else.
@@ -46,7 +48,7 @@ def graph_of(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
 
 
 @torch.compiler.disable  # how edges are sorted is nothing to compile
-def _graph_of_edges(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
+def _graph_of_edges(edges: Any, num_nodes: int | tuple[int, int]) -> tuple[Graph, Tensor | None]:
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         return _remembered(edges, edges, num_nodes), None
     if isinstance(edges, Tensor):
@@ -59,7 +61,7 @@ def _graph_of_edges(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
     return _remembered(edges, torch.stack((from_, to)), num_nodes), values
 
 
-def _remembered(edges: Any, edge_index: Tensor, num_nodes: int) -> EdgeList:
+def _remembered(edges: Any, edge_index: Tensor, num_nodes: int | tuple[int, int]) -> EdgeList:
     edge_index = edge_index.as_subclass(Tensor)
     if isinstance(edges, Tensor) and edges.is_inference():  # nobody counts how often it was changed
         return EdgeList(edge_index, num_nodes, parallel=True)
@@ -80,9 +82,73 @@ def _forget(edges: weakref.ref) -> None:
     _known[:] = [known for known in _known if known.edges is not edges]
 
 
+class Sides(NamedTuple):
+    """Features of the nodes that send and of those that receive, `[..., N, F]` each, as PyTorch Geometric's `x`.
+
+    Attributes:
+        dst: None where none are given; the same tensor as src where these are the same nodes.
+        num_nodes: N, or (n, m) where they are different nodes; m None where nothing says it.
+    """
+
+    src: Tensor
+    dst: Tensor | None
+    num_nodes: int | tuple[int, int | None]
+
+    @property
+    def larger(self) -> int:
+        """How many nodes the larger of two kinds has; 0 where there is one kind."""
+        return 0 if isinstance(self.num_nodes, int) else max(self.num_nodes[0], self.num_nodes[1] or 0)
+
+    @property
+    def none(self) -> bool:
+        """Nothing is sent, or there is nobody to receive it."""
+        return not self.src.numel() or (not isinstance(self.num_nodes, int) and self.num_nodes[1] == 0)
+
+    def no_sums(self, h: Tensor) -> Tensor:
+        """The receivers' sums then.  # h [..., n, F] -> [..., m, F]"""
+        return h if isinstance(self.num_nodes, int) else h.new_zeros(*h.shape[:-2], self.num_nodes[1] or 0, h.shape[-1])
+
+    def graph(self, layer: str, edges: Any) -> tuple[Graph, Tensor | None]:
+        """`graph_of` edges between these nodes.
+
+        Raises:
+            ValueError: a graph of other nodes.
+        """
+        if isinstance(self.num_nodes, int):
+            graph, values = graph_of(edges, self.num_nodes)
+            if graph.bipartite:
+                raise ValueError(f"{layer}: x must be a pair of features, those of the nodes that send and those of the others of {graph}")
+            return graph, values
+        n, m = self.num_nodes
+        graph, values = graph_of(edges, (n, n if m is None else m))
+        frames = self.dst.shape[-3] if self.dst is not None and isinstance(graph, SlotGraph) else None
+        if (n, m) not in ((graph.num_src, graph.num_dst), (graph.num_src, None)):
+            raise ValueError(f"{layer}: x is of {n} and {m} nodes, but {graph} goes from {graph.num_src} to {graph.num_dst}")
+        if frames is not None and frames != receiver_frames(graph, self.src.shape[-3]):
+            raise ValueError(f"{layer}: x has {self.src.shape[-3]} and {frames} frames, but of {graph.stride} frames that send one receives")
+        return graph, values
+
+
+def sides(layer: str, x: Any, size: Any = None) -> Sides:
+    """x as PyTorch Geometric takes it: features of all nodes, a pair, or a pair of features and None. size: None, or the numbers of both.
+
+    Raises:
+        TypeError: something else.
+        ValueError: a size that isn't that of x.
+    """
+    src, dst = x if isinstance(x, (tuple, list)) and len(x) == 2 else (x, x)
+    if not isinstance(src, Tensor) or not (dst is None or isinstance(dst, Tensor)):
+        raise TypeError(f"{layer}: x must be a tensor or a pair of tensors, got {type(x).__name__}")
+    wanted = (None, None) if size is None else tuple(size)
+    have = (src.shape[-2], wanted[1] if dst is None else dst.shape[-2])
+    if len(wanted) != 2 or any(want not in (None, found) for want, found in zip(wanted, have, strict=True)):
+        raise ValueError(f"{layer}: size={size} is not that of x, {have}")
+    return Sides(src, dst, src.shape[-2] if src is dst else have)
+
+
 def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | Tensor | str | None, frames: int) -> tuple[Graph, Tensor | None]:
     """The graph with one loop for every node, behind its other edges, and their features: PyTorch Geometric's `remove_self_loops`, then
-    `add_self_loops`. Loops that the edges bring are forgotten with their features.
+    `add_self_loops`. Loops that the edges bring are forgotten with their features. In a bipartite edge list sender i and receiver i are one node.
 
     Args:
         edge_attr: `[B or 1, P, T or 1, D]`.
@@ -91,43 +157,71 @@ def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | T
         frames: T; 1 for an `EdgeList`.
 
     Raises:
-        ValueError: another fill_value.
+        ValueError: another fill_value; slots between different nodes.
     """
-    others = graph.without_loops if len(graph.loops) else graph
+    others, looped = _loops_apart(graph)
     if edge_attr is None:
-        return others.with_loops, None
+        return looped, None
     if others is not graph:
         index = graph.index(edge_attr.device)
         edge_attr = edge_attr[:, (index.src != index.dst) | (index.offset != 0)]
     if isinstance(fill_value, str) and others.slots_of_offset[others.hops] < others.num_slots:  # in every frame of what exists in it
         edge_attr = edge_attr.expand(-1, -1, frames, -1)
-    return others.with_loops, torch.cat((edge_attr, _features_of_loops(edge_attr, others, fill_value)), 1)
+    return looped, torch.cat((edge_attr, _features_of_loops(edge_attr, others, fill_value)), 1)
+
+
+def _loops_apart(graph: Graph) -> tuple[Graph, Graph]:
+    """The graph without loops, and with one for every node behind the other edges."""
+    if not graph.bipartite:
+        others = graph.without_loops if len(graph.loops) else graph
+        return others, others.with_loops
+    if not isinstance(graph, EdgeList):
+        raise ValueError(f"add_self_loops=True is not supported for {graph}, whose senders and receivers are different nodes")
+    if graph not in _looped:
+        edges, counts = graph.edge_index(), (graph.num_src, graph.num_dst)
+        is_loop = edges[0] == edges[1]
+        others = EdgeList(edges[:, ~is_loop], counts, parallel=True) if is_loop.any() else graph
+        loops = torch.arange(min(counts)).expand(2, -1)
+        # Of a graph that were its own value the entry would never go.
+        _looped[graph] = None if others is graph else others, EdgeList(torch.cat((edges[:, ~is_loop], loops), 1), counts, parallel=True)
+    others_or_none, looped = _looped[graph]
+    return others_or_none or graph, looped
 
 
 def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tensor | str | None) -> Tensor:
-    """# [B or 1, P, T or 1, D] -> [B or 1, J, T or 1, D]"""
+    """# [B or 1, P, T or 1, D] -> [B or 1, J, T or 1, D], J the nodes that have loops"""
     B, P, T, D = edge_attr.shape
-    J = graph.num_joints
+    J, loops = graph.num_joints, min(graph.num_src, graph.num_dst)
     if isinstance(fill_value, Tensor):
         if fill_value.shape not in ((D,), (1, D)):
             raise ValueError(f"fill_value must be [D] with D = {D} features of an edge, got {list(fill_value.shape)}")
-        return fill_value.to(edge_attr).view(D).expand(B, J, T, D)
+        return fill_value.to(edge_attr).view(D).expand(B, loops, T, D)
     if not isinstance(fill_value, str):
-        return edge_attr.new_full((B, J, T, D), 1.0 if fill_value is None else fill_value)
+        return edge_attr.new_full((B, loops, T, D), 1.0 if fill_value is None else fill_value)
     if fill_value not in _REDUCTIONS:
         raise ValueError(f"fill_value must be a number, a tensor or one of {', '.join(_REDUCTIONS)}, got {fill_value!r}")
     index = graph.index(edge_attr.device)
     into = torch.where(edge_exists(index.offset, T, None)[0], index.dst.long()[:, None], J)  # what doesn't exist goes to one node more
     start = edge_attr.new_full((B, J + 1, T, D), fill_value == "mul")
     into = into[None, :, :, None].expand(B, P, T, D)
-    return start.scatter_reduce(1, into, edge_attr, _REDUCTIONS[fill_value], include_self=fill_value == "mul")[:, :J]
+    return start.scatter_reduce(1, into, edge_attr, _REDUCTIONS[fill_value], include_self=fill_value == "mul")[:, :loops]
 
 
 def propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
     """`propagate` of features with any dimensions in front, on weights that all of these share."""
     whole = one_batch(h, graph)
     own = None if self_weight is None else self_weight.expand(whole.shape[0], *self_weight.shape[1:])
-    return propagate(whole, weight, graph, own).view(h.shape)
+    return of_all_dimensions(propagate(whole, weight, graph, own), h)
+
+
+def of_all_dimensions(y: Tensor, h: Tensor) -> Tensor:
+    """A batch's result with the dimensions that h has in front."""
+    return y.reshape(*h.shape[: h.ndim - y.ndim + 1], *y.shape[1:])
+
+
+def frames_of(graph: Graph, h: Tensor) -> tuple[int, ...]:
+    """The frames of edge values where features h are sent; an `EdgeList` has none.  # h [..., T, J, F]"""
+    return () if isinstance(graph, EdgeList) else (receiver_frames(graph, h.shape[-3]),)
 
 
 def one_batch(h: Tensor, graph: Graph) -> Tensor:
@@ -147,7 +241,3 @@ def shaped(weight: Tensor, graph: Graph, frames: Sequence[int]) -> Tensor:
         expected = "[P] or [B, P, T]" if frames else "[E] or [B, E]"
         raise ValueError(f"edge_weight must be {expected} with {'P' if frames else 'E'} = {E} as in {graph}, got {list(given.shape)}")
     return weight
-
-
-def is_square(size: Any, x: Tensor) -> bool:
-    return size is None or tuple(size) == (x.shape[-2],) * 2

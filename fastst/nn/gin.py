@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastst.graph import EdgeList, Graph
-from fastst.nn.edges import graph_of, is_square, one_batch, propagated, shaped
+from fastst.nn.edges import Sides, frames_of, of_all_dimensions, one_batch, propagated, shaped, sides
 from fastst.nn.stand_in import StandIn, check_options, is_theirs
 from fastst.ops import message
 
@@ -23,7 +23,7 @@ class _Isomorphism(StandIn):
 
     def __init__(self, network: Callable[[Tensor], Tensor], eps: float, train_eps: bool, options: dict[str, Any]) -> None:
         super().__init__()
-        check_options(type(self).__name__, options, in_channels=1)  # which come with the network
+        check_options(type(self).__name__, options)
         self.nn, self.initial_eps = network, eps
         if train_eps:
             self.eps = nn.Parameter(torch.empty(1))
@@ -34,24 +34,8 @@ class _Isomorphism(StandIn):
         _reset(self.nn)
         self.eps.data.fill_(self.initial_eps)
 
-    def _one_set(self, x: Any, size: Any) -> Tensor | None:
-        """The features, of the nodes that send and of those that receive; None where these are not the same and the original knows what to do.
-
-        Raises:
-            ValueError: two sets of nodes, without an original.
-        """
-        whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
-        if isinstance(whole, Tensor) and is_square(size, whole):
-            return whole
-        if self.original and self.kept_edges is None:
-            return None
-        if isinstance(whole, Tensor):
-            nodes = (whole.shape[-2],) * 2
-            raise ValueError(f"{type(self).__name__}: size={size} is not supported, only None or the number of nodes twice, {nodes}")
-        raise ValueError(f"{type(self).__name__}: two sets of nodes (a pair of features) are not supported")
-
-    def _network(self, total: Tensor, x: Tensor) -> Tensor:
-        return self.nn(total + (1 + self.eps) * x)
+    def _network(self, total: Tensor, x: Tensor | None) -> Tensor:
+        return self.nn(total if x is None else total + (1 + self.eps) * x)
 
 
 class GINConv(_Isomorphism):
@@ -71,21 +55,21 @@ class GINConv(_Isomorphism):
         super().__init__(nn, eps, train_eps, options)
         self.reset_parameters()
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, Tensor | None], edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """`[N, F]` or `[B, N, F]` -> what nn makes of it; on a `SlotGraph` of `[B, T, J, F]`. `edge_index` as in `GCNConv`; the values of a
         torch.sparse matrix weigh the sum, those of a `SparseTensor` don't count. Both as in PyTorch Geometric.
 
         Args:
-            x: features of the nodes; or twice the same as a pair.
-            size: None or (N, N).
+            x: features of the nodes; or a pair, `[n, F]` of those that send and `[m, F]` of those that receive, or None without these.
+            size: None, or the numbers of both kinds of nodes.
 
         Raises:
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
-        whole = self._one_set(x, size)
-        if whole is None or is_theirs(self, whole, edge_index):
+        nodes = sides("GINConv", x, size)
+        if is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, size)
-        return self._network(_sum(whole, edge_index, self.kept_edges) if whole.numel() else whole, whole)
+        return self._network(nodes.no_sums(nodes.src) if nodes.none else _sum(nodes, edge_index, self.kept_edges), nodes.dst)
 
 
 class GINEConv(_Isomorphism):
@@ -113,28 +97,28 @@ class GINEConv(_Isomorphism):
             self.lin.reset_parameters()
 
     def forward(
-        self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, edge_attr: Tensor | None = None, size: tuple[int, int] | None = None
+        self, x: Tensor | tuple[Tensor, Tensor | None], edge_index: Any, edge_attr: Tensor | None = None, size: tuple[int, int] | None = None
     ) -> Tensor:
         """`[N, F]` or `[B, N, F]` -> what nn makes of it; on a `SlotGraph` of `[B, T, J, F]`.
 
         Args:
-            x: features of the nodes; or twice the same as a pair.
+            x: features of the nodes; or a pair, `[n, F]` of those that send and `[m, F]` of those that receive, or None without these.
             edge_index: as in `GCNConv`. A matrix, its rows one after the other, may bring features of edges as its values, `[E, D]`; those of one
                 number don't count. Both as in PyTorch Geometric.
             edge_attr: features of edges, `[E, D]` or `[B, E, D]`; on a `SlotGraph` `[P, D]`, `[B, P, 1, D]` or `[B, P, T, D]`. D is edge_dim, or F.
-            size: None or (N, N).
+            size: None, or the numbers of both kinds of nodes.
 
         Raises:
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
-        whole = self._one_set(x, size)
-        only_theirs = whole is None or (self.original and self.kept_edges is None and _only_theirs(whole, edge_index, edge_attr))
-        if whole is None or only_theirs or is_theirs(self, whole, edge_index):
+        nodes = sides("GINEConv", x, size)
+        only_theirs = self.original and self.kept_edges is None and _only_theirs(nodes.src, edge_index, edge_attr)
+        if only_theirs or is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, edge_attr, size)
-        return self._network(self._sum(whole, edge_index, edge_attr) if whole.numel() else whole, whole)
+        return self._network(nodes.no_sums(nodes.src) if nodes.none else self._sum(nodes, edge_index, edge_attr), nodes.dst)
 
-    def _sum(self, x: Tensor, edge_index: Any, edge_attr: Tensor | None) -> Tensor:
-        graph, values = graph_of(edge_index, x.shape[-2])
+    def _sum(self, nodes: Sides, edge_index: Any, edge_attr: Tensor | None) -> Tensor:
+        (graph, values), x = nodes.graph("GINEConv", edge_index), nodes.src
         brought = values if values is not None and values.ndim > 1 else None
         edges = brought if edge_attr is None else edge_attr
         if edges is None:
@@ -147,23 +131,23 @@ class GINEConv(_Isomorphism):
         dtype = torch.promote_types(x.dtype, edges.dtype)
         one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
         edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
-        nodes = one_batch(x, graph).to(dtype)
-        weight = None if self.kept_edges is None else _of_every(self.kept_edges, graph, nodes)
-        return message(nodes, edges.to(dtype), weight, graph).view(x.shape)
+        senders = one_batch(x, graph).to(dtype)
+        weight = None if self.kept_edges is None else _of_every(self.kept_edges, graph, senders)
+        return of_all_dimensions(message(senders, edges.to(dtype), weight, graph), x)
 
 
 def _of_every(kept: Tensor, graph: Graph, nodes: Tensor) -> Tensor:
     """# [B, E] or [B, P, T]"""
-    weight = shaped(kept, graph, () if isinstance(graph, EdgeList) else nodes.shape[1:2])
+    weight = shaped(kept, graph, frames_of(graph, nodes))
     return weight.expand(len(nodes), *weight.shape[1:])
 
 
-def _sum(x: Tensor, edge_index: Any, kept: Tensor | None) -> Tensor:
-    graph, values = graph_of(edge_index, x.shape[-2])
+def _sum(nodes: Sides, edge_index: Any, kept: Tensor | None) -> Tensor:
+    (graph, values), x = nodes.graph("GINConv", edge_index), nodes.src
     if values is None or not isinstance(edge_index, Tensor):
         values = x.new_ones(1).expand(graph.num_slots)
     if kept is not None:
-        frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
+        frames = frames_of(graph, x)
         values = shaped(kept, graph, frames) * (values[:, None] if frames else values)
     return propagated(x, values, graph)
 

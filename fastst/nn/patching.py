@@ -135,7 +135,7 @@ def _why_not(layer: Any, kind: str) -> str:
 def _why_not_in_geometric(layer: Any, kind: str) -> str:
     if layer.aggr not in _AGGREGATIONS[kind] or layer.flow != "source_to_target" or getattr(layer, "explain", None):
         return "it is asked to aggregate in another way (aggr, flow or explain)"
-    return "" if isinstance(getattr(layer, "in_channels", 1), int) else "it is for two sets of nodes"
+    return ""
 
 
 def _why_not_in_skeletons(layer: Any, kind: str) -> str:
@@ -195,14 +195,19 @@ def _gcn(layer: Any) -> StandIn:
 
 
 def _gatv2(layer: Any) -> StandIn:
-    width, _ = _sizes(layer.lin_l)
     options = (layer.heads, layer.concat, layer.negative_slope, layer.dropout, layer.add_self_loops, layer.edge_dim, layer.fill_value)
-    return GATv2Conv(width, layer.out_channels, *options, layer.bias is not None, layer.share_weights, layer.res is not None)
+    return GATv2Conv(_channels_of_sides(layer), layer.out_channels, *options, layer.bias is not None, layer.share_weights, layer.res is not None)
 
 
 def _sage(layer: Any) -> StandIn:
     words = {"normalize": layer.normalize, "root_weight": layer.root_weight, "project": layer.project, "bias": layer.lin_l.bias is not None}
-    return SAGEConv(*_sizes(layer.lin_l), **words)
+    return SAGEConv(_channels_of_sides(layer), _sizes(layer.lin_l)[1], **words)
+
+
+def _channels_of_sides(layer: Any) -> int | tuple[int, int]:
+    """As the linear layers have them: those that were given may have been unknown."""
+    senders, to = _sizes(layer.lin_l)[0], getattr(layer, "lin_r", None)
+    return senders if isinstance(layer.in_channels, int) else (senders, senders if to is None else _sizes(to)[0])
 
 
 def _gin(layer: Any) -> StandIn:

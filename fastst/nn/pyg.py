@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize as unit_length
 
 from fastst.graph import EdgeList, Graph, edge_exists
-from fastst.nn.edges import graph_of, is_square, one_batch, propagated, shaped, with_own_loops
-from fastst.nn.stand_in import StandIn, check_options, is_theirs
+from fastst.nn.edges import Sides, frames_of, graph_of, one_batch, propagated, shaped, sides, with_own_loops
+from fastst.nn.stand_in import StandIn, channels_of_sides, check_options, is_theirs
 from fastst.ops import attend, gcn_norm
 from fastst.ops.backends import current_backend
 
@@ -101,7 +101,7 @@ class GCNConv(StandIn):
     def _weights(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
         """The graph with the weights of its edges and of its nodes' self-loops."""
         graph, values = graph_of(edge_index, x.shape[-2])
-        frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
+        frames = frames_of(graph, x)
         is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
         improved = self.improved and not (is_list and edge_weight is None)
         if self.normalize and edge_weight is None and self.kept_edges is None and (is_list or isinstance(edge_index, Graph)):
@@ -128,7 +128,7 @@ class GATv2Conv(StandIn):
     2022), in place of `torch_geometric.nn.GATv2Conv`.
 
     Args:
-        in_channels, out_channels: sizes of the features, the latter of a head.
+        in_channels, out_channels: sizes of the features, the latter of a head. Two of them, `(src, dst)`, for nodes of two kinds.
         heads, concat: heads side by side, or their mean.
         negative_slope: of LeakyReLU.
         dropout: in training, with this probability α of an edge and head is left out, the others count 1 / (1 - dropout) times. Not draw for draw
@@ -148,7 +148,7 @@ class GATv2Conv(StandIn):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         heads: int = 1,
         concat: bool = True,
@@ -163,7 +163,8 @@ class GATv2Conv(StandIn):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_options("GATv2Conv", options, in_channels=in_channels)
+        from_channels, to_channels = channels_of_sides("GATv2Conv", in_channels)
+        check_options("GATv2Conv", options)
         if not 0 <= dropout <= 1:
             raise ValueError(f"GATv2Conv: dropout must be from 0 to 1, got {dropout}")
         if edge_dim is not None and (not isinstance(edge_dim, int) or edge_dim < 1):
@@ -171,12 +172,12 @@ class GATv2Conv(StandIn):
         self.in_channels, self.out_channels, self.heads, self.concat = in_channels, out_channels, heads, concat
         self.negative_slope, self.add_self_loops, self.share_weights = negative_slope, add_self_loops, share_weights
         self.dropout, self.edge_dim, self.fill_value = dropout, edge_dim, fill_value
-        self.lin_l = nn.Linear(in_channels, heads * out_channels, bias=bias)
-        self.lin_r = self.lin_l if share_weights else nn.Linear(in_channels, heads * out_channels, bias=bias)
+        self.lin_l = nn.Linear(from_channels, heads * out_channels, bias=bias)
+        self.lin_r = self.lin_l if share_weights else nn.Linear(to_channels, heads * out_channels, bias=bias)
         self.att = nn.Parameter(torch.empty(1, heads, out_channels))
         self.lin_edge = None if edge_dim is None else nn.Linear(edge_dim, heads * out_channels, bias=False)
         width = out_channels * (heads if concat else 1)
-        self.res = nn.Linear(in_channels, width, bias=False) if residual else None
+        self.res = nn.Linear(to_channels, width, bias=False) if residual else None
         self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.reset_parameters()
 
@@ -190,11 +191,14 @@ class GATv2Conv(StandIn):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, edge_index: Any, edge_attr: Tensor | None = None, return_attention_weights: bool | None = None) -> Any:
+    def forward(
+        self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, edge_attr: Tensor | None = None, return_attention_weights: bool | None = None
+    ) -> Any:
         """`[N, F]` or `[B, N, F]` -> the same with heads · F', or F'; on a `SlotGraph` `[B, T, J, F]`. `edge_index` as in `GCNConv`.
 
         Args:
-            x: features of the nodes.
+            x: features of the nodes; or a pair, `[n, F]` of those that send and `[m, F]` of those that receive. Then `add_self_loops` takes sender i
+                and receiver i for one node, as PyTorch Geometric does.
             edge_attr: `[E, edge_dim]`, `[E]` where edge_dim is 1, or `[B, E, edge_dim]`; on a `SlotGraph` `[P, edge_dim]`, `[B, P, T, edge_dim]` or
                 `[B, P, 1, edge_dim]`. Not beside a matrix.
             return_attention_weights: also return the edges with the loops that were added, `[2, E']` or a graph, and α, `[E', heads]` with what is in
@@ -204,23 +208,25 @@ class GATv2Conv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         edges_alone = isinstance(edge_index, Graph) or (isinstance(edge_index, Tensor) and edge_index.layout == torch.strided)
-        known = isinstance(x, Tensor) and (edges_alone or not (self.edge_dim or edge_attr is not None or return_attention_weights))
-        if not known and self.original and self.kept_edges is None:
-            return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
-        if not isinstance(x, Tensor):
-            raise ValueError("GATv2Conv: two sets of nodes (a pair of features) are not supported")
-        if not known:
+        if not edges_alone and (self.edge_dim or edge_attr is not None or return_attention_weights):
+            if self.original and self.kept_edges is None:
+                return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
             raise ValueError("GATv2Conv: edge features and return_attention_weights are not supported for edges in a matrix; give them as [2, E]")
-        senders = self.lin_l(x)
-        receivers = senders if self.share_weights else self.lin_r(x)
-        y, edges, alpha = senders, edge_index, senders.new_zeros(*senders.shape[:-2], 0, self.heads)
-        if senders.numel():
-            graph, _ = graph_of(edge_index, x.shape[-2])
+        nodes = sides("GATv2Conv", x)
+        if nodes.dst is None:
+            raise ValueError("GATv2Conv: x needs the features of both kinds of nodes, got None for those that receive")
+        if nodes.src.ndim == 2 and is_theirs(self, nodes.src, edge_index, nodes.larger):
+            return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
+        senders = self.lin_l(nodes.src)
+        receivers = senders if self.share_weights and nodes.src is nodes.dst else self.lin_r(nodes.dst)
+        y, edges, alpha = torch.zeros_like(receivers), edge_index, senders.new_zeros(*senders.shape[:-2], 0, self.heads)
+        if senders.numel() and receivers.numel():
+            graph, _ = nodes.graph("GATv2Conv", edge_index)
             y, graph, alpha = self._attended(senders, receivers, graph, edge_attr, bool(return_attention_weights))
             if return_attention_weights:
                 edges = graph if isinstance(edge_index, Graph) else graph.edge_index().to(edge_index)  # type: ignore[attr-defined]
         y = y if self.concat else y.unflatten(-1, (self.heads, -1)).mean(-2)
-        y = y if self.res is None else y + self.res(x)
+        y = y if self.res is None else y + self.res(nodes.dst)
         y = y if self.bias is None else y + self.bias
         return (y, (edges, alpha)) if return_attention_weights else y
 
@@ -229,10 +235,10 @@ class GATv2Conv(StandIn):
     ) -> tuple[Tensor, Graph, Tensor | None]:
         """Sums of senders, the graph with loops where they are added, and α if it is wanted."""
         left, right = (one_batch(side, graph) for side in (senders, receivers))
-        frames = 1 if isinstance(graph, EdgeList) else left.shape[1]
+        frames = 1 if isinstance(graph, EdgeList) else right.shape[1]
         features, add_self_loops = _features_shaped(edge_attr, self.edge_dim, graph, frames), self.add_self_loops
         kept = None if self.kept_edges is None else shaped(self.kept_edges, graph, () if isinstance(graph, EdgeList) else (frames,))
-        if add_self_loops and (features is not None or with_alpha):
+        if add_self_loops and (features is not None or with_alpha or graph.bipartite):
             if kept is not None:
                 _, weights = with_own_loops(graph, kept.view(*kept.shape[:2], -1, 1), 1.0, frames)
                 kept = None if weights is None else weights.view(kept.shape[0], -1, *kept.shape[2:])
@@ -246,7 +252,7 @@ class GATv2Conv(StandIn):
             options |= {"dropout": self.dropout, "seed": torch.randint(1 << 62, (), device=senders.device)}
         found: Any = attend(left, right, self.att[0], graph, self.heads, self.negative_slope, **options)
         y, alpha = found if with_alpha else (found, None)
-        return y.view(senders.shape), graph, None if alpha is None else alpha.view(*senders.shape[: senders.ndim - left.ndim + 1], *alpha.shape[1:])
+        return y.view(receivers.shape), graph, None if alpha is None else alpha.view(*senders.shape[: senders.ndim - left.ndim + 1], *alpha.shape[1:])
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, heads={self.heads}"
@@ -258,7 +264,7 @@ class SAGEConv(StandIn):
     The mean of no edges is 0. A loop is an edge like any other. In a `GraphSimplifier` the mean is that of the kept edges, Σ w h[from] / Σ w.
 
     Args:
-        in_channels, out_channels: sizes of the features.
+        in_channels, out_channels: sizes of the features. Two of the former, `(src, dst)`, for nodes of two kinds.
         aggr: only "mean" is supported.
         normalize: divide every node's h' by its length.
         root_weight: False to leave W_r h[to] out.
@@ -275,7 +281,7 @@ class SAGEConv(StandIn):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         aggr: str = "mean",
         normalize: bool = False,
@@ -285,48 +291,42 @@ class SAGEConv(StandIn):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_options("SAGEConv", options, in_channels=in_channels)
+        from_channels, to_channels = channels_of_sides("SAGEConv", in_channels)
+        check_options("SAGEConv", options)
         if aggr != "mean":
             raise ValueError(f"SAGEConv: aggr={aggr!r} is not supported, only 'mean'")
         self.in_channels, self.out_channels, self.normalize = in_channels, out_channels, normalize
-        self.lin = nn.Linear(in_channels, in_channels) if project else None
-        self.lin_l = nn.Linear(in_channels, out_channels, bias=bias)
-        self.lin_r = nn.Linear(in_channels, out_channels, bias=False) if root_weight else None
+        self.lin = nn.Linear(from_channels, from_channels) if project else None
+        self.lin_l = nn.Linear(from_channels, out_channels, bias=bias)
+        self.lin_r = nn.Linear(to_channels, out_channels, bias=False) if root_weight else None
 
     def reset_parameters(self) -> None:
         for linear in (self.lin, self.lin_l, self.lin_r):
             if linear is not None:
                 linear.reset_parameters()
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, Tensor | None], edge_index: Any, size: tuple[int, int] | None = None) -> Tensor:
         """`[N, F]` or `[B, N, F]` -> the same with F'; on a `SlotGraph` `[B, T, J, F]`. `edge_index` as in `GCNConv`: of a torch.sparse matrix the
         values weigh the sum, but not what it is divided by; those of a `SparseTensor` don't count. Both as in PyTorch Geometric.
 
         Args:
-            x: features of the nodes; or twice the same as a pair.
-            size: None or (N, N).
+            x: features of the nodes; or a pair, `[n, F]` of those that send and `[m, F]` of those that receive, or None without these.
+            size: None, or the numbers of both kinds of nodes.
 
         Raises:
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
-        whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
-        if self.original and self.kept_edges is None and (not isinstance(whole, Tensor) or not is_square(size, whole)):
+        nodes = sides("SAGEConv", x, size)
+        if is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, size)
-        if not isinstance(whole, Tensor):
-            raise ValueError("SAGEConv: two sets of nodes (a pair of features) are not supported")
-        if not is_square(size, whole):
-            raise ValueError(f"SAGEConv: size={size} is not supported, only None or the number of nodes twice, {(whole.shape[-2],) * 2}")
-        if is_theirs(self, whole, edge_index):
-            return self.original_layer()(x, edge_index, size)
-        y = self.lin_l(self._mean(whole if self.lin is None else self.lin(whole).relu(), edge_index))
-        y = y if self.lin_r is None else y + self.lin_r(whole)
+        h = nodes.src if self.lin is None else self.lin(nodes.src).relu()
+        y = self.lin_l(nodes.no_sums(h) if nodes.none else self._mean(h, nodes, edge_index))
+        y = y if self.lin_r is None or nodes.dst is None else y + self.lin_r(nodes.dst)
         return unit_length(y, dim=-1) if self.normalize else y
 
-    def _mean(self, h: Tensor, edge_index: Any) -> Tensor:
-        if not h.numel():
-            return h
-        graph, values = graph_of(edge_index, h.shape[-2])
-        frames = () if isinstance(graph, EdgeList) else h.shape[-3:-2]
+    def _mean(self, h: Tensor, nodes: Sides, edge_index: Any) -> Tensor:
+        graph, values = nodes.graph("SAGEConv", edge_index)
+        frames = frames_of(graph, h)
         if self.kept_edges is None:
             weight = _shares(graph, h.shape[-3] if frames else 1, h)
             weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
@@ -363,13 +363,13 @@ def _made_once(graph: Graph, what: tuple[Any, ...], device: torch.device, make: 
 
 
 def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
-    """1 / how many edges end where this one does.  # [1, P, T]"""
+    """1 / how many edges end where this one does, of T frames that send.  # [1, P, T']"""
     dtype, device = torch.promote_types(like.dtype, torch.float32), like.device
 
     def make() -> Tensor:
         index = graph.index(device)
-        exists = edge_exists(index.offset, T, None)[0].to(dtype)
-        arriving = exists.new_zeros(graph.num_joints, T).index_add(0, index.dst.long(), exists)
+        exists = edge_exists(graph.offset_on(device), T, None, graph.stride)[0].to(dtype)
+        arriving = exists.new_zeros(graph.num_dst, exists.shape[1]).index_add(0, index.dst.long(), exists)
         return (exists / arriving[index.dst.long()].clamp(min=1))[None]
 
     return _made_once(graph, ("shares", T, dtype), device, make)
@@ -378,7 +378,7 @@ def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
 def _shares_of_kept(kept: Tensor, graph: Graph) -> Tensor:
     """w / Σ w of the edges that end where this one does; 0 where all are 0.  # [B, P, T] or [B, E] -> the same"""
     dst = graph.index(kept.device).dst.long()
-    nodes = (*kept.shape[:1], graph.num_joints, *kept.shape[2:])
+    nodes = (*kept.shape[:1], graph.num_dst, *kept.shape[2:])
     arriving = kept.new_zeros(nodes).index_add(1, dst, kept)[:, dst]
     return kept / torch.where(arriving > 0, arriving, 1)
 

@@ -20,6 +20,7 @@ from fastst.nn.models import check_choice
 from fastst.nn.stand_in import StandIn
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, keep_probability, propagate, sample_edges, sample_k_edges
+from fastst.ops.checks import refuse_bipartite
 from fastst.ops.information import divergence
 
 EVALUATIONS = ("probability", "threshold", "sample")
@@ -104,6 +105,8 @@ class GraphSimplifier(nn.Module):
             raise TypeError(f"downstream must be a torch.nn.Module, got {type(downstream).__name__}")
         if graph is not None and not isinstance(graph, (SlotGraph, EdgeList)):
             raise TypeError(f"graph must be a SkeletonGraph, a SlotGraph, an EdgeList or None, got {type(graph).__name__}")
+        if graph is not None:
+            refuse_bipartite("GraphSimplifier", graph, "x are features of one kind; take edge_logits and sample_edges")
         if upstream is None:
             upstream = _default_upstream(graph, in_channels, hidden, keep_start)
         for name, value in (("keep", keep), ("keep_start", keep_start)):

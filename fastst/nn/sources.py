@@ -16,6 +16,7 @@ from fastst.graph import SlotGraph, edge_exists
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings
+from fastst.ops.checks import refuse_bipartite
 
 EVALUATIONS = ("sample", "threshold")
 
@@ -36,6 +37,7 @@ class GraphSource(nn.Module):
 
     def __init__(self, graph: SlotGraph) -> None:
         super().__init__()
+        refuse_bipartite(type(self).__name__, graph, "poses are of one kind")
         self.graph = graph
 
     def forward(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 _SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
+_FEW_OF_A_NODE = 2  # edges: between two kinds of nodes with fewer the original is faster on a CPU, for sums are made for both sides' nodes
 
 
 class StandIn(nn.Module):
@@ -48,15 +49,26 @@ class StandIn(nn.Module):
         return layer.train(self.training)
 
 
-def is_theirs(layer: StandIn, x: Tensor, edge_index: Any) -> bool:
-    """Whether the original is there, and is the faster one for a graph of this size."""
+def is_theirs(layer: StandIn, x: Tensor, edge_index: Any, larger_side: int = 0) -> bool:
+    """Whether the original is there, and is the faster one for a graph of this size. larger_side: nodes of the larger of two kinds."""
     if not layer.original or layer.kept_edges is not None or not x.is_cpu or torch.compiler.is_compiling():
         return False
     is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
-    return is_list and edge_index.shape[-1] * x.shape[-1] * math.prod(x.shape[:-2]) < layer.few
+    if not is_list:
+        return False
+    E = edge_index.shape[-1]
+    return E * x.shape[-1] * math.prod(x.shape[:-2]) < layer.few or _FEW_OF_A_NODE * larger_side > E
 
 
-def check_options(layer: str, options: dict[str, Any], in_channels: Any) -> None:
+def channels_of_sides(layer: str, in_channels: Any) -> tuple[int, int]:
+    """Channels of the nodes that send and of those that receive, of which the same number or two are given."""
+    both = in_channels if isinstance(in_channels, (tuple, list)) else (in_channels, in_channels)
+    if len(both) != 2 or not all(isinstance(channels, int) and channels >= 1 for channels in both):
+        raise ValueError(f"{layer}: in_channels={in_channels!r} is not supported, only a whole number of at least 1, or two")
+    return both[0], both[1]
+
+
+def check_options(layer: str, options: dict[str, Any], in_channels: Any = 1) -> None:
     if not isinstance(in_channels, int) or in_channels < 1:
         raise ValueError(f"{layer}: in_channels={in_channels!r} is not supported, only a whole number of at least 1")
     for name, value in options.items():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastst.graph import SlotGraph
 from fastst.nn.layers import EncoderLayer, GraphAttention, checkpointed
 from fastst.ops import edge_logits
+from fastst.ops.checks import refuse_bipartite
 
 
 class Upstream(nn.Module):
@@ -33,6 +34,7 @@ class Upstream(nn.Module):
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
+        refuse_bipartite("Upstream", graph, "poses are of one kind")
         self.graph = graph
         self.checkpoint_activations = checkpoint_activations
         self.input = nn.Linear(in_channels, hidden)

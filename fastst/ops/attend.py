@@ -12,9 +12,20 @@ from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.attention_weights import attention_weights
 from fastst.ops.backends import compiled, current_backend
-from fastst.ops.checks import check_device, check_edge_features, check_float, check_lengths, check_nodes, check_seed, check_weights, lower
+from fastst.ops.checks import (
+    check_device,
+    check_edge_features,
+    check_float,
+    check_lengths,
+    check_nodes,
+    check_seed,
+    check_weights,
+    lower,
+    refuse_bipartite,
+)
 from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
-from fastst.ops.propagate import dense_adjacency, propagate
+from fastst.ops.lifting import lift
+from fastst.ops.propagate import propagate
 from fastst.ops.registration import operation
 from fastst.ops.sampling import Sampling
 from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax
@@ -89,11 +100,11 @@ def attend(
 
     Args:
         x_src: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`; the projected features of senders. Channels are `heads` groups of C / heads.
-        x_dst: the same shape; the projected features of receivers.
+        x_dst: the same shape, but for the nodes and frames where the receivers are other nodes; the projected features of receivers.
         att: `[heads, C // heads]`.
         lengths: `[B]` frames of every walk.
         add_self_loops: every node is among its own neighbours, whether the graph brings a loop for it or not; one that is added weighs 1. Not with
-            edge_attr, which has no features for it.
+            edge_attr, which has no features for it, nor for a bipartite graph.
         edge_attr: the projected features of edges, `[B, P, T, C]`, or shared by all walks, all frames or both, `[B, P, 1, C]`, `[P, C]`;
             `[B, E, C]` or `[E, C]` for an `EdgeList`. Values at edges that don't exist are ignored.
         edge_weight: 0 or more, `[B, P, T]`, or shared as in `propagate`. A negative one gives NaN.
@@ -102,37 +113,41 @@ def attend(
         return_attention_weights: also return α.
 
     Returns:
-        The shape and dtype of x_src. With `return_attention_weights` a pair: and α as it is in the sum, after dropout, `[B, P, T, heads]` or
-        `[B, E, heads]` in at least float32, differentiable; with `add_self_loops` of the slots of `graph.with_loops` (of a graph with parallel
-        edges, `graph.without_loops.with_loops`).
+        The shape of x_dst and the dtype of x_src. With `return_attention_weights` a pair: and α as it is in the sum, after dropout,
+        `[B, P, T, heads]` or `[B, E, heads]` in at least float32, differentiable; with `add_self_loops` of the slots of `graph.with_loops` (of a
+        graph with parallel edges, `graph.without_loops.with_loops`).
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
     """
     senders = check_nodes("x_src", x_src, graph)
-    receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src))
-    (B, T, _, C), like = senders.shape, ("x_src", x_src)
+    receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src), receive=True)
+    (B, T, _, C), like = receivers.shape, ("x_src", x_src)
     _check_attention(att, heads, x_src)
-    lengths = check_lengths(lengths, graph, B, like)
+    lifted = lift(graph, senders.shape[1], check_lengths(lengths, graph, B, like), x_src.device)
+    senders, receivers = lifted.senders(senders), lifted.receivers(receivers)
     if edge_weight is not None:
         edge_weight = check_weights("edge_weight", edge_weight, graph, B, T)
         check_device("edge_weight", edge_weight, *like)
+    if lifted.exists is not None:
+        edge_weight = lifted.edges(x_src.new_ones(()) if edge_weight is None else edge_weight).expand(B, -1, T)
     if edge_attr is not None:
-        edge_attr = check_edge_features("edge_attr", edge_attr, graph, B, T, C)
+        edge_attr = lifted.edge_features(check_edge_features("edge_attr", edge_attr, graph, B, T, C))
         check_device("edge_attr", edge_attr, *like)
     noise = _check_dropout(dropout, seed, x_src)
     if add_self_loops:
+        refuse_bipartite("add_self_loops", graph, "none is among its own neighbours; give the edges that are wanted")
         graph, edge_weight = _with_loops(graph, edge_weight, edge_attr)
     backend = current_backend(x_src.device.type)
     if edge_attr is None and edge_weight is None and noise is None and not return_attention_weights:
         if backend == "reference":
-            return lower(graph, reference(senders, receivers, att, graph, negative_slope, lengths), 1)
+            return lifted.lower(reference(senders, receivers, att, graph, negative_slope, lifted.lengths))
         index = graph.index(x_src.device)
-        y, _ = _forward(senders, receivers, att, lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
-        return lower(graph, y, 1)
-    alpha = attention_weights(senders, receivers, att, graph, negative_slope, lengths, edge_attr, edge_weight, backend)
+        y, _ = _forward(senders, receivers, att, lifted.lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
+        return lifted.lower(y)
+    alpha = attention_weights(senders, receivers, att, graph, negative_slope, lifted.lengths, edge_attr, edge_weight, backend)
     if noise is not None:
-        alpha = alpha * _kept_of_dropout(alpha, dropout, noise, graph, lengths, backend)
+        alpha = alpha * _kept_of_dropout(alpha, dropout, noise, graph, lifted.lengths, backend)
     alpha = lower(graph, alpha.permute(0, 2, 3, 1), 2)
     y = propagate(x_src, alpha, graph, lengths=lengths)
     return (y, alpha) if return_attention_weights else y
@@ -194,7 +209,7 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
     B, T, J, C = x_src.shape
     heads = len(att)
     edges = x_src.new_ones(B, graph.num_slots, T)
-    adjacent = dense_adjacency(edges, graph, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
+    adjacent = graph.square_matrices(edges, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
     senders, receivers = (sparse.mask_frames(x, lengths).reshape(B, T * J, heads, C // heads) for x in (x_src, x_dst))
     scores = (leaky_relu(senders[:, None] + receivers[:, :, None], negative_slope) * att.to(x_src.dtype)).sum(-1)  # [B, to, from, heads]
     alpha = torch.softmax(scores.masked_fill(~adjacent, float("-inf")), 2)

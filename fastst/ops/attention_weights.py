@@ -14,7 +14,6 @@ from fastst.graph import Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled
 from fastst.ops.heads import fold_lengths
-from fastst.ops.propagate import dense_adjacency
 from fastst.ops.registration import operation
 from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax, sum_into_nodes
 
@@ -65,14 +64,14 @@ def reference(
     (B, T, J, C), heads = x_src.shape, len(att)
     dtype, index = compute_dtype(x_src), graph.index(x_src.device)
     edges = x_src.new_ones(B, graph.num_slots, T, dtype=dtype)
-    adjacent = dense_adjacency(edges, graph, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
+    adjacent = graph.square_matrices(edges, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype).reshape(B, T * J, C) for x in (x_src, x_dst))
     hidden = senders[:, None] + receivers[:, :, None]  # [B, to, from, C]
     if edge_attr is not None:
         folded = edge_attr.to(dtype).expand(B, -1, T, -1).permute(0, 3, 1, 2).flatten(0, 1)  # [B * C, P, T]
-        hidden = hidden + dense_adjacency(folded, graph, fold_lengths(lengths, C)).unflatten(0, (B, C)).movedim(1, -1)
+        hidden = hidden + graph.square_matrices(folded, fold_lengths(lengths, C)).unflatten(0, (B, C)).movedim(1, -1)
     scores = (leaky_relu(hidden, negative_slope).unflatten(-1, (heads, -1)) * att.to(dtype)).sum(-1)  # [B, to, from, heads]
-    weight = dense_adjacency(edges if edge_weight is None else edge_weight.to(dtype), graph, lengths).unsqueeze(-1)
+    weight = graph.square_matrices(edges if edge_weight is None else edge_weight.to(dtype), lengths).unsqueeze(-1)
     largest = torch.where(adjacent & (weight != 0), scores, float("-inf")).amax(2, keepdim=True).detach() if T * J else scores
     most = most_exponent(edge_weight) if edge_weight is not None else math.inf
     terms = weight * torch.exp((scores - torch.where(largest.isinf(), 0, largest)).clamp(max=most))

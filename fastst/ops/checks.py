@@ -1,7 +1,7 @@
 """Checks of arguments, made once where a call enters the library: what came, what was expected, in the caller's own shapes.
 
 An `EdgeList` is lifted here to a graph of one frame (`[B, N, C]` to `[B, 1, N, C]`, `[B, E]` to `[B, E, 1]`), so that nothing behind this door
-tells the two kinds of graph apart.
+tells the two kinds of graph apart. (`fastst.ops.lifting` then makes bipartite graphs square.)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastst.graph import EdgeList, Graph, SlotGraph
+from fastst.ops.lifting import receiver_frames
 
 
 def check_graph(graph: Graph) -> None:
@@ -19,24 +20,39 @@ def check_graph(graph: Graph) -> None:
         raise TypeError(f"graph must be a SkeletonGraph, a SlotGraph or an EdgeList, got {type(graph).__name__}")
 
 
-def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | None = None) -> Tensor:
-    """Node features, lifted to `[B, T, J, C]`. `like`: name and value of an argument that has to agree in shape, dtype and device."""
+def check_nodes(name: str, x: Tensor, graph: Graph, like: tuple[str, Tensor] | None = None, receive: bool = False) -> Tensor:
+    """Node features, lifted to `[B, T, J, C]`.
+
+    Args:
+        like: name and value of an argument that has to agree in shape, dtype and device; of a bipartite graph the features of the other side.
+        receive: whether these are the receivers' features.
+    """
     check_graph(graph)
     check_float(name, x)
-    if isinstance(graph, EdgeList):
-        if x.ndim != 3 or x.shape[1] != graph.num_joints:
-            raise ValueError(f"{name} must be [B, N, C] with N = {graph.num_joints} as in {graph}, got {list(x.shape)}")
-    elif x.ndim != 4 or x.shape[2] != graph.num_joints:
-        raise ValueError(f"{name} must be [B, T, J, C] with J = {graph.num_joints} as in {graph}, got {list(x.shape)}")
+    is_list, J = isinstance(graph, EdgeList), graph.num_dst if receive else graph.num_src
+    if x.ndim != (3 if is_list else 4) or x.shape[-2] != J:
+        form, side = "[B, N, C] with N" if is_list else "[B, T, J, C] with J", ", the receivers," if receive else ", the senders,"
+        raise ValueError(f"{name} must be {form} = {J}{side if graph.bipartite else ''} as in {graph}, got {list(x.shape)}")
     if x.shape[-1] == 0:
         raise ValueError(f"{name} must have at least one channel, got {list(x.shape)}")
-    if like is not None and x.shape != like[1].shape:
+    if like is not None and graph.bipartite:
+        _check_sides(name, x, *like, graph, receive)
+    elif like is not None and x.shape != like[1].shape:
         raise ValueError(f"{name} must have the shape of {like[0]}, {list(like[1].shape)}, got {list(x.shape)}")
     if like is not None and x.dtype != like[1].dtype:
         raise TypeError(f"{name} must have the dtype of {like[0]}, {like[1].dtype}, got {x.dtype}")
     if like is not None:
         check_device(name, x, like[0], like[1])
     return x.unsqueeze(1) if isinstance(graph, EdgeList) else x
+
+
+def _check_sides(name: str, x: Tensor, like_name: str, like: Tensor, graph: Graph, receive: bool) -> None:
+    if (x.shape[0], x.shape[-1]) != (like.shape[0], like.shape[-1]):
+        raise ValueError(f"{name} must have the batch and the channels of {like_name}, {list(like.shape)}, got {list(x.shape)}")
+    sent, received = (like, x) if receive else (x, like)
+    if x.ndim == 4 and received.shape[1] != receiver_frames(graph, sent.shape[1]):
+        wanted = f"{name} must have as many frames as fit {like_name}, {list(like.shape)}: of {graph.stride} frames that send one receives"
+        raise ValueError(f"{wanted}; got {list(x.shape)}")
 
 
 def check_edges(name: str, values: Tensor, graph: Graph, B: int | None = None, T: int | None = None) -> Tensor:
@@ -85,11 +101,17 @@ def check_edge_features(name: str, values: Tensor, graph: Graph, B: int, T: int,
 
 def check_per_node(name: str, values: Tensor, graph: Graph, B: int, T: int) -> Tensor:
     """One value a node, lifted to `[B, T, J]`."""
+    refuse_bipartite(name, graph, "it weighs what a node sends itself; leave it out, and add the features of the receivers yourself")
     check_float(name, values)
     expected = [B, graph.num_joints] if isinstance(graph, EdgeList) else [B, T, graph.num_joints]
     if list(values.shape) != expected:
         raise ValueError(f"{name} must be {expected}, one value for every node, got {list(values.shape)}")
     return values.unsqueeze(1) if isinstance(graph, EdgeList) else values
+
+
+def refuse_bipartite(what: str, graph: Graph, why: str) -> None:
+    if graph.bipartite:
+        raise ValueError(f"{what} is not for {graph}, whose senders and receivers are different nodes: {why}")
 
 
 def check_lengths(lengths: Tensor | None, graph: Graph | None, B: int, like: tuple[str, Tensor]) -> Tensor | None:

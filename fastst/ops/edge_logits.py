@@ -7,6 +7,7 @@ from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, lower
+from fastst.ops.lifting import Lifted, lift
 from fastst.ops.registration import operation
 
 
@@ -16,7 +17,8 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
     No 1/√D: scale q for it.
 
     Args:
-        q, k: `[B, T, J, D]`, or `[B, N, D]` for an `EdgeList`; the embeddings of the nodes as receivers and as senders.
+        q, k: `[B, T, J, D]`, or `[B, N, D]` for an `EdgeList`; the embeddings of the nodes as receivers and as senders. In a bipartite graph these
+            are different nodes.
         bias: `[P]`, or `[E]`.
         lengths: `[B]` frames of every walk.
 
@@ -26,24 +28,26 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
     """
-    receivers, senders, lengths = check_embeddings(q, k, graph, bias, lengths)
+    receivers, senders, lifted = check_embeddings(q, k, graph, bias, lengths)
     backend = current_backend(q.device.type)
     if backend == "reference":
-        return lower(graph, reference(receivers, senders, graph, bias, lengths), -1)
-    logits = _forward(receivers, senders, bias, lengths, *graph.index(q.device), graph.hops, backend)
-    return lower(graph, logits, -1)
+        logits = reference(receivers, senders, graph, bias, lifted.lengths)
+    else:
+        logits = _forward(receivers, senders, bias, lifted.lengths, *graph.index(q.device), graph.hops, backend)
+    return lower(graph, lifted.edges(logits), -1)
 
 
-def check_embeddings(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """q and k, lifted, and the lengths."""
-    receivers = check_nodes("q", q, graph)
+def check_embeddings(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor, Lifted]:
+    """q and k, lifted, and how."""
+    receivers = check_nodes("q", q, graph, receive=True)
     senders = check_nodes("k", k, graph, like=("q", q))
     if bias is not None:
         check_float("bias", bias)
         if list(bias.shape) != [graph.num_slots]:
             raise ValueError(f"bias must be [{graph.num_slots}], one value for every slot of {graph}, got {list(bias.shape)}")
         check_device("bias", bias, "q", q)
-    return receivers, senders, check_lengths(lengths, graph, q.shape[0], ("q", q))
+    lifted = lift(graph, senders.shape[1], check_lengths(lengths, graph, q.shape[0], ("q", q)), q.device)
+    return lifted.receivers(receivers), lifted.senders(senders), lifted
 
 
 def reference(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None, lengths: Tensor | None) -> Tensor:

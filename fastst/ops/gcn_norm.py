@@ -8,7 +8,7 @@ from torch import Tensor
 from fastst.graph import Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
-from fastst.ops.checks import check_edges, check_lengths, lower
+from fastst.ops.checks import check_edges, check_graph, check_lengths, lower, refuse_bipartite
 from fastst.ops.registration import operation
 
 
@@ -32,8 +32,10 @@ def gcn_norm(
         existing edge, through the degrees too.
 
     Raises:
-        ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+        ValueError, TypeError: an argument of the wrong shape, dtype or device, named; a bipartite graph.
     """
+    check_graph(graph)
+    refuse_bipartite("gcn_norm", graph, "a node has no self-loop; divide the weights by the receivers' sums, for a mean")
     edges = check_edges("kept", kept, graph)
     lengths = check_lengths(lengths, graph, edges.shape[0], ("kept", kept))
     backend = current_backend(kept.device.type)
@@ -48,11 +50,9 @@ def gcn_norm(
 
 def reference(kept: Tensor, graph: Graph, lengths: Tensor | None, loop: float) -> tuple[Tensor, Tensor]:
     """D^-½ A D^-½ and loop · D^-1 with the dense A, read off at the edges."""
-    from fastst.ops.propagate import dense_adjacency
-
     B, _, T = kept.shape
     J, index = graph.num_joints, graph.index(kept.device)
-    A = dense_adjacency(kept, graph, lengths)
+    A = graph.square_matrices(kept, lengths)
     added = loop * index.no_loop.to(kept.dtype).repeat(T)  # [T*J]
     degree = added + A.sum(2)  # [B, T*J]
     root = torch.where(degree == 0, 0, degree.masked_fill(degree == 0, 1).rsqrt())

@@ -6,7 +6,8 @@ from torch import Tensor
 from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
-from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, check_weights, lower
+from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, check_weights
+from fastst.ops.lifting import lift, receiver_frames
 from fastst.ops.registration import operation
 
 ACTIVATIONS = ("relu", "leaky_relu", "none")
@@ -29,7 +30,7 @@ def message(
     stored: of edge size there are only `edge_attr` and its gradient. Sums are accumulated in float32 or better.
 
     Args:
-        x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`.
+        x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`; the features of the senders.
         edge_attr: `[B, P, T, C]`, or `[B, E, C]`. What all frames share may be given once, `[B, P, 1, C]`; what all walks share too, `[P, C]` or
             `[E, C]`. Values at edges that don't exist are ignored.
         edge_weight: `[B, P, T]`, `[B, E]`, or shared as in `propagate`; None for 1.
@@ -38,13 +39,14 @@ def message(
         negative_slope: of "leaky_relu".
 
     Returns:
-        The shape and dtype of x. Gradients flow to x, edge_attr and edge_weight (every existing edge, of weight 0 too).
+        The dtype and shape of x, but for the frames and nodes where the receivers are other nodes. Gradients flow to x, edge_attr and edge_weight
+        (every existing edge, of weight 0 too).
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, or an unknown activation, named.
     """
     nodes = check_nodes("x", x, graph)
-    B, T = nodes.shape[:2]
+    B, T = len(nodes), receiver_frames(graph, nodes.shape[1])
     edges = _check_edge_attr(edge_attr, graph, x, B, T)
     weight = nodes.new_ones(()).expand(B, graph.num_slots, T)
     if edge_weight is not None:
@@ -53,11 +55,13 @@ def message(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     slope = {"relu": 0.0, "leaky_relu": float(negative_slope), "none": 1.0}[activation]
-    lengths = check_lengths(lengths, graph, B, ("x", x))
-    backend = current_backend(x.device.type)
+    lifted = lift(graph, nodes.shape[1], check_lengths(lengths, graph, B, ("x", x)), x.device)
+    if lifted.exists is not None:
+        edges, weight = lifted.edge_features(edges).expand(B, -1, T, -1), lifted.edges(weight)
+    nodes, backend = lifted.senders(nodes), current_backend(x.device.type)
     if backend == "reference":
-        return lower(graph, reference(nodes, edges, weight, graph, slope, lengths), 1)
-    return lower(graph, _forward(nodes, edges, weight, lengths, *graph.index(x.device), graph.hops, slope, backend), 1)
+        return lifted.lower(reference(nodes, edges, weight, graph, slope, lifted.lengths))
+    return lifted.lower(_forward(nodes, edges, weight, lifted.lengths, *graph.index(x.device), graph.hops, slope, backend))
 
 
 def _check_edge_attr(edge_attr: Tensor, graph: Graph, x: Tensor, B: int, T: int) -> Tensor:

@@ -10,6 +10,7 @@ from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_shared_weights, check_weights, lower
 from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
+from fastst.ops.lifting import lift, receiver_frames
 from fastst.ops.registration import operation
 
 _AT_ONCE = 1 << 20  # edges whose gradients are made before they are summed: 4 MiB in float32
@@ -22,16 +23,17 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     fixed graph it equals `torch_geometric.nn.GCNConv`. Sums are accumulated in float32 or better.
 
     Args:
-        x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`.
+        x: `[B, T, J, C]`, or `[B, N, C]` for an `EdgeList`; the features of the senders.
         weight: `[B, P, T]`, or `[B, E]`. Values at edges that don't exist are ignored. Weights that all walks or all frames share may be given
             once: `[P]`, `[B, P, 1]`, `[1, P, T]`, `[E]`; neither they nor their gradient are made larger than that for the kernels, but for the
             gradient on a GPU. With heads, which are groups of C / heads channels, `[B, P, T, heads]` or `[B, E, heads]`; the sizes B and T may be 1
             there too.
-        self_weight: `[B, T, J]`, or `[B, N]`; None for no self-loops.
+        self_weight: `[B, T, J]`, or `[B, N]`; None for no self-loops. Not for a bipartite graph.
         lengths: `[B]` frames of every walk. Frames beyond are neither read nor written (their result is 0).
 
     Returns:
-        The shape and dtype of x. Gradients flow to x, weight (every existing edge, of weight 0 too) and self_weight.
+        The dtype and shape of x, but for the frames and nodes where the receivers are other nodes. Gradients flow to x, weight (every existing edge,
+        of weight 0 too) and self_weight.
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
@@ -39,22 +41,23 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     nodes = check_nodes("x", x, graph)
     if isinstance(weight, Tensor) and weight.ndim == x.ndim:
         return _by_head(nodes, weight, graph, self_weight, lengths)
-    B, T = nodes.shape[:2]
+    B, T = len(nodes), receiver_frames(graph, nodes.shape[1])
     edges = check_shared_weights("weight", weight, graph, B, T)
     check_device("weight", weight, "x", x)
     if self_weight is not None:
         self_weight = check_per_node("self_weight", self_weight, graph, B, T)
         check_device("self_weight", self_weight, "x", x)
-    lengths = check_lengths(lengths, graph, B, ("x", x))
+    lifted = lift(graph, nodes.shape[1], check_lengths(lengths, graph, B, ("x", x)), x.device)
+    nodes, edges = lifted.senders(nodes), lifted.edges(edges)
     backend = current_backend(x.device.type)
     if backend == "reference":
-        return lower(graph, reference(nodes, _of_all(edges, nodes), graph, self_weight, lengths), 1)
-    y = _forward(nodes, edges, self_weight, lengths, *graph.index(x.device), graph.hops, backend)
-    return lower(graph, y, 1)
+        return lifted.lower(reference(nodes, _of_all(edges, nodes), graph, self_weight, lifted.lengths))
+    return lifted.lower(_forward(nodes, edges, self_weight, lifted.lengths, *graph.index(x.device), graph.hops, backend))
 
 
 def _by_head(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None, lengths: Tensor | None) -> Tensor:
-    (B, T, _, C), heads = x.shape, weight.shape[-1]
+    (B, frames, _, C), heads = x.shape, weight.shape[-1]
+    T = receiver_frames(graph, frames)
     if heads < 1 or C % heads:
         raise ValueError(f"the heads of weight must divide the channels C = {C}, got {list(weight.shape)}")
     check_weights("weight, without its heads,", weight[..., 0], graph, B, T)
@@ -72,17 +75,10 @@ def reference(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     """(A + diag(self_weight)) x with the dense A."""
     B, T, J, C = x.shape
     x = sparse.mask_frames(x, lengths)
-    A = dense_adjacency(weight.to(x.dtype), graph, lengths)
+    A = graph.square_matrices(weight.to(x.dtype), lengths)
     if self_weight is not None:
         A = A + torch.diag_embed(sparse.mask_frames(self_weight, lengths).to(x.dtype).flatten(1))
     return (A @ x.reshape(B, T * J, C)).view(x.shape)
-
-
-def dense_adjacency(values: Tensor, graph: Graph, lengths: Tensor | None) -> Tensor:
-    """The dense matrix of lifted edge values `[B, P, T]`, differentiable.  # [B, T*J, T*J]"""
-    if isinstance(graph, EdgeList):
-        return graph.dense(values.squeeze(-1))
-    return graph.dense(values.shape[2], values, lengths)  # type: ignore[attr-defined]
 
 
 @operation("propagate")

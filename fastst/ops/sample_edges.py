@@ -10,6 +10,7 @@ from fastst.graph import EdgeList, Graph, GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
+from fastst.ops.lifting import lift
 from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniform
 from fastst.ops.registration import operation
@@ -53,7 +54,8 @@ def sample_edges(
     """
     sampling = sampling_of(sampling, options)
     edges, like = check_edges("logits", logits, graph), ("logits", logits)
-    lengths = check_lengths(lengths, graph, edges.shape[0], like)
+    lifted = lift(graph, edges.shape[2] * graph.stride, check_lengths(lengths, graph, edges.shape[0], like), logits.device)
+    edges, lengths = lifted.edges(edges, -torch.inf), lifted.lengths
     seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, edges.shape[0], like)
     backend = current_backend(logits.device.type)
     if backend == "reference":

@@ -89,7 +89,10 @@ def sample_from_embeddings(
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
     """
     sampling, like = sampling_of(sampling, options), ("q", q)
-    receivers, senders, lengths = check_embeddings(q, k, graph, bias, lengths)
+    receivers, senders, lifted = check_embeddings(q, k, graph, bias, lengths)
+    lengths = lifted.lengths
+    if prior is not None and graph.stride > 1:
+        raise ValueError(f"prior is not for {graph}, whose edges it can't count; take edge_logits, then sample_edges")
     seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, q.shape[0], like)
     r = None if prior is None else check_prior(prior, like)
     backend = current_backend(q.device.type)
@@ -98,7 +101,7 @@ def sample_from_embeddings(
     else:
         index, rest = graph.index(q.device), (graph.hops, sampling.numbers(), backend)
         kept, term = _forward(receivers, senders, bias, sample_ids, lengths, *index, seed, r, *rest)
-    kept = lower(graph, keep_loops(kept, graph, lengths), -1)
+    kept = lower(graph, lifted.edges(keep_loops(kept, graph, lengths)), -1)
     if r is None:
         return kept
     return kept, information_without_loops(term, receivers, senders, bias, graph, lengths, r, sampling)

@@ -10,6 +10,7 @@ from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
 from fastst.ops import k_subsets
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
+from fastst.ops.lifting import lift
 from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniforms
 from fastst.ops.registration import operation
@@ -84,7 +85,8 @@ def sample_k_edges(
     check_choice("estimator", estimator, ESTIMATORS)
     if not lam > 0:
         raise ValueError(f"lam must be above 0, got {lam}")
-    lengths = check_lengths(lengths, graph, len(edges), like)
+    lifted = lift(graph, edges.shape[2] * graph.stride, check_lengths(lengths, graph, len(edges), like), logits.device)
+    edges, lengths, graph = lifted.edges(edges, -torch.inf), lifted.lengths, graph.apart
     seed, sample_ids = check_seed(seed, like), check_sample_ids(sample_ids, len(edges), like)
     backend = current_backend(logits.device.type)
     if backend == "reference":
