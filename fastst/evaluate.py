@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastst.cpu.memory import keep_freed_memory
+from fastst.data.options import OtherFiles
 from fastst.errors import run_command
 from fastst.runs.evaluation import SEEN, evaluate_models
 from fastst.runs.folder import write_json
@@ -24,8 +25,8 @@ from fastst.runs.tables import check_table_file
 from fastst.runs.uncertainty import in_words
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(OtherFiles):
     """Test a trained model on a file of walks and say how well it does, per sequence and per person.
 
     The score is that of people who had no part in the model; those whom it was trained on are reported apart.
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.out is not None:
         check_table_file(config.out, config.data, config.labels)
     models = open_models(config.run)
-    task = labelled_task(config.data, models[0], config.labels, config.label_map)
+    task = labelled_task(config.data, models[0], config.labels, config.label_map, files=config)
     print(task.description())
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)

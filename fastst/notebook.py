@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastst.config import RECIPES, TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
+from fastst.data.options import ReadOptions
 from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 
-def load_walks(path: str | Path) -> WalkSet:
+def load_walks(path: str | Path, **options: Any) -> WalkSet:
     """Walks of a file or folder in any form that `fastst.train` reads: poses `[T, J, D]`, names, people, and what is known of them.
+
+    Args:
+        options: of `fastst.train`, about how files are read: `name_pattern=`, `tracks="all"`, `image_size=(1920, 1080)`, `joints=`, `min_confidence=`,
+            `up=`.
 
     Raises:
         DataError: nothing is there, or it can't be used; the message says where and why.
+        TypeError: an option that does not exist.
     """
-    return read_walks(path, progress=False)
+    return read_walks(path, ReadOptions(**options), progress=False)
 
 
 def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict[str, Any]], None] | None = None, **options: Any) -> Run:
@@ -140,7 +146,7 @@ class Run:
         Raises:
             UserError: walks of another skeleton.
         """
-        return list(predicted_rows(self._models, unlabelled_task(_walks(data), self._models[0])))
+        return list(predicted_rows(self._models, unlabelled_task(_walks(data, self._models[0]), self._models[0])))
 
     def evaluate(
         self,
@@ -170,7 +176,7 @@ class Run:
             UserError: a run with folds, of which one has to be loaded; walks of another skeleton.
         """
         trained = self._opened
-        return list(kept_graphs_of_walks(trained.model, unlabelled_task(_walks(data), trained), trained.asked))
+        return list(kept_graphs_of_walks(trained.model, unlabelled_task(_walks(data, trained), trained), trained.asked))
 
     def explain(self, data: str | Path | WalkSet | None = None) -> Explanation:
         """The audit of the run and, of walks that are given, every edge.
@@ -184,7 +190,7 @@ class Run:
         edges = None
         if data is not None:
             trained = self._opened
-            edges = edge_table(trained.model, unlabelled_task(_walks(data), trained), trained.asked)
+            edges = edge_table(trained.model, unlabelled_task(_walks(data, trained), trained), trained.asked)
         return Explanation(audit["verdict"]["sentence"], audit, edges)
 
 
@@ -193,5 +199,5 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else str(value) if isinstance(value, Path) else value
 
 
-def _walks(data: str | Path | WalkSet) -> WalkSet:
-    return data if isinstance(data, WalkSet) else load_walks(data)
+def _walks(data: str | Path | WalkSet, trained: TrainedModel) -> WalkSet:
+    return data if isinstance(data, WalkSet) else read_walks(data, trained.config, progress=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import tyro
 
 from fastst.cpu.memory import keep_freed_memory
+from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command
 from fastst.runs.edges import check_edges_file, write_edges
@@ -20,8 +21,8 @@ from fastst.runs.unlabelled import predicted_rows
 _EDGES_PRINTED = 5
 
 
-@dataclass(frozen=True)
-class PredictConfig:
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(OtherFiles):
     """Say of every walk in a file which class it is, how sure the model is, and which edges of the graph it kept."""
 
     run: Path
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--edges are those of one model, but --run {config.run} has several: it has folds; name one, such as {models[0].folder}")
     if config.data == "synthetic":
         raise UserError("--data synthetic has no file; fastst.evaluate tests on made-up walkers")
-    task = unlabelled_task(read_walks(config.data), models[0])
+    task = unlabelled_task(read_walks(config.data, config.over(models[0].config)), models[0])
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     if len(models) > 1:

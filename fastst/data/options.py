@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypeVar
+
+Options = TypeVar("Options", bound="ReadOptions")
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,22 @@ class ReadOptions:
     """body: everybody has size one; none: metres or pixels stay, where body size says something."""
     drop_joints: tuple[str, ...] = ()
     """Leave these joints out, such as left_eye left_ear in side views, where they are never seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherFiles:
+    """How walks that a model was not trained on are read. What is left out is as in the training."""
+
+    name_pattern: str | None = None
+    """Whose walk it is, as --name-pattern of fastst.train; left out, as in training."""
+    tracks: Literal["main", "all"] | None = None
+    """Whose walks are taken where several people are seen, as --tracks of fastst.train; left out, as in training."""
+    joints: str | None = None
+    """The joints' names, as --joints of fastst.train; left out, as in training."""
+    image_size: tuple[int, int] | None = None
+    """Width and height of the video in pixels, for positions that are shares of them; left out, as in training."""
+
+    def over(self, options: Options) -> Options:
+        """The options of the training with those given here in their place."""
+        given = {field.name: value for field in fields(OtherFiles) if (value := getattr(self, field.name)) is not None}
+        return replace(options, **given)

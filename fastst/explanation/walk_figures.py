@@ -19,10 +19,10 @@ from matplotlib.ticker import PercentFormatter
 
 from fastst.explanation.profiles import SIDES
 from fastst.explanation.text import readable, save
-from fastst.runs.uncertainty import FEWEST_PEOPLE
 from fastst.explanation.views import View, seen_from, sides
 from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
+from fastst.runs.uncertainty import FEWEST_PEOPLE
 
 _SHOWN = 12  # frames of a walk
 _NAMED = 5  # joints of a body

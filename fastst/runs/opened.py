@@ -11,6 +11,7 @@ import numpy as np
 
 from fastst.config import TrainConfig
 from fastst.data.load import Task, load_task
+from fastst.data.options import OtherFiles
 from fastst.data.prepare import drop_joints, layout_for, prepare
 from fastst.data.splits import Split, person
 from fastst.data.walks import DataError, WalkSet
@@ -20,6 +21,9 @@ from fastst.runs.folder import load_model, read_json, read_run_config
 from fastst.runs.predictions import Asked
 
 _SIDES = ("train", "test", "validation", "initial")
+
+
+_AS_IN_TRAINING = OtherFiles()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +137,20 @@ def for_model(task: Task, trained: TrainedModel) -> Task:
     return dataclasses.replace(task, classes=numbers[task.classes], class_names=class_names)
 
 
-def labelled_task(data: str | WalkSet, trained: TrainedModel, labels: str | None = None, label_map: str | None = None, progress: bool = True) -> Task:
+def labelled_task(
+    data: str | WalkSet,
+    trained: TrainedModel,
+    labels: str | None = None,
+    label_map: str | None = None,
+    progress: bool = True,
+    files: OtherFiles = _AS_IN_TRAINING,
+) -> Task:
     """Walks, prepared as in training, with the classes that the model tells apart; options that are left out are those of the run.
 
     Raises:
         DataError: they can't be used, have no classes or others than the model knows, or another skeleton.
     """
-    config, walks = trained.config, data if isinstance(data, WalkSet) else None
+    config, walks = files.over(trained.config), data if isinstance(data, WalkSet) else None
     options = dataclasses.replace(
         config,
         data=data if isinstance(data, str) else config.data,
