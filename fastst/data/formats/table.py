@@ -97,7 +97,10 @@ def table_of(text: str) -> Table | None:
 
 def fields_of(line: str, separator: str) -> list[str]:
     """The cells of one line."""
-    return next(csv.reader([line], delimiter=separator), [])
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:  # a cell of more than a hundred thousand characters
+        return line.split(separator)
 
 
 def _deeplabcut_names(lines: list[list[str]]) -> tuple[list[str], int]:
