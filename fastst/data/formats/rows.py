@@ -139,22 +139,14 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
 
 
 def numbered(codes: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """A number for each of `count` rows, the same where all `codes` (-1 or more) are; from 0, in the order of appearance.  # [count]"""
-    key = np.zeros(count, np.int64)
+    """A number for each of `count` rows, the same where all `codes` (-1 or more) are; from 0, in the order of appearance.  # [count] int32"""
+    number = np.zeros(count, np.int32)
     for column in codes:
+        key = number.astype(np.int64)
         key *= int(column.max(initial=0)) + 2
         key += column
-        key = _in_order(key)
-    return key
-
-
-def _in_order(key: np.ndarray) -> np.ndarray:
-    """0 for the first value and all like it, 1 for the next that is new, and so on.  # [n]"""
-    starts = np.flatnonzero(np.concatenate([np.ones(len(key[:1]), bool), key[1:] != key[:-1]]))  # equal ones mostly lie together
-    _, first, inverse = np.unique(key[starts], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return np.repeat(rank[inverse], np.diff(starts, append=len(key)))
+        number = pa.array(key).dictionary_encode().indices.to_numpy()
+    return number
 
 
 def _poses(values: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
