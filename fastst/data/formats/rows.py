@@ -101,16 +101,21 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
     """Rows of a joint each put together to rows of a person and frame each.
 
     Raises:
-        DataError: a joint stands twice in a frame.
+        DataError: a joint stands twice in a frame, or none is named.
     """
     landmark = rows.columns.landmark
     assert landmark is not None
     names = rows.texts[landmark]
     others = [coded for column, coded in rows.texts.items() if column != landmark] + list(rows.image or ())
     person = numbered([coded.codes for coded in others], len(rows))
-    layout, order = layout_of(names.values.to_pylist())
+    is_good = np.ones(len(rows), bool)
+    is_good[list(rows.problems)] = False
+    good = [code for code in np.unique(names.codes[is_good]) if names.values[int(code)].as_py().strip()]
+    if not good:
+        raise DataError(f"{path} names no joint in the column that says which joint a row is")
+    layout, order = layout_of([names.values[int(code)].as_py().strip() for code in good])
     place = np.full(len(names.values), -1)
-    place[order] = np.arange(len(order))
+    place[np.array(good)[order]] = np.arange(len(order))
     joint = place[names.codes]
     is_joint = joint >= 0
     joint, who = joint[is_joint], person[is_joint]
