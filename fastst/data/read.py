@@ -168,7 +168,7 @@ def _nobody(recording: Recording) -> LeftOut:
 
 
 def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
-    split = split_frames([recording.frame_name or "" for recording in frames])
+    split = split_frames([(recording.frame_name or "").encode(errors="replace").decode().replace("\n", " ") for recording in frames])
     assert split is not None  # every name has a number
     names, numbers = split
     kinds = names.indices.to_numpy()

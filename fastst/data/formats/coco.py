@@ -44,17 +44,16 @@ def _read_annotations(content: Document, file: File, progress: bool) -> list[Rec
         seen = [one for one in _objects(piece, "annotations") if "keypoints" in one and one.get("num_keypoints") != 0]
         add_results(table, seen)
     table.layouts = _layouts(categories, file.path)
-    table.name_frames({number: str(image["file_name"]) for number, image in images.items() if "file_name" in image})
+    table.name_frames({number: image["file_name"] for number, image in images.items() if isinstance(image.get("file_name"), str)})
     return table.recordings(image_size=_common_size(images))
 
 
 def _common_size(images: Mapping[Any, Mapping[str, Any]]) -> tuple[int, int] | None:
     """Width and height, if all images have the same."""
     lengths = [(image.get("width"), image.get("height")) for image in images.values()]
-    width, height = lengths[0] if lengths else (None, None)
-    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0 and all(size == (width, height) for size in lengths):
-        return width, height
-    return None
+    sizes = {(width, height) if isinstance(width, int) and isinstance(height, int) else None for width, height in lengths}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return size if size is not None and min(size) > 0 else None
 
 
 def _objects(piece: Mapping[str, Any], key: str) -> list[Any]:

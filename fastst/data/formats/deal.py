@@ -14,6 +14,7 @@ from fastst.data.frames import HAS_FRAME, split_frames
 _ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
 _WHOLE_NUMBER = r"^\s*\+?(?P<number>-?[0-9]{1,18})(?:\.0*)?\s*$"
 _ROWS_OF_A_VIDEO = 20  # so many rows of one person have one name, and no column says their frame: it names a video, not an image
+_FOLDERS_LOOKED_AT = 100
 NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "<na>"))
 
 
@@ -90,12 +91,12 @@ def sort(joints: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _name_images(folders: Coded, files: Coded, frames: np.ndarray | None, people: np.ndarray | None) -> bool:
-    """Whether each image, and not each video, has a name of its own."""
-    count = len(files.codes)
-    name = numbered([folders.codes, files.codes], count)
+    """Whether each image, and not each video, has a name of its own; the first folders tell."""
+    some = np.flatnonzero(folders.codes < _FOLDERS_LOOKED_AT)
+    name = numbered([folders.codes[some], files.codes[some]], len(some))
     if frames is not None:
-        return _different(numbered([name, np.unique(frames, return_inverse=True)[1]], count)) == _different(name)
-    return _different(name if people is None else numbered([name, people], count)) * _ROWS_OF_A_VIDEO > count
+        return _different(numbered([name, np.unique(frames[some], return_inverse=True)[1]], len(some))) == _different(name)
+    return _different(name if people is None else numbered([name, people[some]], len(some))) * _ROWS_OF_A_VIDEO > len(some)
 
 
 def _different(numbers: np.ndarray) -> int:

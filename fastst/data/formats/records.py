@@ -20,6 +20,7 @@ from fastst.layouts import Layout
 _ABOVE_ZERO = float(np.nextafter(np.float32(0), np.float32(1)))
 _NUMBERED = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name with a number that split_frames can take
 _RESERVED_BYTES = 64 << 20  # of a column that grows: memory of that size is moved, not copied, when it must be larger
+_LARGE = 1e30  # so many pixels there are nowhere
 _NOT_A_FRAME = "expected a frame number or a name with one, such as '12.jpg'"
 
 
@@ -217,9 +218,12 @@ class Table:
         _check_sizes(boxes, 4, "box", wrong, there)
         rows = [i for i in np.flatnonzero(there).tolist() if i not in wrong or (is_array(boxes[i]) and boxes[i].size == 4)]
         if rows:
-            corners[rows] = np.concatenate([boxes[i] for i in rows], axis=None).reshape(-1, 4)
-        if self._box_has_size:
-            corners[:, 2:] += corners[:, :2]
+            given = np.concatenate([boxes[i] for i in rows], axis=None).reshape(-1, 4)
+            if self._box_has_size:
+                given = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1)
+            for row in np.flatnonzero(~(np.abs(given) < _LARGE).all(axis=1)).tolist():
+                wrong.setdefault(rows[row], f"box is {shortened(boxes[rows[row]])}, expected finite numbers")
+            corners[rows] = np.where(np.abs(given) < _LARGE, given, np.nan)
         return corners
 
 
@@ -270,8 +274,8 @@ def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> np.ndarray | pa.
     if set(map(type, frames)) <= {int} and all(0 <= frame < 1 << 62 for frame in frames):
         return np.array(frames, dtype=np.int64)
     names = [_name(frame) for frame in frames]
-    # A name may have half a character (a lone surrogate), which nothing could print.
-    array = pa.array([name.encode(errors="replace").decode() for name in names], pa.string())
+    # A name may have half a character (a lone surrogate), which nothing could print, or more than one line.
+    array = pa.array([name.encode(errors="replace").decode().replace("\n", " ") for name in names], pa.string())
     numbered = pc.match_substring_regex(array, _NUMBERED).to_numpy(zero_copy_only=False)
     for i in np.flatnonzero(~numbered).tolist():
         wrong.setdefault(i, f"image_id is {shortened(frames[i])}, {_NOT_A_FRAME}")
@@ -292,18 +296,17 @@ def _scalars(values: Sequence[Any] | None, n: int, wrong: dict[int, str]) -> np.
     if values is None:
         return np.full(n, np.nan, np.float32)
     try:
-        return np.array(values, dtype=np.float32)
+        scores = np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        pass
-    scores = np.full(n, np.nan, np.float32)
-    for i, value in enumerate(values):
-        if is_array(value) and value.size == 1:
-            scores[i] = value.flat[0]
-        elif isinstance(value, int | float):
-            scores[i] = min(value, 1e30)
-        elif value is not None:
-            wrong.setdefault(i, f"score is {shortened(value)}, expected a number")
-    return scores
+        scores = np.full(n, np.nan)
+        for i, value in enumerate(values):
+            if is_array(value) and value.size == 1:
+                scores[i] = value.flat[0]
+            elif isinstance(value, int | float):
+                scores[i] = min(value, _LARGE)
+            elif value is not None:
+                wrong.setdefault(i, f"score is {shortened(value)}, expected a number")
+    return np.where(np.abs(scores) < _LARGE, scores, np.nan).astype(np.float32)
 
 
 def _ids(values: Sequence[Any] | None, n: int) -> np.ndarray:

@@ -101,16 +101,21 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
     """Rows of a joint each put together to rows of a person and frame each.
 
     Raises:
-        DataError: a joint stands twice in a frame.
+        DataError: a joint stands twice in a frame, or none is named.
     """
     landmark = rows.columns.landmark
     assert landmark is not None
     names = rows.texts[landmark]
     others = [coded for column, coded in rows.texts.items() if column != landmark] + list(rows.image or ())
     person = numbered([coded.codes for coded in others], len(rows))
-    layout, order = layout_of(names.values.to_pylist())
+    is_good = np.ones(len(rows), bool)
+    is_good[list(rows.problems)] = False
+    good = [code for code in np.unique(names.codes[is_good]) if names.values[int(code)].as_py().strip()]
+    if not good:
+        raise DataError(f"{path} names no joint in the column that says which joint a row is")
+    layout, order = layout_of([names.values[int(code)].as_py().strip() for code in good])
     place = np.full(len(names.values), -1)
-    place[order] = np.arange(len(order))
+    place[np.array(good)[order]] = np.arange(len(order))
     joint = place[names.codes]
     is_joint = joint >= 0
     joint, who = joint[is_joint], person[is_joint]
@@ -139,22 +144,14 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
 
 
 def numbered(codes: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """A number for each of `count` rows, the same where all `codes` (-1 or more) are; from 0, in the order of appearance.  # [count]"""
-    key = np.zeros(count, np.int64)
+    """A number for each of `count` rows, the same where all `codes` (-1 or more) are; from 0, in the order of appearance.  # [count] int32"""
+    number = np.zeros(count, np.int32)
     for column in codes:
+        key = number.astype(np.int64)
         key *= int(column.max(initial=0)) + 2
         key += column
-        key = _in_order(key)
-    return key
-
-
-def _in_order(key: np.ndarray) -> np.ndarray:
-    """0 for the first value and all like it, 1 for the next that is new, and so on.  # [n]"""
-    starts = np.flatnonzero(np.concatenate([np.ones(len(key[:1]), bool), key[1:] != key[:-1]]))  # equal ones mostly lie together
-    _, first, inverse = np.unique(key[starts], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return np.repeat(rank[inverse], np.diff(starts, append=len(key)))
+        number = pa.array(key).dictionary_encode().indices.to_numpy()
+    return number
 
 
 def _poses(values: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -28,7 +28,7 @@ _NUMBER = r"^[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*$"
 _MISSING_CELL = rf"^[ \t]*({'|'.join(_MISSING)})?[ \t]*$"
 _WITH_DECIMALS = re.compile(r"[+-]?\d*([.,])\d+")
 _ROWS_LOOKED_AT = 20  # to see how a table is written
-_BLOCK_BYTES = 2 << 20
+_BLOCK_BYTES = 1 << 20
 _THREADS = 2
 _LATIN_1 = "fastst.latin-1"
 
@@ -97,7 +97,10 @@ def table_of(text: str) -> Table | None:
 
 def fields_of(line: str, separator: str) -> list[str]:
     """The cells of one line."""
-    return next(csv.reader([line], delimiter=separator), [])
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:  # a cell of more than a hundred thousand characters
+        return line.split(separator)
 
 
 def _deeplabcut_names(lines: list[list[str]]) -> tuple[list[str], int]:
