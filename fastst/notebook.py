@@ -33,8 +33,8 @@ def load_walks(path: str | Path, **options: Any) -> WalkSet:
     """Walks of a file or folder in any form that `fastst.train` reads: poses `[T, J, D]`, names, people, and what is known of them.
 
     Args:
-        options: of `fastst.train`, about how files are read: `name_pattern=`, `tracks="all"`, `image_size=(1920, 1080)`, `joints=`, `min_confidence=`,
-            `up=`.
+        options: of `fastst.train`, about how files are read: `name_pattern=`, `tracks="all"`, `image_size=(1920, 1080)`, `joints=`,
+            `min_confidence=`, `up=`.
 
     Raises:
         DataError: nothing is there, or it can't be used; the message says where and why.

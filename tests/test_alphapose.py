@@ -41,7 +41,7 @@ def test_reads_coco_halpe_and_wholebody(tmp_path: Path, joints: int, layout: str
     walks = read_walks(tmp_path, progress=False)
     assert walks.layout is LAYOUTS[layout]
     assert (walks.names, walks.subjects, walks.left_out) == (["012-nm-01-090"], ["012"], [])
-    assert walks.attributes == {"condition": ["nm"], "view": ["090"]}
+    assert walks.attributes == {"condition": ["nm"], "sequence": ["01"], "view": ["090"]}
     [pose] = walks.poses
     assert (pose.shape, pose.dtype) == ((3, walks.layout.num_joints, 2), np.float32)
     np.testing.assert_array_equal(pose[:, 4], [[4, 75], [9, 75], [14, 75]])

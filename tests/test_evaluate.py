@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastst.data.walks_npz import write_walks_npz
 
 from fastst.config import TrainConfig
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastst.data.walks_npz import write_walks_npz
 
 from fastst.config import TrainConfig
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.load import load_task
 from fastst.data.walks import DataError, WalkSet
 from fastst.layouts import LAYOUTS

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastst.data.formats.content import encoding_of, head_of
+from fastst.data.formats.content import EmptyFileError, encoding_of, head_of
 from fastst.data.people import person_key, walk_path
 from fastst.data.walks import DataError, LeftOut, WalkSet
 
@@ -170,6 +170,11 @@ def read_rows(path: Path, form: str = _FORM) -> list[tuple[int, list[str]]]:
     """Line number and fields, without spaces around them, of every line that is not empty. `form` is what an error says was expected."""
     try:
         head = head_of(path)
+    except EmptyFileError:
+        return []
+    except DataError as error:
+        raise DataError(f"{error}; {form}") from None
+    try:
         delimiter = _delimiter(head.decode(encoding_of(head), errors="replace"))
         with path.open(encoding=encoding_of(head), newline="") as file:
             reader = csv.reader(file, delimiter=delimiter)
