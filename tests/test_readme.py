@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
+from fastst.data.formats.form import Form
 from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
 
@@ -78,3 +80,12 @@ def test_code_runs(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_pictures_and_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "form", [form for form in (*JSON_FORMS, *TEXT_FORMS, *BINARY_FORMS) if form.name != "labels of people"], ids=lambda form: form.name
+)
+def test_every_form_has_a_row_and_a_sample(form: Form):
+    assert f"\n| {form.name} | " in README
+    assert f"```text\n{form.sample}\n```" in README
+    assert len(form.sample.splitlines()) <= 8
