@@ -104,7 +104,7 @@ CASES = [
     Case("more receivers", [(1, 5, 0), (0, 0, 0), (0, 5, 0)], 2, 6, B=1, C=1),
     Case("as many", [(0, 0, 0), (1, 1, 0), (2, 1, 0), (1, 3, 0)], 4, 4, B=2, C=5),
     Case("no edges", [], 2, 3, B=2, C=3),
-    Case("stride 2", SLOTS, 3, 2, B=3, C=3, T=5, stride=2, lengths=[5, 0, 4]),
+    Case("stride 2", SLOTS, 3, 2, B=3, C=3, T=5, stride=2, lengths=[5, 0, 3]),
     Case("stride 2, full", SLOTS, 3, 2, B=1, C=1, T=6, stride=2),
     Case("T=1", SLOTS, 3, 4, B=2, C=1, T=1, stride=3),
     Case("T below the stride", SLOTS, 3, 2, B=1, C=3, T=2, stride=4, lengths=[2]),
