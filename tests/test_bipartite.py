@@ -351,6 +351,19 @@ def test_compiles_with_a_changing_number_of_frames():
         y.sum().backward()
 
 
+def test_exports_with_an_open_batch():
+    graph, x, attr, weight = CASES[4].graph, torch.randn(2, 6, 3, 4), torch.randn(2, 7, 3, 4), torch.rand(2, 7, 3)
+
+    class Both(torch.nn.Module):
+        def forward(self, x: Tensor, attr: Tensor, weight: Tensor) -> Tensor:
+            y = propagate(x, weight, graph) + message(x, attr, weight, graph)
+            return attend(x, y, torch.ones(1, 4), graph, 1)
+
+    batch = {0: torch.export.Dim("batch", min=1)}
+    exported = torch.export.export(Both(), (x, attr, weight), dynamic_shapes=(batch, batch, batch)).module()
+    torch.testing.assert_close(exported(x[:1], attr[:1], weight[:1]), Both()(x[:1], attr[:1], weight[:1]))
+
+
 LIST, STRIDED = EdgeList(torch.tensor([[2], [1]]), (3, 2)), SlotGraph([2], [1], [0], 3, 2, stride=2)
 
 
