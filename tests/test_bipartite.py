@@ -104,7 +104,7 @@ CASES = [
     Case("more receivers", [(1, 5, 0), (0, 0, 0), (0, 5, 0)], 2, 6, B=1, C=1),
     Case("as many", [(0, 0, 0), (1, 1, 0), (2, 1, 0), (1, 3, 0)], 4, 4, B=2, C=5),
     Case("no edges", [], 2, 3, B=2, C=3),
-    Case("stride 2", SLOTS, 3, 2, B=3, C=3, T=5, stride=2, lengths=[5, 0, 4]),
+    Case("stride 2", SLOTS, 3, 2, B=3, C=3, T=5, stride=2, lengths=[5, 0, 3]),
     Case("stride 2, full", SLOTS, 3, 2, B=1, C=1, T=6, stride=2),
     Case("T=1", SLOTS, 3, 4, B=2, C=1, T=1, stride=3),
     Case("T below the stride", SLOTS, 3, 2, B=1, C=3, T=2, stride=4, lengths=[2]),
@@ -349,6 +349,19 @@ def test_compiles_with_a_changing_number_of_frames():
         y = compiled(x, weight)
         torch.testing.assert_close(y, run(x, weight))
         y.sum().backward()
+
+
+def test_exports_with_an_open_batch():
+    graph, x, attr, weight = CASES[4].graph, torch.randn(2, 6, 3, 4), torch.randn(2, 7, 3, 4), torch.rand(2, 7, 3)
+
+    class Both(torch.nn.Module):
+        def forward(self, x: Tensor, attr: Tensor, weight: Tensor) -> Tensor:
+            y = propagate(x, weight, graph) + message(x, attr, weight, graph)
+            return attend(x, y, torch.ones(1, 4), graph, 1)
+
+    batch = {0: torch.export.Dim("batch", min=1)}
+    exported = torch.export.export(Both(), (x, attr, weight), dynamic_shapes=(batch, batch, batch)).module()
+    torch.testing.assert_close(exported(x[:1], attr[:1], weight[:1]), Both()(x[:1], attr[:1], weight[:1]))
 
 
 LIST, STRIDED = EdgeList(torch.tensor([[2], [1]]), (3, 2)), SlotGraph([2], [1], [0], 3, 2, stride=2)

@@ -219,7 +219,8 @@ class GATv2Conv(StandIn):
             return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
         senders = self.lin_l(nodes.src)
         receivers = senders if self.share_weights and nodes.src is nodes.dst else self.lin_r(nodes.dst)
-        y, edges, alpha = torch.zeros_like(receivers), edge_index, senders.new_zeros(*senders.shape[:-2], 0, self.heads)
+        y = senders if senders.shape == receivers.shape else torch.zeros_like(receivers)  # where there are no nodes
+        edges, alpha = edge_index, senders.new_zeros(*senders.shape[:-2], 0, self.heads)
         if senders.numel() and receivers.numel():
             graph, _ = nodes.graph("GATv2Conv", edge_index)
             y, graph, alpha = self._attended(senders, receivers, graph, edge_attr, bool(return_attention_weights))

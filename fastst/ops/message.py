@@ -46,7 +46,7 @@ def message(
         ValueError, TypeError: an argument of the wrong shape, dtype or device, or an unknown activation, named.
     """
     nodes = check_nodes("x", x, graph)
-    B, T = len(nodes), receiver_frames(graph, nodes.shape[1])
+    B, T = nodes.shape[0], receiver_frames(graph, nodes.shape[1])
     edges = _check_edge_attr(edge_attr, graph, x, B, T)
     weight = nodes.new_ones(()).expand(B, graph.num_slots, T)
     if edge_weight is not None:

@@ -41,7 +41,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     nodes = check_nodes("x", x, graph)
     if isinstance(weight, Tensor) and weight.ndim == x.ndim:
         return _by_head(nodes, weight, graph, self_weight, lengths)
-    B, T = len(nodes), receiver_frames(graph, nodes.shape[1])
+    B, T = nodes.shape[0], receiver_frames(graph, nodes.shape[1])
     edges = check_shared_weights("weight", weight, graph, B, T)
     check_device("weight", weight, "x", x)
     if self_weight is not None:
