@@ -376,7 +376,7 @@ def test_yolo_labels(tmp_path: Path, flags: float | None, after: list[float], sc
         (tmp_path / f"clip_{9 + t}.txt").write_text(label(frame, *after, flags=flags) + "\n")
     [recording] = read(tmp_path)
     assert recording.layout is LAYOUTS["coco17"]
-    assert recording.places == ("clip",)
+    assert recording.places[-1] == "clip"
     assert sorted(recording.detections.frames) == [9, 10, 11]
     np.testing.assert_allclose(recording.detections.joints, joints[recording.detections.frames - 9] / 1000, rtol=1e-5)
     assert (recording.detections.confidences is None) == (flags is None)
