@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastst.data.recording import Detections, Recording
+from fastst.data.recording import Detections
 from fastst.data.synthetic import FRAMES_PER_SECOND, HEIGHT, WIDTH, synthetic_walks
 from fastst.data.walks import WalkSet
 from fastst.layouts import LAYOUTS
@@ -29,9 +29,6 @@ class Scene:
     detections: Detections
     person: np.ndarray
     meeting: tuple[int, int]
-
-    def recording(self, fps: float | None = None) -> Recording:
-        return Recording("scene.json", ("scene",), LAYOUT, self.detections, fps)
 
 
 def crossing(number: int, ids: str, fps: float = 25.0, seed: int = 0) -> Scene:

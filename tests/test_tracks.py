@@ -3,6 +3,7 @@
 import itertools
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,15 @@ def test_ids_that_say_nothing_do_no_harm(kind: str) -> None:
     first, second = sorted(lefts(walk) for walk in walks)
     np.testing.assert_allclose(first, 4.0 * frames, atol=3)  # where they meet they are 3 pixels apart
     np.testing.assert_allclose(second, 237.0 - 4.0 * frames, atol=3)
+
+
+def test_ids_that_say_nothing_change_nothing() -> None:
+    for number in range(10):
+        scene = crossing(number, "none", (25.0, 12.5)[number % 2])
+        count = len(scene.person)
+        for ids in (np.zeros(count, dtype=int), np.full(count, -1), np.arange(count), np.random.default_rng(number).integers(0, 3, count)):
+            with_ids = replace(scene, detections=replace(scene.detections, ids=ids))
+            np.testing.assert_array_equal(tracks_in(with_ids), tracks_in(scene))
 
 
 def test_the_most_prominent_is_followed_and_the_others_are_counted() -> None:

@@ -22,7 +22,7 @@ _MEETING = 0.5  # unless two are as near as this before and after
 # changes by less than the last from one frame to the next.
 _CLEAR_FRAMES, _CLEAR_STEP, _CLEAR_MARGIN, _CLEAR_TURN = 3, 0.25, 2.0, 0.06
 
-# A piece of one detection joins a track at a lower cost than the first, one of `_SURE_LENGTH` detections, as the track has, at one below the second.
+# A piece of one detection joins a track at a cost below the first; pieces of `_SURE_LENGTH` detections join tracks of as many below the second.
 _MAX_COST, _MAX_COST_OF_SURE, _SURE_LENGTH = 0.3, 0.75, 5
 
 # The cost of joining: the distance between where both are expected, less after a long absence; differences of velocity, over so many frames, and
