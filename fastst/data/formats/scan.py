@@ -303,7 +303,10 @@ def _skip(data, i):
 
 @_compile
 def _number(data, i):
-    """The end of a number at `data[i]` (or _NO, _CUT), and its value: within a unit in the last place of float64; NaN for null."""
+    """The end of a number at `data[i]` (or _NO, _CUT), and its value; NaN for null.
+
+    The value is within a unit in the last place of float64, and within a few where it is beyond 1e22 or has more than 22 decimal places.
+    """
     n = len(data)
     negative = data[i] == 45
     i += negative
