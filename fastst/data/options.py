@@ -18,8 +18,8 @@ class ReadOptions:
     tracks: Literal["main", "all"] = "main"
     """Where several people are seen: main follows the most prominent one, all makes a walk of everybody."""
     joints: str = ""
-    """A .json file with the joints' names in the order of the data, or a skeleton's name, for files of a skeleton that is not recognised; for
-    C3D files a .json file whose joints are the names of markers."""
+    """The skeleton of files of which it is not recognised: the name of one, or a .json file with `joints`, in the order of the data, and `bones`;
+    for tables and C3D files its joints are the names of the columns or markers."""
     image_size: tuple[int, int] | None = None
     """Width and height of the video in pixels, for positions that are shares of them (0 to 1)."""
     min_confidence: float = 0.0

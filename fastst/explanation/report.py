@@ -45,8 +45,8 @@ def examine(finished: Finished) -> dict[str, Any]:
 def draw(finished: Finished, found: dict[str, Any]) -> None:
     """The pictures of a finished training."""
     folder, task, result = finished.fold.folder, finished.task, found["audit"]
-    probe = result.get("pose_probe") or {}
-    figures.learning_curve(finished.metrics, len(task.class_names), folder / "learning_curve.png", probe.get("balanced_accuracy"))
+    regression = finished.summary.get("baselines", {}).get("logistic_regression", {})
+    figures.learning_curve(finished.metrics, len(task.class_names), folder / "learning_curve.png", regression.get("balanced_accuracy"))
     figures.initial_adjacency(task.walks.layout, folder / "initial_adjacency.png")
     if "error" not in result:
         figures.audit(result, folder / "audit.png")

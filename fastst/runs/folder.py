@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         WriteError: the file can't be written. What was there before stays.
     """
-    if path.is_dir():
-        raise WriteError(f"{path} can't be written: it is a folder")
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    place = path.resolve()  # through links, which stay
+    if place.exists() and not place.is_file():
+        what = "a folder" if place.is_dir() else "no regular file"
+        raise WriteError(f"{path} can't be written: it is {what}; name a file")
+    part = place.with_name(f".{place.stem}.{secrets.token_hex(6)}.part{place.suffix}")  # nobody else's
     try:
+        part.touch(exist_ok=False)
+        mode = (place if place.exists() else part).stat().st_mode
         write(part)
+        part.chmod(stat.S_IMODE(mode))  # as any file of the user, whatever the library that writes thinks
         with part.open("r+b") as file:  # Windows brings only files to the disk that may be written
             os.fsync(file.fileno())
-        part.replace(path)
+        part.replace(place)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -11,7 +11,7 @@ from typing import Any
 from fastst.errors import UserError
 from fastst.runs.folder import write_atomically, write_json
 
-_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json")
+_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors")
 
 
 def check_table_file(path: Path, *read: str | Path | None) -> None:
@@ -32,7 +32,9 @@ def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
     if path.name in _OF_A_RUN and (path.parent / "split.json").is_file():
         raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
     for other in read:
-        if other is not None and Path(other).exists() and path.samefile(other):
+        if other is None or not Path(other).exists():
+            continue
+        if path.samefile(other) or (Path(other).is_dir() and path.resolve().is_relative_to(Path(other).resolve())):
             raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from fastst.data.skeletons import MARKERS, unnamed
 from fastst.layouts import LAYOUTS, Layout
 
 _AXES = ("x", "y", "z")
@@ -16,7 +17,6 @@ _CONFIDENCES = ("confidence", "conf", "score", "likelihood", "visibility", "prob
 _WORDS_OF_A_NUMBERED_JOINT = frozenset(("", "landmark", "keypoint", "kp", "kpt", "joint", "point", "marker", "lm", "j", "p"))
 _NO_JOINTS = frozenset(("bbox", "box", "bb", "rect", "image", "img", "min", "max"))
 _LAYOUT_OF_NUMBERED = {33: "mediapipe33"}  # other numbers of joints have several skeletons
-_MARKERS = "markers"  # joints with names that nobody knows the bones of
 _JOINTS_WANTED = "expected columns such as nose_x,nose_y,nose_conf,left_eye_x,... for every joint"
 
 # What else a column may say; of several columns for one thing the first in this order counts.
@@ -124,18 +124,14 @@ def layout_of(joints: Sequence[str]) -> tuple[Layout, list[int]]:
     """The largest built-in layout whose joints are all among `joints`, else one of these alone, without bones; and which of `joints` are its own."""
     if all(joint.isdecimal() for joint in joints):
         order = sorted(range(len(joints)), key=lambda i: int(joints[i]))
-        return LAYOUTS.get(_LAYOUT_OF_NUMBERED.get(len(joints), "")) or _unnamed(len(joints)), order
+        return LAYOUTS.get(_LAYOUT_OF_NUMBERED.get(len(joints), "")) or unnamed(len(joints)), order
     place = _first_of_each([_plain(joint) for joint in joints])
     fitting = [layout for layout in LAYOUTS.values() if all(_plain(joint) in place for joint in layout.joints)]
     if fitting:
         layout = max(fitting, key=lambda layout: layout.num_joints)
         return layout, [place[_plain(joint)] for joint in layout.joints]
     kept = sorted(place.values())
-    return Layout.custom([joints[i] for i in kept], [], _MARKERS), kept
-
-
-def _unnamed(count: int) -> Layout:
-    return Layout.custom([f"joint_{number}" for number in range(count)], [], f"unnamed{count}")
+    return Layout.custom([joints[i] for i in kept], [], MARKERS), kept
 
 
 def _joints(names: Sequence[str]) -> dict[str, dict[str, int]]:

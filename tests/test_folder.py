@@ -1,0 +1,101 @@
+"""Files are written whole or not at all, and nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fastst.errors import UserError
+from fastst.runs.folder import WriteError, write_atomically, write_text
+from fastst.runs.tables import check_not_needed
+
+
+def permissions(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_a_file_gets_the_mode_that_umask_gives(tmp_path: Path, mask: int) -> None:
+    """Also where the library that writes it would keep it to itself."""
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+        write_atomically(tmp_path / "a.safetensors", lambda part: save_file({"x": torch.zeros(1)}, part))
+    finally:
+        os.umask(before)
+    assert permissions(tmp_path / "a.txt") == permissions(tmp_path / "a.safetensors") == 0o666 & ~mask
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    path.chmod(0o640)
+    write_text(path, "new")
+    assert (path.read_text(), permissions(path)) == ("new", 0o640)
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target = tmp_path / "there" / "a.txt"
+    target.write_text("old")
+    (tmp_path / "link.txt").symlink_to(target)
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", ["a folder", "no regular file", "no regular file by a link"])
+def test_what_is_no_regular_file_stays(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "it.txt"
+    if kind == "a folder":
+        path.mkdir()
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe") if kind.endswith("link") else (tmp_path / "pipe").rename(path)
+    with pytest.raises(WriteError, match=f"it is {kind.removesuffix(' by a link')}; name a file"):
+        write_text(path, "x")
+    assert not path.is_file()
+
+
+def test_other_files_that_are_called_alike_stay(tmp_path: Path) -> None:
+    for name in (".a.part.txt", "a.part.txt", ".a.txt"):
+        (tmp_path / name).write_text("mine")
+    write_text(tmp_path / "a.txt", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        ".a.part.txt": "mine",
+        "a.part.txt": "mine",
+        ".a.txt": "mine",
+        "a.txt": "new",
+    }
+
+
+def test_after_a_failure_all_is_as_before(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+
+    def fails(part: Path) -> None:
+        part.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(WriteError, match="No space left on device; what was there before is unchanged"):
+        write_atomically(tmp_path / "a.txt", fails)
+    with pytest.raises(WriteError, match="can't be written: No such file or directory"):
+        write_text(tmp_path / "none" / "a.txt", "x")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    for folder in (data, run):
+        folder.mkdir()
+    for path in (data / "walk.json", run / "split.json", run / "model.safetensors", run / "edges.csv"):
+        path.write_text("x")
+    for path in (data / "walk.json", run / "model.safetensors"):
+        with pytest.raises(UserError, match="would be lost; give another name"):
+            check_not_needed(path, data, option="--out")
+    for path in (run / "edges.csv", data / "new.json"):
+        check_not_needed(path, data, None, option="--out")
