@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import importlib
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,6 @@ import torch
 from torch import Tensor
 
 _MANY = 1 << 14  # edges from which on it pays to import numba
-_HAS_NUMBA = importlib.util.find_spec("numba") is not None
 
 
 class GraphIndex(NamedTuple):
@@ -112,9 +113,7 @@ def _slot_table(
 
 def sorted_slots(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joints: int, hops: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows of `GraphIndex.slots`, `dst_ptr` and `src_ptr`."""
-    if hops == 0 and _sorted_by_kernels(src):
-        from fastst.cpu import sort_edges
-
+    if hops == 0 and (sort_edges := _kernels(src)) is not None:
         table = rows_of(len(src) + 3 * num_joints, *[np.zeros(0)] * 9)
         return table, *sort_edges.fill_slots(table, src, dst, num_joints)
     dst_order = sorted_by(dst, sorted_by(src, sorted_by(offset + hops) if hops else None))
@@ -125,9 +124,7 @@ def sorted_slots(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, num_joint
 
 def find_repeat(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> int:
     """The number of a slot that comes again, or -1."""
-    if not offset.any() and _sorted_by_kernels(src):
-        from fastst.cpu import sort_edges
-
+    if not offset.any() and (sort_edges := _kernels(src)) is not None:
         return sort_edges.find_repeat(slots, dst_ptr)
     order = slots[3, : len(src)]
     same = np.ones(max(0, len(order) - 1), bool)
@@ -136,9 +133,17 @@ def find_repeat(src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.
     return order[same.argmax()] if same.any() else -1
 
 
-def _sorted_by_kernels(edges: np.ndarray) -> bool:
-    """The compiled ones, which sort a large edge list four times as fast; numba takes a while to import."""
-    return _HAS_NUMBA and len(edges) >= _MANY
+def _kernels(edges: np.ndarray) -> ModuleType | None:
+    """The compiled functions, which sort a large edge list four times as fast, where numba can be used; it takes a while to import."""
+    return _sort_edges() if len(edges) >= _MANY else None
+
+
+@functools.cache
+def _sort_edges() -> ModuleType | None:
+    try:
+        return importlib.import_module("fastst.cpu.sort_edges")
+    except Exception:  # numba is not there, or broken; numpy does it too
+        return None
 
 
 def edge_exists(offset: Tensor, T: int, lengths: Tensor | None, stride: int = 1) -> Tensor:
@@ -164,9 +169,7 @@ def sorted_by(numbers: np.ndarray, order: np.ndarray | None = None) -> np.ndarra
 
 def merge_equals(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the edges that come for the first time; and for every edge the place among them of the one with its ends.  # [E'], [E]"""
-    if _sorted_by_kernels(src):
-        from fastst.cpu import sort_edges
-
+    if (sort_edges := _kernels(src)) is not None:
         return sort_edges.merge_equals(src, dst, num_nodes)
     order = sorted_by(dst, sorted_by(src))
     is_new = np.ones(len(order), bool)

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from fastst import info
+from fastst import EdgeList, graph_index, info
 from fastst.ops import backends
 from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 
@@ -97,3 +97,19 @@ def test_asking_for_what_cannot_run_says_why(monkeypatch):
     monkeypatch.setattr(backends, "FROM_ENVIRONMENT", "cuda")
     with pytest.raises(ValueError, match="unknown backend 'cuda'; the backends are reference, torch, cpu, triton"):
         current_backend()
+
+
+def test_a_large_edge_list_is_sorted_without_numba_too(monkeypatch):
+    def broken(name):
+        raise ImportError("Numba needs NumPy 2.4 or less")
+
+    edges = torch.randint(0, 300, (2, 20_000), generator=torch.Generator().manual_seed(0))
+    compiled = EdgeList(edges, 300, coalesce=True)
+    graph_index._sort_edges.cache_clear()
+    monkeypatch.setattr(graph_index.importlib, "import_module", broken)
+    try:
+        plain = EdgeList(edges, 300, coalesce=True)
+    finally:
+        graph_index._sort_edges.cache_clear()
+    assert torch.equal(compiled.edge_index(), plain.edge_index())
+    assert torch.equal(compiled.inverse, plain.inverse)
