@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def _remembered(edges: Any, edge_index: Tensor, num_nodes: int) -> EdgeList:
     version = (num_nodes, *((edges._version, edges.data_ptr()) if isinstance(edges, Tensor) and edges.layout == torch.strided else ()))
     for known in _known:
         if known.edges() is edges and known.version == version and (known.copy is None or torch.equal(known.copy, edge_index)):
-            _known.remove(known)
+            with contextlib.suppress(ValueError):  # another thread was faster
+                _known.remove(known)
             _known.append(known)  # the one that was used last
             return known.graph
     graph = EdgeList(edge_index, num_nodes, parallel=True)

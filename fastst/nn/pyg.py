@@ -27,7 +27,7 @@ class GCNConv(StandIn):
         in_channels, out_channels: sizes of the features.
         improved: with 2 I in place of I; as in PyTorch Geometric 2.8 without effect on an `edge_index` without weights.
         cached: normalise the first graph that comes, and use it for all others.
-        add_self_loops: left out, as `normalize` says. A loop that the edges bring is the node's own, with its weight.
+        add_self_loops: left out, as `normalize` says. A loop that the edges bring is the node's own, with its weight; of several, the last.
         normalize: False for A h W + b with the weights as they come.
         bias: add b.
         options: of `MessagePassing`, as far as they ask for what this layer does.
@@ -117,6 +117,8 @@ class GCNConv(StandIn):
             weight = weight * shaped(self.kept_edges, graph, frames)
         if not self.normalize:
             return graph, weight, None
+        if self.add_self_loops:
+            weight = _last_loops(weight, graph)
         return graph, *gcn_norm(weight, graph, add_self_loops=self.add_self_loops, improved=improved)
 
     def extra_repr(self) -> str:
@@ -345,7 +347,7 @@ def _norm_of_ones(graph: Graph, shape: tuple[int, ...], like: Tensor, add_self_l
 
     def make() -> tuple[Tensor, Tensor]:
         ones = torch.ones(shape, dtype=like.dtype, device=like.device)
-        return gcn_norm(ones, graph, add_self_loops=add_self_loops, improved=improved)
+        return gcn_norm(_last_loops(ones, graph) if add_self_loops else ones, graph, add_self_loops=add_self_loops, improved=improved)
 
     return _made_once(graph, ("norm", shape, like.dtype, add_self_loops, improved), like.device, make)
 
@@ -356,10 +358,12 @@ def _made_once(graph: Graph, what: tuple[Any, ...], device: torch.device, make: 
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or capturing:
         return make()
     key = (*what, device, current_backend(device.type))
-    if _made.get(graph, (None,))[0] != key:
+    known, made = _made.get(graph, (None, None))  # both at once: another thread may put its own there
+    if known != key:
         with torch.inference_mode(False), torch.no_grad():
-            _made[graph] = key, make()
-    return _made[graph][1]
+            made = make()
+        _made[graph] = key, made
+    return made
 
 
 def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
@@ -400,6 +404,16 @@ def _features_shaped(edge_attr: Tensor | None, edge_dim: int | None, graph: Grap
             f"edge_attr must be {expected} with {'E' if on_list else 'P'} = {P} as in {graph}, edge_dim = {edge_dim}, got {list(edge_attr.shape)}"
         )
     return whole
+
+
+def _last_loops(weight: Tensor, graph: Graph) -> Tensor:
+    """0 for every loop of a node but the last, as PyTorch Geometric forgets the others.  # [B or 1, P] or [B or 1, P, T]"""
+    if len(graph.loops) == graph.nodes_with_loops:
+        return weight
+    index, number = graph.index(weight.device), torch.arange(graph.num_slots, device=weight.device)
+    is_loop, nodes = index.src == index.dst, index.dst.long()  # only an edge list has several loops of a node
+    last = number.new_zeros(graph.num_joints).scatter_reduce(0, nodes, torch.where(is_loop, number, 0), "amax")
+    return weight.masked_fill(is_loop & (last[nodes] != number), 0)
 
 
 def _with_its_loops(weight: Tensor, graph: Graph, loop: float, on_top: bool) -> Tensor:
