@@ -82,7 +82,9 @@ def _forget(edges: weakref.ref) -> None:
     _known[:] = [known for known in _known if known.edges is not edges]
 
 
-def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | Tensor | str | None, frames: int) -> tuple[Graph, Tensor | None]:
+def with_own_loops(
+    graph: Graph, edge_attr: Tensor | None, fill_value: float | Tensor | str | None, frames: int, weight: Tensor | None = None
+) -> tuple[Graph, Tensor | None]:
     """The graph with one loop for every node, behind its other edges, and their features: PyTorch Geometric's `remove_self_loops`, then
     `add_self_loops`. Loops that the edges bring are forgotten with their features.
 
@@ -91,19 +93,38 @@ def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | T
         fill_value: what the loops' features are: a number, a tensor `[D]`, or the "mean", "add", "mul", "min" or "max" of those of the other edges
             into the node, in every frame those that exist there; None for 1.
         frames: T; 1 for an `EdgeList`.
+        weight: `[B, P, T or 1, 1]`, 0 for edges that are left out: "mean" is Σ w e / Σ w then, and "add" Σ w e.
 
     Raises:
-        ValueError: another fill_value.
+        ValueError: another fill_value; with weight one that has no meaning for them.
     """
     others = graph.without_loops if len(graph.loops) else graph
     if edge_attr is None:
         return others.with_loops, None
     if others is not graph:
         index = graph.index(edge_attr.device)
-        edge_attr = edge_attr[:, (index.src != index.dst) | (index.offset != 0)]
+        others_of_all = (index.src != index.dst) | (index.offset != 0)
+        edge_attr, weight = edge_attr[:, others_of_all], None if weight is None else weight[:, others_of_all]
+    if weight is not None and isinstance(fill_value, str):
+        return others.with_loops, _cat(edge_attr, _weighted_features_of_loops(edge_attr, others, fill_value, weight))
     if isinstance(fill_value, str) and others.slots_of_offset[others.hops] < others.num_slots:  # in every frame of what exists in it
         edge_attr = edge_attr.expand(-1, -1, frames, -1)
-    return others.with_loops, torch.cat((edge_attr, _features_of_loops(edge_attr, others, fill_value)), 1)
+    return others.with_loops, _cat(edge_attr, _features_of_loops(edge_attr, others, fill_value))
+
+
+def _cat(edge_attr: Tensor, of_loops: Tensor) -> Tensor:
+    """# [B or 1, P, T or 1, D], [B or 1, J, T or 1, D] -> [B or 1, P + J, T or 1, D]"""
+    B, T = (max(edge_attr.shape[dim], of_loops.shape[dim]) for dim in (0, 2))
+    return torch.cat([features.expand(B, -1, T, -1) for features in (edge_attr, of_loops)], 1)
+
+
+def _weighted_features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: str, weight: Tensor) -> Tensor:
+    """# [B or 1, P, T or 1, D], [B, P, T or 1, 1] -> [B, J, T or 1, D]"""
+    if fill_value not in ("mean", "add", "sum"):
+        raise ValueError(f"fill_value={fill_value!r} has no meaning for kept edges, which have weights; only a number, a tensor, 'mean' or 'add'")
+    sums = _features_of_loops(edge_attr * weight, graph, "add")
+    total = _features_of_loops(weight, graph, "add")
+    return sums if fill_value != "mean" else sums / torch.where(total > 0, total, 1)
 
 
 def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tensor | str | None) -> Tensor:

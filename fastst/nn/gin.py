@@ -43,7 +43,7 @@ class _Isomorphism(StandIn):
         whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
         if isinstance(whole, Tensor) and is_square(size, whole):
             return whole
-        if self.original and self.kept_edges is None:
+        if self.original and not self.is_weighed:
             return None
         if isinstance(whole, Tensor):
             nodes = (whole.shape[-2],) * 2
@@ -85,7 +85,17 @@ class GINConv(_Isomorphism):
         whole = self._one_set(x, size)
         if whole is None or is_theirs(self, whole, edge_index):
             return self.original_layer()(x, edge_index, size)
-        return self._network(_sum(whole, edge_index, self.kept_edges) if whole.numel() else whole, whole)
+        return self._network(self._sum(whole, edge_index) if whole.numel() else whole, whole)
+
+    def _sum(self, x: Tensor, edge_index: Any) -> Tensor:
+        graph, values = graph_of(edge_index, x.shape[-2])
+        if values is None or not isinstance(edge_index, Tensor):
+            values = x.new_ones(1).expand(graph.num_slots)
+        kept = self.kept_on(graph)
+        if kept is not None:
+            frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
+            values = shaped(kept, graph, frames) * (values[:, None] if frames else values)
+        return propagated(x, values, graph)
 
 
 class GINEConv(_Isomorphism):
@@ -128,7 +138,7 @@ class GINEConv(_Isomorphism):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         whole = self._one_set(x, size)
-        only_theirs = whole is None or (self.original and self.kept_edges is None and _only_theirs(whole, edge_index, edge_attr))
+        only_theirs = whole is None or (self.original and not self.is_weighed and _only_theirs(whole, edge_index, edge_attr))
         if whole is None or only_theirs or is_theirs(self, whole, edge_index):
             return self.original_layer()(x, edge_index, edge_attr, size)
         return self._network(self._sum(whole, edge_index, edge_attr) if whole.numel() else whole, whole)
@@ -148,7 +158,8 @@ class GINEConv(_Isomorphism):
         one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
         edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
         nodes = one_batch(x, graph).to(dtype)
-        weight = None if self.kept_edges is None else _of_every(self.kept_edges, graph, nodes)
+        kept = self.kept_on(graph)
+        weight = None if kept is None else _of_every(kept, graph, nodes)
         return message(nodes, edges.to(dtype), weight, graph).view(x.shape)
 
 
@@ -156,16 +167,6 @@ def _of_every(kept: Tensor, graph: Graph, nodes: Tensor) -> Tensor:
     """# [B, E] or [B, P, T]"""
     weight = shaped(kept, graph, () if isinstance(graph, EdgeList) else nodes.shape[1:2])
     return weight.expand(len(nodes), *weight.shape[1:])
-
-
-def _sum(x: Tensor, edge_index: Any, kept: Tensor | None) -> Tensor:
-    graph, values = graph_of(edge_index, x.shape[-2])
-    if values is None or not isinstance(edge_index, Tensor):
-        values = x.new_ones(1).expand(graph.num_slots)
-    if kept is not None:
-        frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
-        values = shaped(kept, graph, frames) * (values[:, None] if frames else values)
-    return propagated(x, values, graph)
 
 
 def _only_theirs(x: Tensor, edge_index: Any, edge_attr: Any) -> bool:

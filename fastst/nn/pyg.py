@@ -80,17 +80,15 @@ class GCNConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, named.
         """
         if not isinstance(x, Tensor):
-            if self.original and self.kept_edges is None:
+            if self.original and not self.is_weighed:
                 return self.original_layer()(x, edge_index, edge_weight)
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         if not self.cached and (edge_weight is None or edge_weight.ndim == 1) and is_theirs(self, x, edge_index):
             return self.original_layer()(x, edge_index, edge_weight)
         h = self.lin(x)
         if h.numel():
-            simplified = self.kept_edges is not None  # every time in another way
-            cache = None if simplified else self._cache
-            graph, weight, self_weight = cache or self._weights(x, edge_index, edge_weight)
-            if self.cached and self.normalize and cache is None and not simplified:
+            graph, weight, self_weight = self._cache or self._weights(x, edge_index, edge_weight)
+            if self.cached and self.normalize:
                 self._cache = graph, weight, self_weight
             h = h.to(weight.dtype) if weight.dtype == torch.float64 else h  # whose sums are wanted in it
             y = propagated(h, weight, graph, self_weight).to(torch.promote_types(h.dtype, weight.dtype))
@@ -101,10 +99,10 @@ class GCNConv(StandIn):
     def _weights(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
         """The graph with the weights of its edges and of its nodes' self-loops."""
         graph, values = graph_of(edge_index, x.shape[-2])
-        frames = () if isinstance(graph, EdgeList) else x.shape[-3:-2]
+        kept, frames = self.kept_on(graph), () if isinstance(graph, EdgeList) else x.shape[-3:-2]
         is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
         improved = self.improved and not (is_list and edge_weight is None)
-        if self.normalize and edge_weight is None and self.kept_edges is None and (is_list or isinstance(edge_index, Graph)):
+        if self.normalize and edge_weight is None and kept is None and (is_list or isinstance(edge_index, Graph)):
             return graph, *_norm_of_ones(graph, (1, graph.num_slots, *frames), x, self.add_self_loops, improved)
         if is_list or isinstance(edge_index, Graph):
             weight = x.new_ones(1, graph.num_slots, *frames) if edge_weight is None else shaped(edge_weight, graph, frames)
@@ -113,8 +111,8 @@ class GCNConv(StandIn):
             if self.add_self_loops:
                 weight = _with_its_loops(weight, graph, 2.0 if improved else 1.0, on_top=isinstance(edge_index, Tensor))
         weight = weight if weight.is_floating_point() else weight.to(x.dtype)
-        if self.kept_edges is not None:
-            weight = weight * shaped(self.kept_edges, graph, frames)
+        if kept is not None:
+            weight = weight * shaped(kept, graph, frames)
         if not self.normalize:
             return graph, weight, None
         if self.add_self_loops:
@@ -207,7 +205,7 @@ class GATv2Conv(StandIn):
         """
         edges_alone = isinstance(edge_index, Graph) or (isinstance(edge_index, Tensor) and edge_index.layout == torch.strided)
         known = isinstance(x, Tensor) and (edges_alone or not (self.edge_dim or edge_attr is not None or return_attention_weights))
-        if not known and self.original and self.kept_edges is None:
+        if not known and self.original and not self.is_weighed:
             return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
         if not isinstance(x, Tensor):
             raise ValueError("GATv2Conv: two sets of nodes (a pair of features) are not supported")
@@ -233,12 +231,14 @@ class GATv2Conv(StandIn):
         left, right = (one_batch(side, graph) for side in (senders, receivers))
         frames = 1 if isinstance(graph, EdgeList) else left.shape[1]
         features, add_self_loops = _features_shaped(edge_attr, self.edge_dim, graph, frames), self.add_self_loops
-        kept = None if self.kept_edges is None else shaped(self.kept_edges, graph, () if isinstance(graph, EdgeList) else (frames,))
+        kept = self.kept_on(graph)
+        kept = None if kept is None else shaped(kept, graph, () if isinstance(graph, EdgeList) else (frames,))
         if add_self_loops and (features is not None or with_alpha):
+            weight, whole = None if kept is None else kept.view(*kept.shape[:2], -1, 1), graph
+            (graph, features), add_self_loops = with_own_loops(whole, features, self.fill_value, frames, weight), False
             if kept is not None:
-                _, weights = with_own_loops(graph, kept.view(*kept.shape[:2], -1, 1), 1.0, frames)
-                kept = None if weights is None else weights.view(kept.shape[0], -1, *kept.shape[2:])
-            (graph, features), add_self_loops = with_own_loops(graph, features, self.fill_value, frames), False
+                _, weight = with_own_loops(whole, weight, 1.0, frames)
+                kept = None if weight is None else weight.view(kept.shape[0], -1, *kept.shape[2:])
         if features is not None and self.lin_edge is not None:
             features = self.lin_edge(features)
             features = features.squeeze(2) if isinstance(graph, EdgeList) else features
@@ -312,7 +312,7 @@ class SAGEConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         whole = x[0] if isinstance(x, (tuple, list)) and len(x) == 2 and x[0] is x[1] else x
-        if self.original and self.kept_edges is None and (not isinstance(whole, Tensor) or not is_square(size, whole)):
+        if self.original and not self.is_weighed and (not isinstance(whole, Tensor) or not is_square(size, whole)):
             return self.original_layer()(x, edge_index, size)
         if not isinstance(whole, Tensor):
             raise ValueError("SAGEConv: two sets of nodes (a pair of features) are not supported")
@@ -329,11 +329,12 @@ class SAGEConv(StandIn):
             return h
         graph, values = graph_of(edge_index, h.shape[-2])
         frames = () if isinstance(graph, EdgeList) else h.shape[-3:-2]
-        if self.kept_edges is None:
+        kept = self.kept_on(graph)
+        if kept is None:
             weight = _shares(graph, h.shape[-3] if frames else 1, h)
             weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
         else:
-            weight = _shares_of_kept(shaped(self.kept_edges, graph, frames), graph)
+            weight = _shares_of_kept(shaped(kept, graph, frames), graph)
         if values is not None and isinstance(edge_index, Tensor):
             weight = weight * values
         return propagated(h, weight, graph)
