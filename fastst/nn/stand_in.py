@@ -16,7 +16,7 @@ from torch.fx import Proxy
 from fastst.graph import Graph
 
 _call = threading.local()  # `weighing`: the weights that a `GraphSimplifier` puts on the edges in this thread's call, and these edges' graph
-_SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2, 0), "decomposed_layers": (1,)}
+_SAME_AS_OURS = {"aggr": ("add", "sum"), "flow": ("source_to_target",), "node_dim": (-2,), "decomposed_layers": (1,)}
 
 
 class StandIn(nn.Module):
@@ -71,14 +71,26 @@ class StandIn(nn.Module):
             mine.update((name, theirs[name]) for name in mine if name in theirs)
         self.original = (layer,)
         self.train(layer.training)
+        self._as_made = {name: value for name, value in vars(self).items() if not name.startswith("_") and name in vars(layer)}
 
     def original_layer(self) -> Any:
-        """The other layer, with the parameters, buffers and modules as they are now."""
+        """The other layer, with the parameters, buffers and modules as they are now, and those attributes that were changed since."""
         (layer,) = self.original
+        for name, value in self._as_made.items():
+            if getattr(self, name) is not value:
+                setattr(layer, name, getattr(self, name))
         for part in ("_parameters", "_buffers", "_modules"):
             mine, theirs = getattr(self, part), getattr(layer, part)
             theirs.update((name, value) for name, value in mine.items() if name in theirs)
         return layer.train(self.training)
+
+    def give_place(self) -> Any:
+        """The other layer as it is to stand in its place again: with the hooks that were registered on this one."""
+        layer = self.original_layer()
+        for name, hooks in vars(self).items():
+            if "_hook" in name and hooks:
+                setattr(layer, name, hooks)  # the same object, for who registered a hook removes it there
+        return layer
 
 
 def call_weighed(model: nn.Module, kept: Tensor, graph: Graph, *args: Any, **options: Any) -> Any:
