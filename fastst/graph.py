@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch._guards import detect_fake_mode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fastst.layouts import Layout, get_layout
 
@@ -195,7 +196,8 @@ class Graph:
         bounds = _rows(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
         self._tables = slots, bounds
         self._index: dict[torch.device, GraphIndex] = {}
-        self.index()
+        with _disable_current_modes():
+            self.index()
 
     def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> None:
         e = _find_repeat(src, dst, offset, slots, dst_ptr)
@@ -377,7 +379,7 @@ class EdgeList(Graph):
         edge_index: `[2, E]` whole numbers, row 0 from, row 1 to (as in PyTorch Geometric).
         num_nodes: N.
         parallel: an edge may come several times, and is then several edges, each with its own value. No matrix can say that: `dense` and the
-            `reference` backend refuse such a graph.
+            `reference` backend refuse a graph where one does.
         coalesce: an edge that comes several times is one edge, in the place of the first; see `inverse`.
         add_self_loops: every node without a loop is given one; these stand behind the other edges, by node.
 
@@ -387,29 +389,29 @@ class EdgeList(Graph):
 
     _for_repeats = "merge repeated ones with coalesce=True, or keep them with parallel=True"
 
-    def __init__(self, edge_index: Tensor, num_nodes: int, *, parallel: bool = False, coalesce: bool = False, add_self_loops: bool = False) -> None:
-        edge_index = torch.as_tensor(edge_index)
-        if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+    def __init__(
+        self, edge_index: ArrayLike | Tensor, num_nodes: int, *, parallel: bool = False, coalesce: bool = False, add_self_loops: bool = False
+    ) -> None:
+        edge_index = edge_index.cpu().numpy() if isinstance(edge_index, Tensor) else np.asarray(edge_index)
+        if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype.kind not in "iu":
             raise ValueError(f"edge_index must be [2, E] whole numbers, got {list(edge_index.shape)} {edge_index.dtype}")
-        if num_nodes < 1:
-            raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
+        if not isinstance(num_nodes, (int, np.integer)) or isinstance(num_nodes, bool) or num_nodes < 1:
+            raise ValueError(f"num_nodes must be a whole number of at least 1, got {num_nodes!r}")
         if coalesce and parallel:
             raise ValueError("coalesce makes one edge of parallel ones; give coalesce or parallel, not both")
-        src, dst = edge_index.cpu().numpy().astype(np.int64, order="C", copy=False)
+        src, dst = edge_index.astype(np.int64, order="C", copy=False)
         _refuse_outsiders("edge", "node", "num_nodes", src, dst, num_nodes)
         self.parallel, self._inverse = parallel, None
         if coalesce:
             first, self._inverse = _merge_equals(src, dst, num_nodes)
             src, dst = src[first], dst[first]
         if add_self_loops:
-            has_none = np.ones(num_nodes, bool)
-            has_none[src[src == dst]] = False
-            missing = np.flatnonzero(has_none)
+            missing = np.setdiff1d(np.arange(num_nodes), src[src == dst])
             src, dst = np.concatenate((src, missing)), np.concatenate((dst, missing))
         super().__init__(src, dst, np.zeros(len(src), np.int64), num_nodes, hops=0)
 
     def _with_slots(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray) -> EdgeList:
-        return EdgeList(torch.from_numpy(np.stack((src, dst))), self.num_joints, parallel=self.parallel)
+        return EdgeList(np.stack((src, dst)), self.num_joints, parallel=self.parallel)
 
     @staticmethod
     def _named(src: int, dst: int, offset: int) -> str:
@@ -426,14 +428,19 @@ class EdgeList(Graph):
         """
         return None if self._inverse is None else torch.from_numpy(self._inverse)
 
+    @functools.cached_property
+    def has_repeats(self) -> bool:
+        """Whether an edge comes several times."""
+        return self.parallel and _find_repeat(*self._slots(), self._tables[0], self._tables[1][0]) >= 0  # type: ignore[call-arg]
+
     def edge_index(self) -> Tensor:
         """The edges as given, or what became of them: `[2, E]` int64, row 0 from, row 1 to."""
         return torch.stack((self.src, self.dst)).long()
 
     def dense(self, values: Tensor | None = None) -> Tensor:
         """The adjacency matrix, rows to, columns from: `[N, N]`, or `[B, N, N]` with `values [B, E]`."""
-        if self.parallel:
-            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
+        if self.has_repeats:
+            raise ValueError("a matrix has one entry for two nodes, and this EdgeList has parallel edges; merge them first")
         index = self.index(_device(values))
         entries = torch.ones(1, self.num_slots) if values is None else values
         dense = entries.new_zeros(len(entries), self.num_joints, self.num_joints)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastst import EdgeList, SkeletonGraph, SlotGraph
+from fastst import graph as graph_module
 from fastst.nn import GATv2Conv, GCNConv, SAGEConv, edges, pyg
 from fastst.nn.edges import graph_of
 from fastst.ops import use_backend
@@ -318,6 +319,8 @@ def test_cached_keeps_the_first_graph():
         (lambda: SAGEConv(3, 4, decomposed_layers=2), "SAGEConv: decomposed_layers=2 is not supported, only 1"),
         (lambda: SAGEConv(3, 4)((torch.randn(N, 3), torch.randn(2, 3)), EDGES), r"two sets of nodes \(a pair of features\) are not supported"),
         (lambda: SAGEConv(3, 4)(torch.randn(N, 3), EDGES, (N, 2)), r"size=\(7, 2\) is not supported, only None or .*, \(7, 7\)"),
+        (lambda: GCNConv(3, 4)(torch.randn(3), EDGES), r"GCNConv: x must be \[N, F\] at least, nodes and their features, got \[3\]"),
+        (lambda: GCNConv(3, 4)(torch.randn(2, 5, N, 3), EDGES, torch.rand(2, 9)), "edge_weight has a batch of 2, but x one of 10"),
         (lambda: GCNConv(3, 4)(torch.randn(3, 3), EDGES), "edge 4 goes from node 3 to node 0, but the nodes are 0 to 2"),
     ],
 )
@@ -331,10 +334,49 @@ def test_what_is_no_graph_is_named():
         GCNConv(3, 4)(torch.randn(2, 3), [[0, 1], [1, 0]])
 
 
-def test_parallel_edges_have_no_matrix():
-    graph = EdgeList(torch.tensor([[0, 0], [1, 1]]), 2, parallel=True)
-    with pytest.raises(ValueError, match="may have parallel edges"):
-        graph.dense()
+@pytest.mark.parametrize("many", [0, 1 << 40])
+def test_parallel_edges_have_no_matrix(monkeypatch: pytest.MonkeyPatch, many: int):
+    """Where an edge does come twice, however this is found."""
+    monkeypatch.setattr(graph_module, "_MANY", many)
+    with pytest.raises(ValueError, match="has parallel edges"):
+        EdgeList(torch.tensor([[0, 1, 0], [1, 1, 1]]), 2, parallel=True).dense()
+    assert EdgeList(torch.tensor([[0, 1, 0], [1, 1, 0]]), 2, parallel=True).dense().tolist() == [[1, 0], [1, 1]]
+
+
+def test_what_has_no_numbers_yet_is_refused_in_words():
+    layer, x = GCNConv(3, 4), torch.randn(N, 3)
+    with pytest.raises(RuntimeError, match=r"edge_index has no numbers here, as an input of torch\.export"):
+        torch.export.export(layer, (x, EDGES))
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace can't follow how edges are sorted"):
+        torch.jit.trace(layer, (x, EDGES))
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATv2Conv, SAGEConv])
+def test_a_graph_of_edges_is_exported_with_the_model(kind: type):
+    class Holder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.graph = kind(3, 4), EdgeList(EDGES, N, parallel=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x, self.graph)
+
+    model, x = Holder().eval(), torch.randn(N, 3)
+    exported = torch.export.export(model, (x,))
+    torch.testing.assert_close(exported.module()(2 * x), model(2 * x))
+
+
+def test_features_of_no_edges_at_all():
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    assert_same(*[kind(3, 4, edge_dim=2).double() for kind in (GATv2Conv, theirs.GATv2Conv)], features(N, 3), none, features(0, 2))
+    assert GATv2Conv(3, 4, edge_dim=2)(torch.randn(2, N, 3), none, torch.randn(2, 0, 2)).shape == (2, N, 4)
+
+
+def test_second_derivatives_by_the_reference():
+    layer, x = GATv2Conv(3, 4).double(), features(N, 3)
+    edges = EDGES[:, [0, 1, 3, 4, 8]]
+    with use_backend("reference"):
+        assert torch.autograd.gradgradcheck(lambda x: layer(x, edges), x)
 
 
 @pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2), SAGEConv(3, 4)], ids=["gcn", "gatv2", "sage"])

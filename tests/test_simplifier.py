@@ -431,6 +431,9 @@ def test_what_can_not_be_is_refused_by_name():
         (TypeError, r"edge_index must be a tensor \[2, E\], got Data", lambda: model(x, Data())),
         (ValueError, r"x must be \[N, C\]", lambda: model(x[None], EDGES)),
         (ValueError, r"batch must be \[N\] with N = 9", lambda: model(x, EDGES, BATCH[1:])),
+        (TypeError, r"batch must be whole numbers, the graph of every node, got torch\.float32", lambda: model(x, EDGES, BATCH.float())),
+        (TypeError, "batch must be whole numbers, the graph of every node, got list", lambda: model(x, EDGES, BATCH.tolist())),
+        (ValueError, "batch must count the graphs from 0 on, got -1", lambda: model(x, EDGES, BATCH - 1)),
         (ValueError, "edge 0 goes from node 0 to node 9, but the nodes are 0 to 8", lambda: model(x, torch.tensor([[0], [9]]))),
         (ValueError, "edge 0 goes from node 3 to node 4, which is from graph 0 to graph 1", lambda: model(x, torch.tensor([[3], [4]]), BATCH)),
     ]

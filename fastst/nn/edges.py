@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
-from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
 from fastst.ops import propagate
 
 _REDUCTIONS = {"mean": "mean", "add": "sum", "sum": "sum", "mul": "prod", "min": "amin", "max": "amax"}  # by PyTorch Geometric's names
@@ -42,12 +43,20 @@ def graph_of(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
     Raises:
         TypeError: something else.
         ValueError: a node outside 0 … N - 1; see `EdgeList`.
+        RuntimeError: edges that are no numbers yet, as `torch.export` has them; an edge list in `torch.jit.trace`.
     """
+    if torch.jit.is_tracing() and not isinstance(edges, SlotGraph):
+        raise RuntimeError("torch.jit.trace can't follow how edges are sorted; keep a fastst.EdgeList in the model, and use torch.export")
     return (edges, None) if isinstance(edges, Graph) else _graph_of_edges(edges, num_nodes)
 
 
 @torch.compiler.disable  # how edges are sorted is nothing to compile
 def _graph_of_edges(edges: Any, num_nodes: int) -> tuple[Graph, Tensor | None]:
+    if isinstance(edges, Tensor) and detect_fake_mode([edges]) is not None:
+        raise RuntimeError(
+            "edge_index has no numbers here, as an input of torch.export or a fake tensor; keep fastst.EdgeList(edge_index, num_nodes) in the model, "
+            "and give it to the layers"
+        )
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         return _remembered(edges, edges, num_nodes), None
     if isinstance(edges, Tensor):
@@ -141,7 +150,7 @@ def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tens
         raise ValueError(f"fill_value must be a number, a tensor or one of {', '.join(_REDUCTIONS)}, got {fill_value!r}")
     index = graph.index(edge_attr.device)
     into = torch.where(edge_exists(index.offset, T, None)[0], index.dst.long()[:, None], J)  # what doesn't exist goes to one node more
-    start = edge_attr.new_full((B, J + 1, T, D), fill_value == "mul")
+    start = edge_attr.new_full((B, J + 1, T, D), float(fill_value == "mul"))
     into = into[None, :, :, None].expand(B, P, T, D)
     return start.scatter_reduce(1, into, edge_attr, _REDUCTIONS[fill_value], include_self=fill_value == "mul")[:, :J]
 
@@ -149,6 +158,8 @@ def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tens
 def propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
     """`propagate` of features with any dimensions in front, on weights that all of these share."""
     whole = one_batch(h, graph)
+    if weight.ndim > 1 and weight.shape[0] not in (1, len(whole)):
+        raise ValueError(f"edge_weight has a batch of {weight.shape[0]}, but x one of {len(whole)}, of all dimensions in front of the nodes")
     own = None if self_weight is None else self_weight.expand(whole.shape[0], *self_weight.shape[1:])
     return propagate(whole, weight, graph, own).view(h.shape)
 

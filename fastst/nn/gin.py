@@ -155,8 +155,8 @@ class GINEConv(_Isomorphism):
                 f"GINEConv: edge_attr must have the channels of x, {x.shape[-1]}, got {list(edges.shape)}; set edge_dim where it has others"
             )
         dtype = torch.promote_types(x.dtype, edges.dtype)
-        one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
-        edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
+        in_front = -3 if isinstance(graph, EdgeList) else -4  # of one set of edges
+        edges = edges if edges.ndim == 2 else edges[None] if edges.ndim < -in_front else edges.flatten(0, in_front)
         nodes = one_batch(x, graph).to(dtype)
         kept = self.kept_on(graph)
         weight = None if kept is None else _of_every(kept, graph, nodes)

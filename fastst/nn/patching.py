@@ -69,8 +69,8 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
     the gradient of the others is 0, and not that of the last. The parameters stay the same objects, under the same names: an optimizer made
     before goes on, DistributedDataParallel too, and `state_dict` doesn't change. (Dropout of attention weights drops with the same probability, but
     others.) What fastst can't do (other sums, layers with hooks), and where it can't win, is left alone, and a call of a swapped layer with an
-    argument that only the original knows goes to the original. `to_hetero` comes before; explainers of PyTorch Geometric and second derivatives need
-    the layers as they were: `undo()`.
+    argument that only the original knows goes to the original. `to_hetero` comes before; explainers of PyTorch Geometric need
+    the layers as they were: `undo()`; second derivatives need them too, or `fastst.ops.use_backend("reference")` where no edge comes twice.
 
     Args:
         model: any module. Only its layers are looked at.

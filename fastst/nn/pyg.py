@@ -398,7 +398,7 @@ def _features_shaped(edge_attr: Tensor | None, edge_dim: int | None, graph: Grap
     whole = whole[:, None] if whole.ndim == 1 else whole
     if whole.ndim == 2 or on_list:
         whole = whole.unsqueeze(-2)
-    whole = whole.reshape(-1, *whole.shape[-3:])
+    whole = whole[None] if whole.ndim == 3 else whole.flatten(0, -4)
     if whole.shape[1:] != (P, whole.shape[2], edge_dim) or whole.shape[2] not in (1, frames):
         expected = "[E, edge_dim] or [B, E, edge_dim]" if on_list else "[P, edge_dim], [B, P, 1, edge_dim] or [B, P, T, edge_dim]"
         raise ValueError(

@@ -202,8 +202,12 @@ class GraphSimplifier(nn.Module):
             raise TypeError(f"edge_index must be a tensor [2, E], got {type(edge_index).__name__}")
         if x.ndim != 2:
             raise ValueError(f"x must be [N, C] where its edges come with it, got {list(x.shape)}")
+        if batch is not None and (not isinstance(batch, Tensor) or batch.is_floating_point() or batch.dtype == torch.bool):
+            raise TypeError(f"batch must be whole numbers, the graph of every node, got {getattr(batch, 'dtype', type(batch).__name__)}")
         if batch is not None and list(batch.shape) != [len(x)]:
             raise ValueError(f"batch must be [N] with N = {len(x)}, the graph of every node, got {list(batch.shape)}")
+        if batch is not None and len(batch) and int(batch.min()) < 0:
+            raise ValueError(f"batch must count the graphs from 0 on, got {int(batch.min())}")
         return edge_index
 
     def _sampled_list(self, logits: Tensor, decisions: Decisions, seed: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:

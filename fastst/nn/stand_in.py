@@ -57,11 +57,15 @@ class StandIn(nn.Module):
         """What calls the layer.
 
         Raises:
+            ValueError: features without nodes.
             TypeError: PyTorch Geometric makes a model for several kinds of nodes of this one. It knows its own layers only, and would forget to add
                 up what they give.
         """
         if any(isinstance(x, Proxy) and type(x.tracer).__module__.startswith("torch_geometric") for x in (*args, *kwargs.values())):
             raise TypeError(f"to_hetero doesn't know fastst's {type(self).__name__}; make the model of PyTorch Geometric's layers, then patch it")
+        x = args[0] if args else kwargs.get("x")
+        if isinstance(x, Tensor) and x.ndim < 2:
+            raise ValueError(f"{type(self).__name__}: x must be [N, F] at least, nodes and their features, got {list(x.shape)}")
         return super().__call__(*args, **kwargs)
 
     def take_place(self, layer: nn.Module) -> None:
