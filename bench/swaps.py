@@ -227,7 +227,8 @@ def page(found: dict[str, tuple[float, float]], sizes: dict[tuple[str, int, int]
     lines += [
         "",
         "A swapped layer of `GCNConv` or `SAGEConv` leaves the smallest graphs to the original, so what is below 1 there is the detour.",
-        "`GINConv` and `GINEConv` leave what has fewer than half a million numbers (edges times channels); those of Cora's size above have a little more.",
+        "`GINConv` and `GINEConv` leave what has fewer than half a million numbers (edges times channels); those of Cora's size above have a little",
+        "more.",
         "",
         "## What is not reached",
         "",
