@@ -38,7 +38,7 @@ _FORWARD_REGISTERS, _BACKWARD_REGISTERS = 96, 128  # of a thread in float32, for
 def attend(
     x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, negative_slope: float
 ) -> tuple[Tensor, Tensor]:
-    """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log2 Σ exp of these scores (-inf without edges).
+    """y = Σ α x_src, α the softmax of att · LeakyReLU(x_src[from] + x_dst[to]), and log2 Σ exp of these scores (inf where the sum is 0).
 
     `[B, T, J, C]` in x_src's dtype and `[B, T, J, heads]` in float32, or float64 for float64. What is of lower precision is read as it is.
     """
@@ -302,7 +302,7 @@ def _attend(
         y = over_groups(y * by_row(share), GROUPS)
     none = total == 0
     total = tl.where(none, 1.0, total)  # without edges y is 0
-    log_sum = tl.where(none, float("-inf"), largest + tl.log2(total))
+    log_sum = tl.where(none, float("inf"), largest + tl.log2(total))  # from which the backward makes an α of 0
     _store(y_ptr, y / by_row(total), rows, SIZES)
     tl.store(log_sum_ptr + rows.number, log_sum, rows.in_tensor)
 

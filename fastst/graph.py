@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch._guards import detect_fake_mode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fastst.graph_index import GraphIndex, edge_exists, find_repeat, merge_equals, rows_of, sorted_by, sorted_slots
 from fastst.layouts import Layout, get_layout
@@ -77,7 +78,8 @@ class Graph:
         bounds = rows_of(num_joints + 1, dst_ptr, src_ptr, no_loop, *by_slots)
         self._tables = slots, bounds
         self._index: dict[torch.device, GraphIndex] = {}
-        self.index()
+        with _disable_current_modes():
+            self.index()
 
     def _refuse_repeats(self, src: np.ndarray, dst: np.ndarray, offset: np.ndarray, slots: np.ndarray, dst_ptr: np.ndarray) -> None:
         e = find_repeat(src, dst, offset, slots, dst_ptr)
@@ -149,10 +151,15 @@ class Graph:
         src, dst, offset = self._slots()
         return self._with_slots([src, dst + self.num_joints, offset], 2 * self.num_joints)
 
+    @functools.cached_property
+    def has_repeats(self) -> bool:
+        """Whether an edge comes several times, which only an `EdgeList` with `parallel=True` can have."""
+        return self.parallel and find_repeat(*self._slots(), self._tables[0], self._tables[1][0]) >= 0  # type: ignore[call-arg]
+
     def square_matrices(self, values: Tensor, lengths: Tensor | None) -> Tensor:
         """Edge values `[B, P, T]` as matrices of the graph that kernels see, rows to, columns from.  # [B, T * num_joints, T * num_joints]"""
-        if self.parallel:
-            raise ValueError("a matrix has one entry for two nodes, and this EdgeList may have parallel edges; merge them first")
+        if self.has_repeats:
+            raise ValueError("a matrix has one entry for two nodes, and this EdgeList has parallel edges; merge them first")
         index, T, J = self.index(values.device), values.shape[2], self.num_joints
         frame = torch.arange(T, device=values.device)
         from_, to = (frame + index.offset[:, None]) * J + index.src[:, None], frame * J + index.dst[:, None]
@@ -324,7 +331,7 @@ class EdgeList(Graph):
         edge_index: `[2, E]` whole numbers, row 0 from, row 1 to (as in PyTorch Geometric).
         num_nodes: N, or (n, m).
         parallel: an edge may come several times, and is then several edges, each with its own value. No matrix can say that: `dense` and the
-            `reference` backend refuse such a graph.
+            `reference` backend refuse a graph where one does.
         coalesce: an edge that comes several times is one edge, in the place of the first; see `inverse`.
         add_self_loops: every node without a loop is given one; these stand behind the other edges, by node.
 
@@ -337,42 +344,40 @@ class EdgeList(Graph):
 
     def __init__(
         self,
-        edge_index: Tensor,
+        edge_index: ArrayLike | Tensor,
         num_nodes: int | tuple[int, int],
         *,
         parallel: bool = False,
         coalesce: bool = False,
         add_self_loops: bool = False,
     ) -> None:
-        edge_index = torch.as_tensor(edge_index)
-        if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+        edge_index = edge_index.cpu().numpy() if isinstance(edge_index, Tensor) else np.asarray(edge_index)
+        if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype.kind not in "iu":
             raise ValueError(f"edge_index must be [2, E] whole numbers, got {list(edge_index.shape)} {edge_index.dtype}")
         self.bipartite = isinstance(num_nodes, (tuple, list))
         counts = tuple(num_nodes) if isinstance(num_nodes, (tuple, list)) else (num_nodes, num_nodes)
         if len(counts) != 2:
             raise ValueError(f"num_nodes must be N, or two numbers (n, m), got {num_nodes}")
-        if min(counts) < 1:
-            raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
+        if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in counts):
+            raise ValueError(f"num_nodes must be a whole number of at least 1{', or two' * self.bipartite}, got {num_nodes!r}")
         self.num_src, self.num_dst = counts
         if self.bipartite and add_self_loops:
             raise ValueError("add_self_loops is for nodes that send and receive; give the edges of a bipartite graph that are wanted in edge_index")
         if coalesce and parallel:
             raise ValueError("coalesce makes one edge of parallel ones; give coalesce or parallel, not both")
-        src, dst = edge_index.cpu().numpy().astype(np.int64, order="C", copy=False)
+        src, dst = edge_index.astype(np.int64, order="C", copy=False)
         _refuse_outsiders("edge", "node", "num_nodes", src, dst, *counts)
         self.parallel, self._inverse = parallel, None
         if coalesce:
             first, self._inverse = merge_equals(src, dst, max(counts))
             src, dst = src[first], dst[first]
         if add_self_loops:
-            has_none = np.ones(self.num_src, bool)
-            has_none[src[src == dst]] = False
-            missing = np.flatnonzero(has_none)
+            missing = np.setdiff1d(np.arange(self.num_src), src[src == dst])
             src, dst = np.concatenate((src, missing)), np.concatenate((dst, missing))
         super().__init__(src, dst, np.zeros(len(src), np.int64), max(counts), hops=0)
 
     def _with_slots(self, slots: Sequence[np.ndarray], num_joints: int) -> EdgeList:
-        return EdgeList(torch.from_numpy(np.stack(slots[:2])), num_joints, parallel=self.parallel)
+        return EdgeList(np.stack(slots[:2]), num_joints, parallel=self.parallel)
 
     def _named(self, src: int, dst: int, offset: int) -> str:
         return f"the edge from node {src} to node {dst}"

@@ -285,3 +285,64 @@ def test_compiled_in_full():
 
     for found, wanted in zip(torch.compile(run, fullgraph=True, backend="aot_eager")(x, attr, weight), run(x, attr, weight), strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+WITH_TRITON = [*ALL, "triton"]
+INTO_ONE = torch.tensor([[0, 1, 2, 0, 3, 4, 1, 2], [3, 3, 3, 1, 0, 3, 2, 2]])
+
+
+@pytest.mark.parametrize("given", ["nothing", "edge_weight", "edge_attr", "alpha"])
+@pytest.mark.parametrize("backend", WITH_TRITON)
+def test_a_node_with_scores_of_minus_infinity_alone_is_one_without_edges(backend: str, given: str):
+    """Of each head by itself; gradients of what was infinite are 0, the others as if its edges weren't there."""
+    x_src, x_dst = (torch.randn(2, 5, 6, dtype=torch.float64, generator=generator(seed)) for seed in (1, 2))
+    x_dst[:, 3, :2], x_dst[:, 2, 4:] = -torch.inf, -torch.inf  # of the first head, and of the last
+    att, whole = torch.rand(3, 2, dtype=torch.float64, generator=generator(3)), EdgeList(INTO_ONE, 5)
+    results = []
+    for head in (None, 0, 1, 2):
+        part = slice(None) if head is None else slice(2 * head, 2 * head + 2)
+        stays = {None: INTO_ONE[1] >= 0, 0: INTO_ONE[1] != 3, 1: INTO_ONE[1] >= 0, 2: INTO_ONE[1] != 2}[head]
+        graph = whole if head is None else EdgeList(INTO_ONE[:, stays], 5)
+        weight, attr = torch.linspace(0.2, 1, 8, dtype=torch.float64), torch.randn(8, 6, dtype=torch.float64, generator=generator(4))
+        finite = x_dst if head is None else x_dst.nan_to_num(neginf=0)
+        leaves = [value.detach().clone().requires_grad_() for value in (x_src[..., part], finite[..., part], weight[stays], attr[stays][:, part])]
+        options = {"edge_weight": leaves[2]} if given == "edge_weight" else {"edge_attr": leaves[3]} if given == "edge_attr" else {}
+        with use_backend(backend if head is None else "torch"):
+            y = attend(
+                *leaves[:2], att if head is None else att[head : head + 1], graph, 3 if head is None else 1, **options,
+                return_attention_weights=given == "alpha",
+            )  # fmt: skip
+            y = y[0] if given == "alpha" else y
+        gradients = torch.autograd.grad((y * torch.arange(5)[:, None]).sum(), leaves, allow_unused=True)
+        of_edges = [None if g is None else g.new_zeros(8, *g.shape[1:]).index_copy(0, stays.nonzero()[:, 0], g) for g in gradients[2:]]
+        results.append([y, *gradients[:2], *of_edges])
+    for n, found in enumerate(results[0]):
+        if found is not None:
+            parts = [result[n] for result in results[1:]]
+            torch.testing.assert_close(found, sum(parts) if n == 3 else torch.cat(parts, -1), msg=f"output {n}")
+
+
+@pytest.mark.parametrize("wrong", [-1.0, torch.nan, torch.inf])
+@pytest.mark.parametrize("backend", WITH_TRITON)
+def test_weights_that_are_none_give_nan_in_their_node_alone(backend: str, wrong: float):
+    x = torch.randn(1, 5, 2, generator=generator())
+    weight = torch.ones(1, 8)
+    weight[0, 1] = wrong  # into node 3
+    weight.requires_grad_()
+    with use_backend(backend):
+        y, _ = attend(x, x, torch.ones(1, 2), EdgeList(INTO_ONE, 5), 1, edge_weight=weight, return_attention_weights=True)
+    (gradient,) = torch.autograd.grad(y[0].sum(), weight)
+    assert y.isnan().any(2)[0].tolist() == [False, False, False, True, False]
+    into = INTO_ONE[1] == 3
+    into[1] = backend != "reference" or wrong != -1  # the reference puts NaN in its place
+    assert torch.equal(gradient[0].isnan(), into)
+
+
+def test_huge_scores_of_pairs_that_are_no_edges_do_not_count():
+    """In the reference, which has them all."""
+    graph = EdgeList(torch.tensor([[0, 1, 2], [3, 3, 3]]), 4)
+    x = torch.tensor([0.0, 0, 0, 300]).view(1, 4, 1).requires_grad_()
+    with use_backend("reference"):
+        y, alpha = attend(x, torch.zeros_like(x), torch.ones(1, 1), graph, 1, return_attention_weights=True)
+    torch.testing.assert_close(alpha, torch.full((1, 3, 1), 1 / 3))
+    assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()

@@ -372,7 +372,7 @@ LIST, STRIDED = EdgeList(torch.tensor([[2], [1]]), (3, 2)), SlotGraph([2], [1], 
     [
         (lambda: EdgeList(torch.tensor([[3], [1]]), (3, 2)), r"edge 0 goes from node 3 to node 1, but the nodes that send are 0 to 2, those that re"),
         (lambda: EdgeList(torch.tensor([[1], [2]]), (3, 2)), r"those that receive 0 to 1 \(num_nodes\)"),
-        (lambda: EdgeList(torch.tensor([[1], [1]]), (3, 0)), r"num_nodes must be at least 1, got \(3, 0\)"),
+        (lambda: EdgeList(torch.tensor([[1], [1]]), (3, 0)), r"num_nodes must be a whole number of at least 1, or two, got \(3, 0\)"),
         (lambda: EdgeList(torch.tensor([[1], [1]]), (3, 2, 1)), r"num_nodes must be N, or two numbers \(n, m\), got \(3, 2, 1\)"),
         (lambda: EdgeList(torch.tensor([[1], [1]]), (3, 2), add_self_loops=True), "add_self_loops is for nodes that send and receive"),
         (lambda: EdgeList(torch.tensor([[2, 2], [1, 1]]), (3, 2)), "the edge from node 2 to node 1 appears more than once"),

@@ -8,6 +8,7 @@ from fastst import EdgeList, SlotGraph
 from fastst.nn import GATv2Conv, GCNConv, GINConv, GINEConv, GraphSimplifier, SAGEConv, patch
 from fastst.nn.edges import Sides
 from fastst.nn.sources import FixedGraph
+from fastst.nn.stand_in import call_weighed
 from fastst.nn.upstream import Upstream
 from fastst.ops import use_backend
 
@@ -118,13 +119,8 @@ def test_a_batch_and_kept_edges():
         y = layer((src, dst), EDGES)
         for b in range(2):
             torch.testing.assert_close(y[b], layer((src[b], dst[b]), EDGES))
-        layer.kept_edges = kept
-        torch.testing.assert_close(layer((src, dst), EDGES), _without_kept(layer, src, dst, EDGES[:, kept > 0]))
-
-
-def _without_kept(layer, src: Tensor, dst: Tensor, edges: Tensor) -> Tensor:
-    layer.kept_edges = None
-    return layer((src, dst), edges)
+        weighed = call_weighed(layer, kept, EdgeList(EDGES, (6, 4), parallel=True), (src, dst), EDGES)
+        torch.testing.assert_close(weighed, layer((src, dst), EDGES[:, kept > 0]))
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,8 @@ def test_compiled():
     graph, x, edges, layer = SkeletonGraph("coco18", 1), torch.randn(2, 4, 18, 3), torch.randn(72, 3), GINEConv(network())
     y = torch.compile(layer, fullgraph=True, backend="aot_eager")(x, graph, edges)
     torch.testing.assert_close(y, layer(x, graph, edges))
+
+
+def test_features_of_no_edges_at_all():
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    assert GINEConv(torch.nn.Linear(3, 4))(torch.randn(2, N, 3), none, torch.randn(2, 0, 3)).shape == (2, N, 4)

@@ -113,7 +113,10 @@ def test_index_walks_the_edges_of_every_node():
         (torch.tensor([[0, 1, 0], [1, 0, 1]]), 3, "the edge from node 0 to node 1 appears more than once"),
         (torch.zeros(3, 2, dtype=torch.int64), 3, r"edge_index must be \[2, E\] whole numbers, got \[3, 2\]"),
         (torch.zeros(2, 2), 3, "edge_index must be"),
-        (torch.zeros(2, 0, dtype=torch.int64), 0, "num_nodes must be at least 1, got 0"),
+        (torch.zeros(2, 0, dtype=torch.int64), 0, "num_nodes must be a whole number of at least 1, got 0"),
+        (torch.zeros(2, 0, dtype=torch.int64), 3.0, r"num_nodes must be a whole number of at least 1, got 3\.0"),
+        (torch.zeros(2, 0, dtype=torch.int64), True, "num_nodes must be a whole number of at least 1, got True"),
+        (torch.zeros(2, 0, dtype=torch.int64), "3", "num_nodes must be a whole number of at least 1, got '3'"),
     ],
 )
 def test_bad_edge_lists(edge_index, num_nodes, message):

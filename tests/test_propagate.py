@@ -3,7 +3,7 @@ from unittest import mock
 
 import pytest
 import torch
-from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, lifted, names
+from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, generator, lifted, names
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import products, threads
@@ -220,3 +220,18 @@ def test_gradients_that_nobody_wants_are_not_made(wanted: list[bool], backend: s
     with use_backend(backend), mock.patch.object(propagation._backward, "_kernel", lambda *args: (asked.append(args[8:10]), kernel(*args))[1]):
         propagate(inputs[0], inputs[1], case.graph, inputs[2]).sum().backward()
     assert asked == [(wanted[0], wanted[1] or wanted[2])]
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "triton"])
+def test_more_parallel_edges_than_a_matrix_has_entries(backend: str):
+    """Against a sum over them."""
+    edges = torch.randint(2, (2, 9), generator=generator())
+    x, weight = torch.randn(2, 2, 3, dtype=torch.float64, generator=generator(1)), torch.rand(2, 9, dtype=torch.float64, generator=generator(2))
+    x.requires_grad_()
+    weight.requires_grad_()
+    with use_backend(backend):
+        found = propagate(x, weight, EdgeList(edges, 2, parallel=True))
+    wanted = torch.zeros_like(x).index_add(1, edges[1], weight[..., None] * x[:, edges[0]])
+    torch.testing.assert_close(found, wanted)
+    for one, other in zip(*(torch.autograd.grad(y.square().sum(), [x, weight]) for y in (found, wanted)), strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,11 +1,16 @@
 """The layers that take the place of PyTorch Geometric's, against these: outputs, all gradients, weights that go both ways, what is refused."""
 
+import functools
+import sys
+import threading
+
 import pytest
 import torch
 from torch import Tensor
 
-from fastst import EdgeList, SkeletonGraph, SlotGraph
-from fastst.nn import GATv2Conv, GCNConv, SAGEConv, pyg
+from fastst import EdgeList, SkeletonGraph, SlotGraph, graph_index
+from fastst.nn import GATv2Conv, GCNConv, SAGEConv, edges, pyg
+from fastst.nn.edges import graph_of
 from fastst.ops import use_backend
 
 geometric = pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
@@ -14,6 +19,9 @@ from torch_geometric import nn as theirs  # noqa: E402
 # Loops, an edge twice, a loop of weight 0, nodes without edges into them, and one (6) without any.
 EDGES = torch.tensor([[0, 1, 1, 2, 3, 4, 2, 1, 5], [1, 0, 1, 1, 0, 3, 1, 2, 5]])
 WEIGHT = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64)
+# And with several loops of a node, which count once or each, as a layer has it.
+LOOPS = torch.cat((EDGES, torch.tensor([[1, 2, 1, 2], [1, 2, 1, 2]])), 1)
+LOOPS_WEIGHT = torch.cat((WEIGHT, torch.tensor([4.0, 0.3, 0.7, 0.2], dtype=torch.float64)))
 N = 7
 
 
@@ -50,6 +58,16 @@ def test_gcn(options: dict, weighted: bool):
     layers = [kind(3, 4, **options).double() for kind in (GCNConv, theirs.GCNConv)]
     assert_same(*layers, features(N, 3), EDGES, weight, leaves=(weight,) if weighted else ())
     assert_same(*layers, features(2, N, 3), EDGES, weight)
+    assert_same(*layers, features(N, 3), LOOPS, LOOPS_WEIGHT if weighted else None)
+
+
+def test_weights_of_loops_that_do_not_count_have_no_gradient():
+    """By differences: theirs gives the last loop's to all of a node."""
+    weight, layer, x = (LOOPS_WEIGHT + 0.1).requires_grad_(), GCNConv(3, 4).double(), features(N, 3)
+    assert torch.autograd.gradcheck(lambda w: layer(x, LOOPS, w), weight)
+    (gradient,) = torch.autograd.grad(layer(x, LOOPS, weight).square().sum(), weight)
+    assert (gradient[[2, 9, 10]] == 0).all()
+    assert (gradient[[11, 12]] != 0).all()
 
 
 GAT = [
@@ -66,6 +84,7 @@ GAT = [
 def test_gatv2(options: dict):
     layers = [kind(3, 4, **options).double() for kind in (GATv2Conv, theirs.GATv2Conv)]
     assert_same(*layers, features(N, 3), EDGES)
+    assert_same(*layers, features(N, 3), LOOPS)
 
 
 SAGE = [
@@ -87,6 +106,7 @@ def test_sage(options: dict, backend: str):
         assert_same(*layers, features(N, 3), EDGES)
         assert_same(*layers, features(2, N, 3), EDGES)
         assert_same(*layers, features(N, 3), EDGES, (N, N))
+        assert_same(*layers, features(N, 3), LOOPS)
 
 
 @pytest.mark.parametrize("T", [1, 2, 4])
@@ -147,6 +167,8 @@ def test_a_sparse_tensor():
     adjacency = sparse.SparseTensor.from_edge_index(EDGES[:, :6], WEIGHT[:6], (N, N)).t()
     for options in ({}, {"improved": True}, {"add_self_loops": False}):
         assert_same(GCNConv(3, 4, **options).double(), theirs.GCNConv(3, 4, **options).double(), features(N, 3), adjacency)
+    several = sparse.SparseTensor.from_edge_index(LOOPS, LOOPS_WEIGHT, (N, N)).t()
+    assert_same(GCNConv(3, 4).double(), theirs.GCNConv(3, 4).double(), features(N, 3), several)
     assert_same(GATv2Conv(3, 4).double(), theirs.GATv2Conv(3, 4).double(), features(N, 3), adjacency)
     assert_same(SAGEConv(3, 4).double(), theirs.SAGEConv(3, 4).double(), features(N, 3), adjacency)
 
@@ -190,6 +212,47 @@ def test_normalisation_without_weights_is_made_once_for_a_graph(monkeypatch: pyt
         layer(x.double(), graph)
     layer(x.double(), graph, torch.ones(graph.num_slots))
     assert len(calls) == 5
+
+
+def test_threads_that_share_a_graph():
+    """Layers that remember different things of it."""
+    graph, x = EdgeList(torch.randint(50, (2, 200)), 50, parallel=True), torch.randn(50, 3)
+    layers = [GCNConv(3, 4), SAGEConv(3, 4), GCNConv(3, 4, add_self_loops=False)]
+    wanted = [layer(x, graph).detach() for layer in layers]
+    errors: list[object] = []
+
+    def work(layer: torch.nn.Module, want: Tensor) -> None:
+        with torch.no_grad():
+            try:
+                errors.extend(call for call in range(300) if not torch.allclose(layer(x, graph), want, atol=1e-5))
+            except Exception as error:
+                errors.append(error)
+
+    run_together([functools.partial(work, *pair) for pair in zip(layers, wanted, strict=True)])
+    assert not errors
+
+
+def test_edges_that_another_thread_looks_for_at_the_same_time(monkeypatch: pytest.MonkeyPatch):
+    class Raced(list):
+        def remove(self, known: object) -> None:
+            super().remove(known)  # the other one's
+            super().remove(known)
+
+    monkeypatch.setattr(edges, "_known", Raced())
+    graph, _ = graph_of(EDGES, N)
+    assert graph_of(EDGES, N)[0] is graph
+    assert len(edges._known) == 1
+
+
+def run_together(works: list) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # that they meet
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize("kind", [GCNConv, GATv2Conv, SAGEConv])
@@ -254,6 +317,8 @@ def test_cached_keeps_the_first_graph():
         (lambda: SAGEConv((3, 3, 3), 4), r"SAGEConv: in_channels=\(3, 3, 3\) is not supported"),
         (lambda: SAGEConv(3, 4, decomposed_layers=2), "SAGEConv: decomposed_layers=2 is not supported, only 1"),
         (lambda: SAGEConv(3, 4)(torch.randn(N, 3), EDGES, (N, 2)), r"size=\(7, 2\) is not that of x, \(7, 7\)"),
+        (lambda: GCNConv(3, 4)(torch.randn(3), EDGES), r"GCNConv: x must be \[N, F\] at least, nodes and their features, got \[3\]"),
+        (lambda: GCNConv(3, 4)(torch.randn(2, 5, N, 3), EDGES, torch.rand(2, 9)), "edge_weight has a batch of 2, but x one of 10"),
         (lambda: GCNConv(3, 4)(torch.randn(3, 3), EDGES), "edge 4 goes from node 3 to node 0, but the nodes are 0 to 2"),
     ],
 )
@@ -267,10 +332,49 @@ def test_what_is_no_graph_is_named():
         GCNConv(3, 4)(torch.randn(2, 3), [[0, 1], [1, 0]])
 
 
-def test_parallel_edges_have_no_matrix():
-    graph = EdgeList(torch.tensor([[0, 0], [1, 1]]), 2, parallel=True)
-    with pytest.raises(ValueError, match="may have parallel edges"):
-        graph.dense()
+@pytest.mark.parametrize("many", [0, 1 << 40])
+def test_parallel_edges_have_no_matrix(monkeypatch: pytest.MonkeyPatch, many: int):
+    """Where an edge does come twice, however this is found."""
+    monkeypatch.setattr(graph_index, "_MANY", many)
+    with pytest.raises(ValueError, match="has parallel edges"):
+        EdgeList(torch.tensor([[0, 1, 0], [1, 1, 1]]), 2, parallel=True).dense()
+    assert EdgeList(torch.tensor([[0, 1, 0], [1, 1, 0]]), 2, parallel=True).dense().tolist() == [[1, 0], [1, 1]]
+
+
+def test_what_has_no_numbers_yet_is_refused_in_words():
+    layer, x = GCNConv(3, 4), torch.randn(N, 3)
+    with pytest.raises(RuntimeError, match=r"edge_index has no numbers here, as an input of torch\.export"):
+        torch.export.export(layer, (x, EDGES))
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace can't follow how edges are sorted"):
+        torch.jit.trace(layer, (x, EDGES))
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATv2Conv, SAGEConv])
+def test_a_graph_of_edges_is_exported_with_the_model(kind: type):
+    class Holder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.graph = kind(3, 4), EdgeList(EDGES, N, parallel=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x, self.graph)
+
+    model, x = Holder().eval(), torch.randn(N, 3)
+    exported = torch.export.export(model, (x,))
+    torch.testing.assert_close(exported.module()(2 * x), model(2 * x))
+
+
+def test_features_of_no_edges_at_all():
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    assert_same(*[kind(3, 4, edge_dim=2).double() for kind in (GATv2Conv, theirs.GATv2Conv)], features(N, 3), none, features(0, 2))
+    assert GATv2Conv(3, 4, edge_dim=2)(torch.randn(2, N, 3), none, torch.randn(2, 0, 2)).shape == (2, N, 4)
+
+
+def test_second_derivatives_by_the_reference():
+    layer, x = GATv2Conv(3, 4).double(), features(N, 3)
+    edges = EDGES[:, [0, 1, 3, 4, 8]]
+    with use_backend("reference"):
+        assert torch.autograd.gradgradcheck(lambda x: layer(x, edges), x)
 
 
 @pytest.mark.parametrize("layer", [GCNConv(3, 4), GATv2Conv(3, 2, heads=2), SAGEConv(3, 4)], ids=["gcn", "gatv2", "sage"])

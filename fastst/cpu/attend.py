@@ -25,7 +25,7 @@ _NODES = 32  # that a thread goes over at once, and that share one piece of att'
 def attend(
     x_src: Tensor, x_dst: Tensor, att: Tensor, index: GraphIndex, hops: int, lengths: Tensor | None, negative_slope: float
 ) -> tuple[Tensor, Tensor]:
-    """y and log Σ exp of the scores into every node (-inf without edges).  # [B, T, J, C], [B, T, J, heads] in at least float32"""
+    """y and log Σ exp of the scores into every node (inf where the sum is 0).  # [B, T, J, C], [B, T, J, heads] in at least float32"""
     B, T, J, C = x_src.shape
     dtype, kind = torch.promote_types(x_src.dtype, torch.float32), x_src.dtype
     x_src, x_dst, att = (v.to(dtype) for v in (x_src, x_dst, att))
@@ -137,8 +137,8 @@ def _forward(
                 score[i] = exp(score[i])
             sum_heads(width, group, score, count, total)
             for h in range(here):
-                log_sum[node * H + g + h] = largest[h] + math.log(total[h]) if count > 0 else largest[h]
-                scale[h] = one / total[h] if count > 0 else total[h]
+                log_sum[node * H + g + h] = largest[h] + math.log(total[h]) if total[h] != 0 else -largest[h]
+                scale[h] = one / total[h] if total[h] != 0 else total[h]
             for n in range(bounds[g // G], bounds[g // G + 1]):
                 head_sums(
                     width, group, x_src, rows, count, score, scale, blocks, n * blocks.shape[1] + 2, blocks[n, 0], blocks[n, 1], y, node * C

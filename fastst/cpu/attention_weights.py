@@ -37,7 +37,7 @@ def attention_weights(
     lengths: Tensor | None,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:
-    """α and log Σ w exp of the scores into every node (-inf where all w are 0).  # [B, heads, P, T], [B, T, J, heads] in at least float32"""
+    """α and log Σ w exp of the scores into every node (-inf where the sum is 0).  # [B, heads, P, T], [B, T, J, heads] in at least float32"""
     (B, T, J, _), (heads, _) = x_src.shape, att.shape
     dtype = torch.promote_types(x_src.dtype, torch.float32)
     x_src, x_dst, att = (v.to(dtype) for v in (x_src, x_dst, att))
@@ -174,8 +174,8 @@ def _forward(
                 score[i] = exp(score[i])
             sum_heads(width, group, score, count, total)
             for h in range(here):
-                sums[row * H + g + h] = largest[h] + math.log(total[h])
-                for i in range(count):
+                sums[row * H + g + h] = largest[h] + math.log(total[h]) if total[h] != 0 else nothing
+                for i in range(count if total[h] != 0 else 0):
                     alphas[((b * H + g + h) * P + slots[i]) * T + t] = score[i * G + h] / total[h]
 
 
@@ -212,7 +212,7 @@ def _backward_receivers(
                     log_sum, row * H + g, (), here, channels, power,
                 )  # fmt: skip
             for h in range(here):
-                mean, some = att.dtype.type(0), log_sum[row * H + g + h] > -math.inf
+                mean, some = att.dtype.type(0), log_sum[row * H + g + h] != -math.inf
                 for i in range(count):
                     at = ((b * H + g + h) * P + slots[i]) * T + t
                     mean += alphas[at] * dalphas[at]

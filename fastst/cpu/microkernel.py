@@ -426,7 +426,7 @@ def _fold_heads(b: Any, e: Elements, G: int, values: Any, total: Any, nothing: A
 @intrinsic
 def subtract_largest(typingctx, width, group, values, count, largest):
     """values[i · G + h] -= largest[h] = the largest over i < count of values[i · G + h], for G heads, the length of `group`. Numbers that are not are
-    passed over; the largest of none is -inf. Vector by vector, of `largest` too."""
+    passed over; the largest of none is -inf, and so is what it is subtracted from. Vector by vector, of `largest` too."""
     W, G = width.count, group.count
 
     def codegen(context, b, signature, args):
@@ -438,9 +438,11 @@ def subtract_largest(typingctx, width, group, values, count, largest):
 
         most = _fold_heads(b, e, G, values_, total, e.splat(e.compute(float("-inf"))), combine)
         e.store(most, data_of(context, b, signature, args, 4), None)
+        nothing = b.fcmp_ordered("==", most, e.splat(e.compute(float("-inf"))))
+        shift = b.select(nothing, e.zero(), most)  # -inf less -inf would be no number
         i, _, close = loop(b, I64(0), total, e.lanes, [])
         place = b.gep(values_, [i])
-        e.store(b.fsub(e.load(place, None), most), place, None)
+        e.store(b.fsub(e.load(place, None), shift), place, None)
         close([])
         return context.get_dummy_value()
 

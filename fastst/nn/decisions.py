@@ -11,31 +11,42 @@ from torch import Tensor
 from fastst.graph import EdgeList
 
 
-class Decisions(NamedTuple):
-    """G graphs side by side, each with up to W decisions: a row a graph, so that random numbers and exactly k edges are a graph's own.
+class Table(NamedTuple):
+    """Graphs with alike many decisions, a row a graph, so that random numbers and exactly k edges are a graph's own."""
 
-    A decision is about one edge, or about all edges between two nodes. Loops are no decisions.
-    """
-
-    exists: Tensor  # [G, W], bool
-    upward: Tensor  # [G, W]: an edge of the decision, to a node with a higher number if there is one; 0 where none exists
-    downward: Tensor  # [G, W]: the other way
-    place: Tensor  # [E]: which of the G * W decisions an edge belongs to; G * W for a loop
+    graphs: Tensor  # [G]
+    decision: Tensor  # [G, W]: its number; D where there is none
 
     @property
     def row(self) -> EdgeList:
         """Any graph with W edges, none of them a loop: who samples asks for no more."""
-        return _row(self.exists.shape[1])
+        return _row(self.decision.shape[1])
 
-    def gather(self, of_edges: Tensor) -> Tensor:
-        """The mean of both directions' values; of all rows of a batch, -∞ where no decision exists.  # [B, E] -> [B * G, W]"""
-        values = (of_edges[:, self.upward] + of_edges[:, self.downward]) / 2
-        return values.masked_fill(~self.exists, -torch.inf).flatten(0, 1)
 
-    def spread(self, of_decisions: Tensor) -> Tensor:
-        """Every edge's value, 1 for loops.  # [B * G, W] -> [B, E]"""
-        flat = of_decisions.reshape(len(of_decisions) // len(self.exists), self.exists.numel())
-        return torch.cat((flat, flat.new_ones(len(flat), 1)), 1)[:, self.place]
+class Decisions(NamedTuple):
+    """D decisions, each about one edge, or about all edges between two nodes. Loops are no decisions."""
+
+    of_edge: Tensor  # [E]: an edge's decision; D for a loop
+    sizes: Tensor  # [D + 1]: how many edges a decision is about
+    tables: list[Table]  # of which none is more than four times as wide as its graphs need
+    place: Tensor  # [E]: of an edge's decision in all tables, one after the other; their size for a loop
+
+    def gather(self, of_edges: Tensor) -> list[Tensor]:
+        """The mean of a decision's edges, table by table; of all rows of a batch, -∞ where no decision exists.  # [B, E] -> [B * G, W] each"""
+        D = len(self.sizes) - 1
+        sums = of_edges.new_zeros(len(of_edges), D + 1).index_add(1, self.of_edge, of_edges)
+        means = (sums / self.sizes.clamp(min=1)).to(of_edges.dtype)
+        means = torch.where(torch.arange(D + 1, device=means.device) < D, means, -torch.inf)
+        return [means[:, table.decision].flatten(0, 1) for table in self.tables]
+
+    def exists(self, table: Table, B: int) -> Tensor:
+        """# [B * G, W]; bool"""
+        return (table.decision < len(self.sizes) - 1).repeat(B, 1)
+
+    def spread(self, of_decisions: list[Tensor], B: int) -> Tensor:
+        """Every edge's value, 1 for loops.  # [B * G, W] of every table -> [B, E]"""
+        flat = torch.cat([values.reshape(B, table.decision.numel()) for values, table in zip(of_decisions, self.tables, strict=True)], 1)
+        return torch.cat((flat, flat.new_ones(B, 1)), 1)[:, self.place]
 
 
 def decisions_of(graph: EdgeList, batch: Tensor | None, undirected: bool, device: torch.device) -> Decisions:
@@ -54,25 +65,34 @@ def decisions_of(graph: EdgeList, batch: Tensor | None, undirected: bool, device
     which = torch.arange(len(edges), device=device)
     if undirected:
         _, which = torch.unique(torch.minimum(src, dst) * graph.num_joints + torch.maximum(src, dst), return_inverse=True)
-    count = int(which.max()) + 1 if len(which) else 0
-    none = torch.full((count,), -1, device=device)
-    up, down = (none.scatter_reduce(0, which[way], edges[way], "amax") for way in (src < dst, src > dst))
-    up, down = torch.where(up < 0, down, up), torch.where(down < 0, up, down)
-    batch = torch.zeros(graph.num_joints, dtype=torch.int64, device=device) if batch is None else batch
+    D = int(which.max()) + 1 if len(which) else 0
+    batch = torch.zeros(graph.num_joints, dtype=torch.int64, device=device) if batch is None else batch.long()
     _refuse_bridges(edges, src, dst, batch)
-    member = none.scatter(0, which, batch[src])  # all of a decision's edges have the same
-    G = int(batch.max()) + 1
-    sizes = torch.bincount(member, minlength=G)
-    W = int(sizes.max())
-    order = member.argsort(stable=True)
-    column = none.scatter(0, order, torch.arange(count, device=device) - (sizes.cumsum(0) - sizes)[member[order]])
-    at = member * W + column  # [decisions]
-    table = torch.zeros(2, G * W, dtype=torch.int64, device=device)
-    table[0, at], table[1, at] = up, down
-    exists = torch.zeros(G * W, dtype=torch.bool, device=device).index_fill(0, at, True)
-    place = torch.full((graph.num_slots,), G * W, device=device).index_put((edges,), at[which])
-    up, down = table.view(2, G, W)
-    return Decisions(exists.view(G, W), up, down, place)
+    member = which.new_empty(D).scatter(0, which, batch[src])  # all of a decision's edges have the same
+    tables = _tables(member, int(batch.max()) + 1)
+    of_edge = which.new_full((graph.num_slots,), D).index_put((edges,), which)
+    flat = torch.cat([table.decision.flatten() for table in tables])
+    place = flat.new_empty(D + 1).scatter(0, flat, torch.arange(len(flat), device=device))
+    place[D] = len(flat)
+    return Decisions(of_edge, torch.bincount(of_edge, minlength=D + 1), tables, place[of_edge])
+
+
+def _tables(member: Tensor, num_graphs: int) -> list[Table]:
+    """Graphs in which a power of four of decisions fits, side by side: one large graph among small ones makes no wide table of all.
+
+    member: the graph of every decision, `[D]`.
+    """
+    sizes = torch.bincount(member, minlength=num_graphs)
+    last = sizes.cumsum(0)
+    order = torch.cat((member.argsort(stable=True), member.new_full((1,), len(member))))
+    level = sizes.clamp(min=1).double().log2().floor().long() // 2
+    tables = []
+    for one in level.unique().tolist():
+        graphs = (level == one).nonzero().squeeze(1)
+        column = torch.arange(int(sizes[graphs].max()), device=member.device)
+        at = torch.where(column < sizes[graphs, None], (last - sizes)[graphs, None] + column, len(member))
+        tables.append(Table(graphs, order[at]))
+    return tables
 
 
 def _refuse_bridges(edges: Tensor, src: Tensor, dst: Tensor, batch: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
 from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
 from fastst.ops import propagate
@@ -43,12 +45,20 @@ def graph_of(edges: Any, num_nodes: int | tuple[int, int]) -> tuple[Graph, Tenso
     Raises:
         TypeError: something else.
         ValueError: a node outside 0 … N - 1; see `EdgeList`.
+        RuntimeError: edges that are no numbers yet, as `torch.export` has them; an edge list in `torch.jit.trace`.
     """
+    if torch.jit.is_tracing() and not isinstance(edges, SlotGraph):
+        raise RuntimeError("torch.jit.trace can't follow how edges are sorted; keep a fastst.EdgeList in the model, and use torch.export")
     return (edges, None) if isinstance(edges, Graph) else _graph_of_edges(edges, num_nodes)
 
 
 @torch.compiler.disable  # how edges are sorted is nothing to compile
 def _graph_of_edges(edges: Any, num_nodes: int | tuple[int, int]) -> tuple[Graph, Tensor | None]:
+    if isinstance(edges, Tensor) and detect_fake_mode([edges]) is not None:
+        raise RuntimeError(
+            "edge_index has no numbers here, as an input of torch.export or a fake tensor; keep fastst.EdgeList(edge_index, num_nodes) in the model, "
+            "and give it to the layers"
+        )
     if isinstance(edges, Tensor) and edges.layout == torch.strided:
         return _remembered(edges, edges, num_nodes), None
     if isinstance(edges, Tensor):
@@ -68,7 +78,8 @@ def _remembered(edges: Any, edge_index: Tensor, num_nodes: int | tuple[int, int]
     version = (num_nodes, *((edges._version, edges.data_ptr()) if isinstance(edges, Tensor) and edges.layout == torch.strided else ()))
     for known in _known:
         if known.edges() is edges and known.version == version and (known.copy is None or torch.equal(known.copy, edge_index)):
-            _known.remove(known)
+            with contextlib.suppress(ValueError):  # another thread was faster
+                _known.remove(known)
             _known.append(known)  # the one that was used last
             return known.graph
     graph = EdgeList(edge_index, num_nodes, parallel=True)
@@ -146,7 +157,9 @@ def sides(layer: str, x: Any, size: Any = None) -> Sides:
     return Sides(src, dst, src.shape[-2] if src is dst else have)
 
 
-def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | Tensor | str | None, frames: int) -> tuple[Graph, Tensor | None]:
+def with_own_loops(
+    graph: Graph, edge_attr: Tensor | None, fill_value: float | Tensor | str | None, frames: int, weight: Tensor | None = None
+) -> tuple[Graph, Tensor | None]:
     """The graph with one loop for every node, behind its other edges, and their features: PyTorch Geometric's `remove_self_loops`, then
     `add_self_loops`. Loops that the edges bring are forgotten with their features. In a bipartite edge list sender i and receiver i are one node.
 
@@ -155,19 +168,23 @@ def with_own_loops(graph: Graph, edge_attr: Tensor | None, fill_value: float | T
         fill_value: what the loops' features are: a number, a tensor `[D]`, or the "mean", "add", "mul", "min" or "max" of those of the other edges
             into the node, in every frame those that exist there; None for 1.
         frames: T; 1 for an `EdgeList`.
+        weight: `[B, P, T or 1, 1]`, 0 for edges that are left out: "mean" is Σ w e / Σ w then, and "add" Σ w e.
 
     Raises:
-        ValueError: another fill_value; slots between different nodes.
+        ValueError: another fill_value; with weight one that has no meaning for them; slots between different nodes.
     """
     others, looped = _loops_apart(graph)
     if edge_attr is None:
         return looped, None
     if others is not graph:
         index = graph.index(edge_attr.device)
-        edge_attr = edge_attr[:, (index.src != index.dst) | (index.offset != 0)]
+        others_of_all = (index.src != index.dst) | (index.offset != 0)
+        edge_attr, weight = edge_attr[:, others_of_all], None if weight is None else weight[:, others_of_all]
+    if weight is not None and isinstance(fill_value, str):
+        return looped, _cat(edge_attr, _weighted_features_of_loops(edge_attr, others, fill_value, weight))
     if isinstance(fill_value, str) and others.slots_of_offset[others.hops] < others.num_slots:  # in every frame of what exists in it
         edge_attr = edge_attr.expand(-1, -1, frames, -1)
-    return looped, torch.cat((edge_attr, _features_of_loops(edge_attr, others, fill_value)), 1)
+    return looped, _cat(edge_attr, _features_of_loops(edge_attr, others, fill_value))
 
 
 def _loops_apart(graph: Graph) -> tuple[Graph, Graph]:
@@ -188,6 +205,21 @@ def _loops_apart(graph: Graph) -> tuple[Graph, Graph]:
     return others_or_none or graph, looped
 
 
+def _cat(edge_attr: Tensor, of_loops: Tensor) -> Tensor:
+    """# [B or 1, P, T or 1, D], [B or 1, J, T or 1, D] -> [B or 1, P + J, T or 1, D]"""
+    B, T = (max(edge_attr.shape[dim], of_loops.shape[dim]) for dim in (0, 2))
+    return torch.cat([features.expand(B, -1, T, -1) for features in (edge_attr, of_loops)], 1)
+
+
+def _weighted_features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: str, weight: Tensor) -> Tensor:
+    """# [B or 1, P, T or 1, D], [B, P, T or 1, 1] -> [B, J, T or 1, D]"""
+    if fill_value not in ("mean", "add", "sum"):
+        raise ValueError(f"fill_value={fill_value!r} has no meaning for kept edges, which have weights; only a number, a tensor, 'mean' or 'add'")
+    sums = _features_of_loops(edge_attr * weight, graph, "add")
+    total = _features_of_loops(weight, graph, "add")
+    return sums if fill_value != "mean" else sums / torch.where(total > 0, total, 1)
+
+
 def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tensor | str | None) -> Tensor:
     """# [B or 1, P, T or 1, D] -> [B or 1, J, T or 1, D], J the nodes that have loops"""
     B, P, T, D = edge_attr.shape
@@ -202,7 +234,7 @@ def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tens
         raise ValueError(f"fill_value must be a number, a tensor or one of {', '.join(_REDUCTIONS)}, got {fill_value!r}")
     index = graph.index(edge_attr.device)
     into = torch.where(edge_exists(index.offset, T, None)[0], index.dst.long()[:, None], J)  # what doesn't exist goes to one node more
-    start = edge_attr.new_full((B, J + 1, T, D), fill_value == "mul")
+    start = edge_attr.new_full((B, J + 1, T, D), float(fill_value == "mul"))
     into = into[None, :, :, None].expand(B, P, T, D)
     return start.scatter_reduce(1, into, edge_attr, _REDUCTIONS[fill_value], include_self=fill_value == "mul")[:, :loops]
 
@@ -210,6 +242,8 @@ def _features_of_loops(edge_attr: Tensor, graph: Graph, fill_value: float | Tens
 def propagated(h: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None = None) -> Tensor:
     """`propagate` of features with any dimensions in front, on weights that all of these share."""
     whole = one_batch(h, graph)
+    if weight.ndim > 1 and weight.shape[0] not in (1, len(whole)):
+        raise ValueError(f"edge_weight has a batch of {weight.shape[0]}, but x one of {len(whole)}, of all dimensions in front of the nodes")
     own = None if self_weight is None else self_weight.expand(whole.shape[0], *self_weight.shape[1:])
     return of_all_dimensions(propagate(whole, weight, graph, own), h)
 

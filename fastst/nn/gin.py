@@ -69,7 +69,19 @@ class GINConv(_Isomorphism):
         nodes = sides("GINConv", x, size)
         if is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, size)
-        return self._network(nodes.no_sums(nodes.src) if nodes.none else _sum(nodes, edge_index, self.kept_edges), nodes.dst)
+        if nodes.none:
+            return self._network(nodes.no_sums(nodes.src), nodes.dst)
+        return self._network(self._sum(nodes, edge_index), nodes.dst)
+
+    def _sum(self, nodes: Sides, edge_index: Any) -> Tensor:
+        (graph, values), x = nodes.graph("GINConv", edge_index), nodes.src
+        if values is None or not isinstance(edge_index, Tensor):
+            values = x.new_ones(1).expand(graph.num_slots)
+        kept = self.kept_on(graph)
+        if kept is not None:
+            frames = frames_of(graph, x)
+            values = shaped(kept, graph, frames) * (values[:, None] if frames else values)
+        return propagated(x, values, graph)
 
 
 class GINEConv(_Isomorphism):
@@ -112,7 +124,7 @@ class GINEConv(_Isomorphism):
             ValueError, TypeError: an argument of the wrong shape or kind, or one that is not supported, named.
         """
         nodes = sides("GINEConv", x, size)
-        only_theirs = self.original and self.kept_edges is None and _only_theirs(nodes.src, edge_index, edge_attr)
+        only_theirs = self.original and not self.is_weighed and _only_theirs(nodes.src, edge_index, edge_attr)
         if only_theirs or is_theirs(self, nodes.src, edge_index, nodes.larger):
             return self.original_layer()(x, edge_index, edge_attr, size)
         return self._network(nodes.no_sums(nodes.src) if nodes.none else self._sum(nodes, edge_index, edge_attr), nodes.dst)
@@ -129,10 +141,11 @@ class GINEConv(_Isomorphism):
                 f"GINEConv: edge_attr must have the channels of x, {x.shape[-1]}, got {list(edges.shape)}; set edge_dim where it has others"
             )
         dtype = torch.promote_types(x.dtype, edges.dtype)
-        one_set_of_edges = 2 if edges.ndim == 2 or isinstance(graph, EdgeList) else 3
-        edges = edges if edges.ndim == 2 else edges.reshape(-1, *edges.shape[-one_set_of_edges:])
+        in_front = -3 if isinstance(graph, EdgeList) else -4  # of one set of edges
+        edges = edges if edges.ndim == 2 else edges[None] if edges.ndim < -in_front else edges.flatten(0, in_front)
         senders = one_batch(x, graph).to(dtype)
-        weight = None if self.kept_edges is None else _of_every(self.kept_edges, graph, senders)
+        kept = self.kept_on(graph)
+        weight = None if kept is None else _of_every(kept, graph, senders)
         return of_all_dimensions(message(senders, edges.to(dtype), weight, graph), x)
 
 
@@ -140,16 +153,6 @@ def _of_every(kept: Tensor, graph: Graph, nodes: Tensor) -> Tensor:
     """# [B, E] or [B, P, T]"""
     weight = shaped(kept, graph, frames_of(graph, nodes))
     return weight.expand(len(nodes), *weight.shape[1:])
-
-
-def _sum(nodes: Sides, edge_index: Any, kept: Tensor | None) -> Tensor:
-    (graph, values), x = nodes.graph("GINConv", edge_index), nodes.src
-    if values is None or not isinstance(edge_index, Tensor):
-        values = x.new_ones(1).expand(graph.num_slots)
-    if kept is not None:
-        frames = frames_of(graph, x)
-        values = shaped(kept, graph, frames) * (values[:, None] if frames else values)
-    return propagated(x, values, graph)
 
 
 def _only_theirs(x: Tensor, edge_index: Any, edge_attr: Any) -> bool:

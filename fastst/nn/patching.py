@@ -38,13 +38,15 @@ class Patch:
         swaps: a row for every layer that is known.
     """
 
-    def __init__(self, swaps: list[Swap], places: list[tuple[nn.Module, str]]) -> None:
+    def __init__(self, swaps: list[Swap], places: list[tuple[nn.Module, str, StandIn]]) -> None:
         self.swaps, self._places = swaps, places
 
     def undo(self) -> None:
-        """Puts the original layers back, with the weights as they are now."""
-        for parent, name in self._places:
-            parent._modules[name] = parent._modules[name].original_layer()  # type: ignore[union-attr, operator]
+        """Puts the original layers back, with the weights, attributes and hooks as they are now, wherever fastst's still stand. What a layer has
+        cached is forgotten."""
+        for parent, name, ours in self._places:
+            if parent._modules.get(name) is ours:
+                parent._modules[name] = ours.give_place()
         self._places = []
 
     def __enter__(self) -> Patch:
@@ -63,11 +65,12 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
     """Replaces layers of other people's by fastst's, in place: PyTorch Geometric's `GCNConv`, `GATv2Conv`, `SAGEConv`, `GINConv` and
     `GINEConv`, ST-GCN's `ConvTemporalGraphical` and MS-G3D's `SpatialTemporal_MS_GCN`.
 
-    Outputs and gradients stay what they were, up to rounding. The parameters stay the same objects, under the same names: an optimizer made
+    Outputs and gradients stay what they were, up to rounding; but for weights of loops, of which PyTorch Geometric's `GCNConv` takes a node's last:
+    the gradient of the others is 0, and not that of the last. The parameters stay the same objects, under the same names: an optimizer made
     before goes on, DistributedDataParallel too, and `state_dict` doesn't change. (Dropout of attention weights drops with the same probability, but
     others.) What fastst can't do (other sums, layers with hooks), and where it can't win, is left alone, and a call of a swapped layer with an
-    argument that only the original knows goes to the original. `to_hetero` comes before; explainers of PyTorch Geometric and second derivatives need
-    the layers as they were: `undo()`.
+    argument that only the original knows goes to the original. `to_hetero` comes before; explainers of PyTorch Geometric need
+    the layers as they were: `undo()`; second derivatives need them too, or `fastst.ops.use_backend("reference")` where no edge comes twice.
 
     Args:
         model: any module. Only its layers are looked at.
@@ -107,7 +110,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
             swaps.append(Swap(path or "(model)", kind, not why, why))
     for parent, name, layer in places:
         parent._modules[name] = made[layer]
-    return Patch(swaps, [(parent, name) for parent, name, _ in places])
+    return Patch(swaps, [(parent, name, made[layer]) for parent, name, layer in places])
 
 
 def _kind(layer: nn.Module) -> str | None:
@@ -129,12 +132,19 @@ def _why_not(layer: Any, kind: str) -> str:
         return "it is compiled already"
     if any(isinstance(parameter, nn.UninitializedParameter) for parameter in layer.parameters()):
         return "its sizes are not known before its first call"
+    replaced = next((name for name in vars(layer) if callable(getattr(type(layer), name, None))), None)
+    if replaced is not None:
+        return f"its method {replaced} was replaced"
     return _why_not_in_skeletons(layer, kind) if kind in _PROBES else _why_not_in_geometric(layer, kind)
 
 
 def _why_not_in_geometric(layer: Any, kind: str) -> str:
     if layer.aggr not in _AGGREGATIONS[kind] or layer.flow != "source_to_target" or getattr(layer, "explain", None):
         return "it is asked to aggregate in another way (aggr, flow or explain)"
+    if layer.node_dim != -2 and kind != "GATv2Conv":  # which takes x of two dimensions only
+        return "its nodes are not in the last dimension but one (node_dim)"
+    if any(getattr(layer, name, None) is not None for name in ("_cached_edge_index", "_cached_adj_t")):
+        return "it has cached a graph already"
     return ""
 
 

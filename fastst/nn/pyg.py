@@ -27,7 +27,7 @@ class GCNConv(StandIn):
         in_channels, out_channels: sizes of the features.
         improved: with 2 I in place of I; as in PyTorch Geometric 2.8 without effect on an `edge_index` without weights.
         cached: normalise the first graph that comes, and use it for all others.
-        add_self_loops: left out, as `normalize` says. A loop that the edges bring is the node's own, with its weight.
+        add_self_loops: left out, as `normalize` says. A loop that the edges bring is the node's own, with its weight; of several, the last.
         normalize: False for A h W + b with the weights as they come.
         bias: add b.
         options: of `MessagePassing`, as far as they ask for what this layer does.
@@ -80,17 +80,15 @@ class GCNConv(StandIn):
             ValueError, TypeError: an argument of the wrong shape or kind, named.
         """
         if not isinstance(x, Tensor):
-            if self.original and self.kept_edges is None:
+            if self.original and not self.is_weighed:
                 return self.original_layer()(x, edge_index, edge_weight)
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         if not self.cached and (edge_weight is None or edge_weight.ndim == 1) and is_theirs(self, x, edge_index):
             return self.original_layer()(x, edge_index, edge_weight)
         h = self.lin(x)
         if h.numel():
-            simplified = self.kept_edges is not None  # every time in another way
-            cache = None if simplified else self._cache
-            graph, weight, self_weight = cache or self._weights(x, edge_index, edge_weight)
-            if self.cached and self.normalize and cache is None and not simplified:
+            graph, weight, self_weight = self._cache or self._weights(x, edge_index, edge_weight)
+            if self.cached and self.normalize:
                 self._cache = graph, weight, self_weight
             h = h.to(weight.dtype) if weight.dtype == torch.float64 else h  # whose sums are wanted in it
             y = propagated(h, weight, graph, self_weight).to(torch.promote_types(h.dtype, weight.dtype))
@@ -101,10 +99,10 @@ class GCNConv(StandIn):
     def _weights(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
         """The graph with the weights of its edges and of its nodes' self-loops."""
         graph, values = graph_of(edge_index, x.shape[-2])
-        frames = frames_of(graph, x)
+        kept, frames = self.kept_on(graph), frames_of(graph, x)
         is_list = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided
         improved = self.improved and not (is_list and edge_weight is None)
-        if self.normalize and edge_weight is None and self.kept_edges is None and (is_list or isinstance(edge_index, Graph)):
+        if self.normalize and edge_weight is None and kept is None and (is_list or isinstance(edge_index, Graph)):
             return graph, *_norm_of_ones(graph, (1, graph.num_slots, *frames), x, self.add_self_loops, improved)
         if is_list or isinstance(edge_index, Graph):
             weight = x.new_ones(1, graph.num_slots, *frames) if edge_weight is None else shaped(edge_weight, graph, frames)
@@ -113,10 +111,12 @@ class GCNConv(StandIn):
             if self.add_self_loops:
                 weight = _with_its_loops(weight, graph, 2.0 if improved else 1.0, on_top=isinstance(edge_index, Tensor))
         weight = weight if weight.is_floating_point() else weight.to(x.dtype)
-        if self.kept_edges is not None:
-            weight = weight * shaped(self.kept_edges, graph, frames)
+        if kept is not None:
+            weight = weight * shaped(kept, graph, frames)
         if not self.normalize:
             return graph, weight, None
+        if self.add_self_loops:
+            weight = _last_loops(weight, graph)
         return graph, *gcn_norm(weight, graph, add_self_loops=self.add_self_loops, improved=improved)
 
     def extra_repr(self) -> str:
@@ -209,7 +209,7 @@ class GATv2Conv(StandIn):
         """
         edges_alone = isinstance(edge_index, Graph) or (isinstance(edge_index, Tensor) and edge_index.layout == torch.strided)
         if not edges_alone and (self.edge_dim or edge_attr is not None or return_attention_weights):
-            if self.original and self.kept_edges is None:
+            if self.original and not self.is_weighed:
                 return self.original_layer()(x, edge_index, edge_attr, return_attention_weights)
             raise ValueError("GATv2Conv: edge features and return_attention_weights are not supported for edges in a matrix; give them as [2, E]")
         nodes = sides("GATv2Conv", x)
@@ -238,12 +238,14 @@ class GATv2Conv(StandIn):
         left, right = (one_batch(side, graph) for side in (senders, receivers))
         frames = 1 if isinstance(graph, EdgeList) else right.shape[1]
         features, add_self_loops = _features_shaped(edge_attr, self.edge_dim, graph, frames), self.add_self_loops
-        kept = None if self.kept_edges is None else shaped(self.kept_edges, graph, () if isinstance(graph, EdgeList) else (frames,))
+        kept = self.kept_on(graph)
+        kept = None if kept is None else shaped(kept, graph, () if isinstance(graph, EdgeList) else (frames,))
         if add_self_loops and (features is not None or with_alpha or graph.bipartite):
+            weight, whole = None if kept is None else kept.view(*kept.shape[:2], -1, 1), graph
+            (graph, features), add_self_loops = with_own_loops(whole, features, self.fill_value, frames, weight), False
             if kept is not None:
-                _, weights = with_own_loops(graph, kept.view(*kept.shape[:2], -1, 1), 1.0, frames)
-                kept = None if weights is None else weights.view(kept.shape[0], -1, *kept.shape[2:])
-            (graph, features), add_self_loops = with_own_loops(graph, features, self.fill_value, frames), False
+                _, weight = with_own_loops(whole, weight, 1.0, frames)
+                kept = None if weight is None else weight.view(kept.shape[0], -1, *kept.shape[2:])
         if features is not None and self.lin_edge is not None:
             features = self.lin_edge(features)
             features = features.squeeze(2) if isinstance(graph, EdgeList) else features
@@ -328,11 +330,12 @@ class SAGEConv(StandIn):
     def _mean(self, h: Tensor, nodes: Sides, edge_index: Any) -> Tensor:
         graph, values = nodes.graph("SAGEConv", edge_index)
         frames = frames_of(graph, h)
-        if self.kept_edges is None:
+        kept = self.kept_on(graph)
+        if kept is None:
             weight = _shares(graph, h.shape[-3] if frames else 1, h)
             weight = weight.squeeze(2) if isinstance(graph, EdgeList) else weight
         else:
-            weight = _shares_of_kept(shaped(self.kept_edges, graph, frames), graph)
+            weight = _shares_of_kept(shaped(kept, graph, frames), graph)
         if values is not None and isinstance(edge_index, Tensor):
             weight = weight * values
         return propagated(h, weight, graph)
@@ -346,7 +349,7 @@ def _norm_of_ones(graph: Graph, shape: tuple[int, ...], like: Tensor, add_self_l
 
     def make() -> tuple[Tensor, Tensor]:
         ones = torch.ones(shape, dtype=like.dtype, device=like.device)
-        return gcn_norm(ones, graph, add_self_loops=add_self_loops, improved=improved)
+        return gcn_norm(_last_loops(ones, graph) if add_self_loops else ones, graph, add_self_loops=add_self_loops, improved=improved)
 
     return _made_once(graph, ("norm", shape, like.dtype, add_self_loops, improved), like.device, make)
 
@@ -357,10 +360,12 @@ def _made_once(graph: Graph, what: tuple[Any, ...], device: torch.device, make: 
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or capturing:
         return make()
     key = (*what, device, current_backend(device.type))
-    if _made.get(graph, (None,))[0] != key:
+    known, made = _made.get(graph, (None, None))  # both at once: another thread may put its own there
+    if known != key:
         with torch.inference_mode(False), torch.no_grad():
-            _made[graph] = key, make()
-    return _made[graph][1]
+            made = make()
+        _made[graph] = key, made
+    return made
 
 
 def _shares(graph: Graph, T: int, like: Tensor) -> Tensor:
@@ -394,13 +399,23 @@ def _features_shaped(edge_attr: Tensor | None, edge_dim: int | None, graph: Grap
     whole = whole[:, None] if whole.ndim == 1 else whole
     if whole.ndim == 2 or on_list:
         whole = whole.unsqueeze(-2)
-    whole = whole.reshape(-1, *whole.shape[-3:])
+    whole = whole[None] if whole.ndim == 3 else whole.flatten(0, -4)
     if whole.shape[1:] != (P, whole.shape[2], edge_dim) or whole.shape[2] not in (1, frames):
         expected = "[E, edge_dim] or [B, E, edge_dim]" if on_list else "[P, edge_dim], [B, P, 1, edge_dim] or [B, P, T, edge_dim]"
         raise ValueError(
             f"edge_attr must be {expected} with {'E' if on_list else 'P'} = {P} as in {graph}, edge_dim = {edge_dim}, got {list(edge_attr.shape)}"
         )
     return whole
+
+
+def _last_loops(weight: Tensor, graph: Graph) -> Tensor:
+    """0 for every loop of a node but the last, as PyTorch Geometric forgets the others.  # [B or 1, P] or [B or 1, P, T]"""
+    if len(graph.loops) == graph.nodes_with_loops:
+        return weight
+    index, number = graph.index(weight.device), torch.arange(graph.num_slots, device=weight.device)
+    is_loop, nodes = index.src == index.dst, index.dst.long()  # only an edge list has several loops of a node
+    last = number.new_zeros(graph.num_joints).scatter_reduce(0, nodes, torch.where(is_loop, number, 0), "amax")
+    return weight.masked_fill(is_loop & (last[nodes] != number), 0)
 
 
 def _with_its_loops(weight: Tensor, graph: Graph, loop: float, on_top: bool) -> Tensor:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from torch.utils._pytree import tree_leaves
 
 from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
 from fastst.nn.decisions import Decisions, decisions_of
+from fastst.nn.downstream import check_layers, depends_on, has_stand_ins, taken, takes_edge_weight
 from fastst.nn.edges import graph_of
 from fastst.nn.models import check_choice
-from fastst.nn.stand_in import StandIn
+from fastst.nn.stand_in import call_weighed
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, keep_probability, propagate, sample_edges, sample_k_edges
 from fastst.ops.checks import refuse_bipartite
@@ -44,7 +41,9 @@ class GraphSimplifier(nn.Module):
     1. `downstream(x, edges, edge_weight=kept)`: its forward has an `edge_weight` (and it doesn't say that `supports_edge_weight` is False). `edges`
        is what came with x, else the graph given here (of an `EdgeList` its `edge_index`).
     2. `downstream(x, edges)`, or `downstream(x)` where the graph is given here: its layers are fastst's, written so or
-       swapped in by `fastst.patch` (not those of ST-GCN and MS-G3D), and multiply the kept edges in.
+       swapped in by `fastst.patch` (not those of ST-GCN and MS-G3D), and multiply the kept edges in. All of them, on the edges as they were given:
+       other layers of PyTorch Geometric's, edges that the model rearranges and checkpoints in it are refused. Other operations on edges are not
+       known here, and see all.
     3. `downstream(x, kept)`.
 
     In training mode every call keeps other edges, drawn with torch's generator. In evaluation mode a graph's edges are the same in every call and
@@ -61,14 +60,15 @@ class GraphSimplifier(nn.Module):
         keep_start, keep_steps: r is `keep_start` at first, as is every p, and falls to `keep` along a line within so many calls in training mode.
         k: keep exactly so many edges in place of `keep`: of every graph, on slots of those into every frame; all where there are no more.
         information: λ.
-        undirected: an edge and its opposite are one decision, with one logit (the mean of both directions') and one draw. Left out: so on an edge
+        undirected: all edges between two nodes are one decision, with one logit (the mean of theirs) and one draw. Left out: so on an edge
             list, not on slots, where an edge out of a joint says something else than one into it. (GSAT draws for both directions, and takes
             the mean.)
         evaluation: what the downstream model sees in evaluation mode: `probability`, p as the weights of the edges (as in GSAT; with k the
             marginals), `threshold`, the edges with p > ½ (with k the k likeliest), or `sample`, always the same one.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong kind or value, named; a downstream model with layers of fastst that can't weigh edges.
+        TypeError, ValueError: an argument of the wrong kind or value, named; a downstream model with a layer that would not see the kept edges, or
+            those of its first call in all others (`cached=True`), by name; one whose forward has `**kwargs`, so that it can't be known what it takes.
 
     Example:
         >>> import torch
@@ -124,10 +124,9 @@ class GraphSimplifier(nn.Module):
         self.undirected = not on_slots if undirected is None else undirected
         self.evaluation = check_choice("evaluation", evaluation, EVALUATIONS)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self._by_weight = _takes_edge_weight(downstream)
+        self._by_weight = takes_edge_weight(downstream)
         self._checked = False
-        if not self._by_weight:
-            _refuse_layers_without_weights(downstream)
+        self._check_layers()
 
     @property
     def prior(self) -> Tensor:
@@ -155,32 +154,36 @@ class GraphSimplifier(nn.Module):
             options: for the downstream model.
 
         Raises:
-            TypeError, ValueError: an argument of the wrong kind, shape or value, named; edges from one graph of the batch to another.
-            RuntimeError: what the downstream model returns does not depend on the kept edges.
+            TypeError, ValueError: an argument of the wrong kind, shape or value, named; edges from one graph of the batch to another; a downstream
+                model that rearranges the edges.
+            RuntimeError: what the downstream model returns does not depend on the kept edges; or it checkpoints a layer that weighs them.
         """
         edges = self._edges(x, edge_index, batch)
-        graph = graph_of(edges, x.shape[-2])[0]
+        graph = self.graph or graph_of(edges, x.shape[-2])[0]
         known = {name: value for name, value in (("batch", batch), ("lengths", lengths)) if value is not None}
-        logits = self.upstream(x, *([edges] if isinstance(graph, EdgeList) else []), **_taken(self.upstream, known))
+        logits = self.upstream(x, *([edges] if isinstance(graph, EdgeList) else []), **taken(self.upstream, known))
         frames = [] if isinstance(graph, EdgeList) else [x.shape[1]]
         wanted = [*x.shape[: 0 if edge_index is not None else 1], graph.num_slots, *frames]
         if list(logits.shape) != wanted:
             raise ValueError(f"upstream must give {wanted}, a logit for every edge, got {list(logits.shape)}")
         logits = logits if edge_index is None else logits[None]
+        if seed is None:
+            seed = torch.randint(1 << 62, (), device="cpu") if self.training else 0
         if isinstance(graph, EdgeList):
-            decisions = decisions_of(graph, batch, self.undirected, x.device)
-            kept, probability, information = self._sampled(decisions.gather(logits), decisions.row, _rows(decisions, logits), None, seed)
-            kept, probability = decisions.spread(kept), decisions.spread(probability)
+            kept, probability, information = self._sampled_list(logits, decisions_of(graph, batch, self.undirected, x.device), seed)
         else:
             index = graph.index(x.device)
             is_edge = ((index.src != index.dst) | (index.offset != 0))[:, None] & edge_exists(index.offset, x.shape[1], lengths)
-            kept, probability, information = self._sampled(logits, graph, is_edge.expand(logits.shape), lengths, seed)
+            is_edge = is_edge.expand(logits.shape)
+            kept, probability, information = self._sampled(logits, graph, is_edge, lengths, seed, torch.arange(len(logits), device=x.device))
+            information = information / is_edge.sum().clamp(min=1)
         if edge_index is not None:
             kept, probability = kept.squeeze(0), probability.squeeze(0)
         if self.training:
             self.calls += 1
-        options = _taken(self.downstream, known) | options
-        return Simplified(self._seen(x, edges, edge_index is not None, kept.to(x.dtype), options), kept, probability, information)
+        options = taken(self.downstream, known) | options
+        found = self._seen(x, edges, graph, kept.to(x.dtype), options)
+        return Simplified(found, kept, probability, self.information * information)
 
     def _edges(self, x: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> Any:
         """What upstream and downstream get beside x."""
@@ -202,48 +205,65 @@ class GraphSimplifier(nn.Module):
             raise TypeError(f"edge_index must be a tensor [2, E], got {type(edge_index).__name__}")
         if x.ndim != 2:
             raise ValueError(f"x must be [N, C] where its edges come with it, got {list(x.shape)}")
+        if batch is not None and (not isinstance(batch, Tensor) or batch.is_floating_point() or batch.dtype == torch.bool):
+            raise TypeError(f"batch must be whole numbers, the graph of every node, got {getattr(batch, 'dtype', type(batch).__name__)}")
         if batch is not None and list(batch.shape) != [len(x)]:
             raise ValueError(f"batch must be [N] with N = {len(x)}, the graph of every node, got {list(batch.shape)}")
+        if batch is not None and len(batch) and int(batch.min()) < 0:
+            raise ValueError(f"batch must count the graphs from 0 on, got {int(batch.min())}")
         return edge_index
 
+    def _sampled_list(self, logits: Tensor, decisions: Decisions, seed: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`_sampled` of an edge list, and the mean of the divergence.  # [B, E] twice, []"""
+        B, kept, probability, total = len(logits), [], [], logits.new_zeros(())
+        G = sum(len(table.graphs) for table in decisions.tables)
+        for table, values in zip(decisions.tables, decisions.gather(logits), strict=True):
+            rows = (torch.arange(B, device=logits.device)[:, None] * G + table.graphs).flatten()
+            found = self._sampled(values, table.row, decisions.exists(table, B), None, seed, rows)
+            kept.append(found[0])
+            probability.append(found[1])
+            total = total + found[2]
+        count = B * (len(decisions.sizes) - 1)
+        return decisions.spread(kept, B), decisions.spread(probability, B), total / max(1, count)
+
     def _sampled(
-        self, logits: Tensor, graph: Graph, is_edge: Tensor, lengths: Tensor | None, seed: int | Tensor | None
+        self, logits: Tensor, graph: Graph, is_edge: Tensor, lengths: Tensor | None, seed: int | Tensor, sample_ids: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of the edges, their probabilities and the information term.  # [G, W] or [B, P, T] twice, []"""
-        options: dict[str, Any] = {"seed": seed, "lengths": lengths}
-        if seed is None:
-            options["seed"] = torch.randint(1 << 62, (), device="cpu") if self.training else 0
-        if not self.training:
-            options["sample_ids"] = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        """Weights of the edges, their probabilities, and the sum over edges of the divergence.  # [G, W] or [B, P, T] twice, []"""
+        ids = sample_ids if self.training else torch.zeros_like(sample_ids)
+        options: dict[str, Any] = {"seed": seed, "lengths": lengths, "sample_ids": ids}
         if self.k is None:
             sample = sample_edges(logits, graph, sampling=_SAMPLING, **options)
             probability = torch.where(is_edge, keep_probability(logits, sampling=_SAMPLING), sample.detach())  # where a loop's is 1
-            terms = torch.where(is_edge, divergence(logits, self.prior, _SAMPLING), 0)
-            information = self.information * terms.sum() / is_edge.sum().clamp(min=1)
+            total = torch.where(is_edge, divergence(logits, self.prior, _SAMPLING), 0).sum()
         else:
             per = "graph" if isinstance(graph, EdgeList) else "frame"
             samples, marginals, _ = sample_k_edges(logits, graph, self.k, per=per, **options)
             assert marginals is not None  # which they are of imle alone
-            sample, probability, information = samples[0], marginals, logits.new_zeros(())
+            sample, probability, total = samples[0], marginals, logits.new_zeros(())
         if self.training or self.evaluation == "sample":
-            return sample, probability, information
+            return sample, probability, total
         if self.evaluation == "threshold":
             chosen = probability > 0.5 if self.k is None else _likeliest(probability, is_edge, self.k)
-            return chosen.to(probability.dtype), probability, information
-        return probability, probability, information
+            return chosen.to(probability.dtype), probability, total
+        return probability, probability, total
 
-    def _seen(self, x: Tensor, edges: Any, edges_came: bool, kept: Tensor, options: dict[str, Any]) -> Any:
+    def _check_layers(self) -> None:
+        if self._by_weight or has_stand_ins(self.downstream):
+            check_layers(self.downstream, self._by_weight, isinstance(self.graph, EdgeList))
+
+    def _seen(self, x: Tensor, edges: Any, graph: Graph, kept: Tensor, options: dict[str, Any]) -> Any:
         """What the downstream model makes of the kept edges."""
-        layers = [layer for layer in self.downstream.modules() if isinstance(layer, StandIn)]
+        if not torch.compiler.is_compiling():
+            self._check_layers()  # again: they may have been swapped since
         if self._by_weight:
             found = self.downstream(x, edges, edge_weight=kept, **options)
-        elif layers:
-            with _weighed(layers, kept):
-                found = self.downstream(x, *([edges] if edges_came else []), **options)
+        elif has_stand_ins(self.downstream):
+            found = call_weighed(self.downstream, kept, graph, x, *([edges] if self.graph is None else []), **options)
         else:
             found = self.downstream(x, kept, **options)
         if not self._checked and not torch.compiler.is_compiling() and kept.requires_grad and kept.numel():
-            if not _depends_on(found, kept):
+            if not depends_on(found, kept):
                 raise RuntimeError(
                     "what the downstream model returns does not depend on the kept edges. Give its forward an edge_weight that its layers look at, "
                     "swap its layers with fastst.patch, or let it take (x, kept)"
@@ -277,7 +297,7 @@ class EdgeScores(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         """`[N, C]` -> `[E]`, or `[B, N, C]` -> `[B, E]`."""
-        h = self.encoder(x, edge_index, **_taken(self.encoder, {} if batch is None else {"batch": batch}))
+        h = self.encoder(x, edge_index, **taken(self.encoder, {} if batch is None else {"batch": batch}))
         if list(h.shape) != [*x.shape[:-1], self.hidden]:
             raise ValueError(f"encoder must give {[*x.shape[:-1], self.hidden]}, an embedding for every node, got {list(h.shape)}")
         src, dst = edge_index
@@ -332,68 +352,8 @@ def _standardised(features: Tensor, of_graph: Tensor) -> Tensor:
     return centred / (mean(centred.square()) + 1e-5).sqrt()
 
 
-def _rows(decisions: Decisions, logits: Tensor) -> Tensor:
-    """Where a decision exists, of all rows of a batch.  # [B * G, W]"""
-    return decisions.exists.repeat(len(logits), 1)
-
-
 def _likeliest(probability: Tensor, is_edge: Tensor, k: int) -> Tensor:
     """The k likeliest of every graph or frame, and the loops; all where there are no more.  # [G, W] or [B, P, T]; bool"""
     ranked = torch.where(is_edge, probability, -1)
     first = ranked.topk(min(k, ranked.shape[1]), dim=1).indices
     return torch.zeros_like(is_edge).scatter(1, first, True) & is_edge | (~is_edge & (probability > 0))
-
-
-def _arguments(model: nn.Module) -> set[str]:
-    """The names of what a model's forward takes."""
-    inside = getattr(model, "_orig_mod", model)  # of a compiled one
-    return set(inspect.signature(inside.forward).parameters)
-
-
-def _taken(model: nn.Module, known: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in known.items() if name in _arguments(model)}
-
-
-def _takes_edge_weight(model: nn.Module) -> bool:
-    """Raises where a model has an `edge_weight` that it doesn't look at."""
-    if "edge_weight" not in _arguments(model):
-        return False
-    if getattr(model, "supports_edge_weight", True):
-        return True
-    if not any(isinstance(layer, StandIn) for layer in model.modules()):
-        raise ValueError(f"{type(model).__name__} doesn't look at edge weights (supports_edge_weight is False); swap its layers with fastst.patch")
-    return False
-
-
-def _refuse_layers_without_weights(model: nn.Module) -> None:
-    for name, layer in model.named_modules():
-        if isinstance(layer, StandIn) and not layer.weighs_edges:
-            kind = type(layer).__name__
-            raise ValueError(f"{name or 'downstream'} is a {kind}, which can't weigh its edges; leave it out, or let downstream take (x, kept)")
-
-
-@contextlib.contextmanager
-def _weighed(layers: list[StandIn], kept: Tensor) -> Iterator[None]:
-    """In the block the layers multiply the kept edges in."""
-    for layer in layers:
-        layer.kept_edges = kept
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.kept_edges = None
-
-
-def _depends_on(found: Any, kept: Tensor) -> bool:
-    """Whether a gradient would reach the kept edges."""
-    goal = kept.grad_fn
-    todo = [leaf.grad_fn for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
-    seen = set()
-    while todo:
-        node = todo.pop()
-        if node is goal:
-            return True
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [parent for parent, _ in node.next_functions]
-    return False

@@ -92,7 +92,8 @@ def attend(
     s = att · LeakyReLU(x_src[from] + x_dst[to] + edge_attr).
 
     GATv2 of Brody et al. (2022) without its linear layers, head by head. On the projected features it equals `torch_geometric.nn.GATv2Conv`
-    with the same `add_self_loops`, which is True there by default. A node without edges gets 0.
+    with the same `add_self_loops`, which is True there by default. A node without edges gets 0; so does one all of whose scores are -∞, and the
+    gradients through these are 0 (but that of att, which is 0 · ∞).
 
     With edge_weight = kept edges, 0 or 1, attention runs on the kept graph alone, and a removed edge has the gradient eˢ / Σ w eˢ · (dα − Σ α dα), by
     which it can return. It grows with the score: eˢ / Σ w eˢ is taken to be no larger than what has a square in the weights' dtype. A node whose
@@ -107,7 +108,8 @@ def attend(
             edge_attr, which has no features for it, nor for a bipartite graph.
         edge_attr: the projected features of edges, `[B, P, T, C]`, or shared by all walks, all frames or both, `[B, P, 1, C]`, `[P, C]`;
             `[B, E, C]` or `[E, C]` for an `EdgeList`. Values at edges that don't exist are ignored.
-        edge_weight: 0 or more, `[B, P, T]`, or shared as in `propagate`. A negative one gives NaN.
+        edge_weight: 0 or more, `[B, P, T]`, or shared as in `propagate`. One that is negative, ∞ or NaN gives NaN, in the gradients of its node's
+            weights too.
         dropout: with this probability α of an edge and head is left out of the sum; the others count 1 / (1 − dropout) times.
         seed: of dropout, which needs one; as in `sample_edges`. Dropping is a pure function of it, the same on every backend.
         return_attention_weights: also return α.
@@ -211,9 +213,10 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
     edges = x_src.new_ones(B, graph.num_slots, T)
     adjacent = graph.square_matrices(edges, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
     senders, receivers = (sparse.mask_frames(x, lengths).reshape(B, T * J, heads, C // heads) for x in (x_src, x_dst))
-    scores = (leaky_relu(senders[:, None] + receivers[:, :, None], negative_slope) * att.to(x_src.dtype)).sum(-1)  # [B, to, from, heads]
-    alpha = torch.softmax(scores.masked_fill(~adjacent, float("-inf")), 2)
-    alpha = torch.where(adjacent.any(2, keepdim=True), alpha, 0)
+    hidden = torch.where(adjacent.unsqueeze(-1), senders[:, None] + receivers[:, :, None], 0)  # [B, to, from, heads, C / heads]
+    scores = (leaky_relu(hidden, negative_slope) * att.to(x_src.dtype)).sum(-1).masked_fill(~adjacent, float("-inf"))
+    none = scores.isneginf().all(2, keepdim=True)
+    alpha = torch.softmax(scores.masked_fill(none, 0), 2).masked_fill(none, 0)
     return torch.einsum("bijh,bjhc->bihc", alpha, senders).reshape(x_src.shape)
 
 
@@ -229,7 +232,7 @@ def _forward(
     negative_slope: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """Also returns log Σ exp of the scores into every node, from which the backward finds α again.  # [B, T, J, heads]"""
+    """Also returns log Σ exp of the scores into every node, from which the backward finds α again; ∞ where the sum is 0.  # [B, T, J, heads]"""
     graph, dtype, hops = GraphIndex(slots, bounds), compute_dtype(x_src), len(slots_of_offset) // 2
     kernels = compiled("attend", backend)
     if kernels is not None:
@@ -239,6 +242,7 @@ def _forward(
     log_sum = log_sum_exp(scores, graph, x_src.shape[2])
     alpha = softmax(scores, log_sum, graph)
     y = sparse.gather_sum(fold_heads(senders, len(att)), _fold_edges(alpha), graph, hops, fold_lengths(lengths, len(att)))
+    log_sum = torch.where(log_sum.isneginf(), torch.inf, log_sum)
     return unfold_heads(y, len(att)).to(x_src.dtype), log_sum.permute(1, 2, 0, 3)
 
 

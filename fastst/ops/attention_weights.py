@@ -66,13 +66,15 @@ def reference(
     edges = x_src.new_ones(B, graph.num_slots, T, dtype=dtype)
     adjacent = graph.square_matrices(edges, lengths).bool().unsqueeze(-1)  # [B, to, from, 1]
     senders, receivers = (sparse.mask_frames(x, lengths).to(dtype).reshape(B, T * J, C) for x in (x_src, x_dst))
-    hidden = senders[:, None] + receivers[:, :, None]  # [B, to, from, C]
+    hidden = torch.where(adjacent, senders[:, None] + receivers[:, :, None], 0)  # [B, to, from, C]
     if edge_attr is not None:
         folded = edge_attr.to(dtype).expand(B, -1, T, -1).permute(0, 3, 1, 2).flatten(0, 1)  # [B * C, P, T]
         hidden = hidden + graph.square_matrices(folded, fold_lengths(lengths, C)).unflatten(0, (B, C)).movedim(1, -1)
     scores = (leaky_relu(hidden, negative_slope).unflatten(-1, (heads, -1)) * att.to(dtype)).sum(-1)  # [B, to, from, heads]
+    scores = scores.masked_fill(~adjacent, float("-inf"))
     weight = graph.square_matrices(edges if edge_weight is None else edge_weight.to(dtype), lengths).unsqueeze(-1)
-    largest = torch.where(adjacent & (weight != 0), scores, float("-inf")).amax(2, keepdim=True).detach() if T * J else scores
+    weight = weight.masked_fill(weight < 0, torch.nan)
+    largest = torch.where(weight != 0, scores, float("-inf")).amax(2, keepdim=True).detach() if T * J else scores
     most = most_exponent(edge_weight) if edge_weight is not None else math.inf
     terms = weight * torch.exp((scores - torch.where(largest.isinf(), 0, largest)).clamp(max=most))
     total = terms.sum(2, keepdim=True)
@@ -191,7 +193,7 @@ def _backward_in_torch(
     gradients = edge_scores_backward(alpha * differs, senders, receivers, att, *rest)
     if most is None:
         return *gradients, None
-    # -inf where no edge exists; and nothing for nodes whose weights are all 0.
+    # -inf where no edge exists; and nothing for nodes whose weights or powers of the scores are all 0.
     exponent = edge_scores(senders, receivers, att, *rest) - torch.where(log_sum.isneginf(), torch.inf, log_sum).permute(2, 0, 1, 3)[graph.dst.long()]
     return *gradients, (exponent.clamp_(max=most).exp_() * differs).sum(-1).transpose(0, 1)
 

@@ -83,5 +83,6 @@ def _own(result: Tensor) -> Tensor:
 
 def _no_second_derivative(ctx, *_):
     raise NotImplementedError(
-        "fastst's operations can be differentiated once; for second derivatives run them inside fastst.ops.use_backend('reference'), on small graphs"
+        "fastst's operations can be differentiated once; for second derivatives run them inside fastst.ops.use_backend('reference'), on small graphs "
+        "in which no edge comes twice"
     )

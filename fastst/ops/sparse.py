@@ -134,6 +134,8 @@ def _csr_product(x: Tensor, values: Tensor, ptr: Tensor, order: Tensor, source: 
 
 def _csr_edge_dot(q: Tensor, k: Tensor, index: GraphIndex) -> Tensor:
     B, _, N, D = q.shape
+    if index.num_slots > N * N:  # with parallel edges; torch takes no pattern with more entries than the matrix has
+        return (q.squeeze(1) @ k.squeeze(1).transpose(1, 2))[:, index.dst.long(), index.src.long()].unsqueeze(-1)
     order = index.dst_order.long()
     pattern = _csr_matrix(q.new_zeros(B, len(order)), index.dst_ptr, index.src[order], N)
     dots = torch.sparse.sampled_addmm(pattern, q.reshape(B * N, D), k.reshape(B * N, D).T).values()
