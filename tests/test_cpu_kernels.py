@@ -344,7 +344,7 @@ def test_later_processes_find_the_compiled_code(tmp_path):
         for _ in range(2)
     )
     assert second < first / 2
-    assert list(tmp_path.rglob("*.nbi"))
+    assert list(tmp_path.rglob("*.nbc"))
 
 
 def test_works_while_python_ends():
