@@ -150,6 +150,10 @@ class TrainConfig(ReadOptions):
         for name in ("hops", "layers", "hidden", "frames", "heads", "samples", "epochs", "batch_size", "people", "walks_per_person", "seeds"):
             if getattr(self, name) < 1:
                 raise UserError(f"{option(name)} must be at least 1, got {getattr(self, name)}")
+        if self.fps < 0 or not 0 <= self.min_confidence <= 1:
+            raise UserError(f"--fps must be at least 0 and --min-confidence a share, got {self.fps:g} and {self.min_confidence:g}")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise UserError(f"--image-size is width and height in pixels, got {' '.join(map(str, self.image_size))}")
         if not self.data:
             raise UserError("--data is empty; name a file or a folder, or leave it out for made-up walkers")
         for name in ("beta", "tau", "learning_rate"):

@@ -79,10 +79,11 @@ def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:
             table.add_row(*map(escape, (row[key], row["class"], row["predicted"])), *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
         console.print(table)
     for column, rows in result["by"].items():
-        table = Table(column, "walks", "people", "balanced accuracy", "95 % interval")
+        table = Table(column, "walks", "people", "classes", "balanced accuracy", "95 % interval")
         for row in rows:
             inside = "too few people" if row["interval"] is None else "{:.2f} to {:.2f}".format(*row["interval"])
-            table.add_row(escape(row[column]), str(row["walks"]), str(row["people"]), f"{row['balanced_accuracy']:.3f}", inside)
+            classes = ", ".join(row["classes"]) if len(row["classes"]) > 1 else f"{row['classes'][0]} alone: guessing it has 1"
+            table.add_row(escape(row[column]), str(row["walks"]), str(row["people"]), escape(classes), f"{row['balanced_accuracy']:.3f}", inside)
         console.print(table)
 
 

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.edges is not None:
         check_edges_file(config.edges)
         check_not_needed(config.edges, config.data, option="--edges")
+        if config.out is not None and config.edges.resolve() == config.out.resolve():
+            raise UserError(f"--out and --edges are both {config.out}; give them names of their own")
     models = open_models(config.run)
     if config.edges is not None and len(models) > 1:
         raise UserError(f"--edges are those of one model, but --run {config.run} has several: it has folds; name one, such as {models[0].folder}")

@@ -235,7 +235,8 @@ def _from_initial(init: str, config: TrainConfig, task: Task, every_fold: list[F
     initial = open_run(Path(init), "--init")
     check_fits(model_arguments(config, task), initial)
     people = people_of(initial)
-    return [dataclasses.replace(fold, split=dataclasses.replace(fold.split, initial=people)) for fold in every_fold]
+    before = initial.walks_seen
+    return [dataclasses.replace(fold, split=dataclasses.replace(fold.split, initial=people), walks_before=before) for fold in every_fold]
 
 
 def _split(config: TrainConfig, task: Task, people: dict[str, str]) -> Split:

@@ -44,8 +44,15 @@ def test_scores_options_and_the_paired_test(tmp_path: Path):
 
 def test_people_in_both_are_compared_and_counted(tmp_path: Path):
     one, two = made(tmp_path / "one", [1, 2]), made(tmp_path / "two", [], people=[1, 2, 3, 20, 21])
-    assert compare([one, two])[1]["against_first"] == {"people": 3, "difference": pytest.approx(2 / 3), "p_value": 0.5}
+    assert compare([one, two])[1]["against_first"] == {"people": 3, "difference": pytest.approx(3 / 4), "p_value": 0.5}
     assert compare([one, two])[1]["balanced_accuracy_interval"] is None
+
+
+def test_a_guess_of_the_larger_class_gains_nothing(tmp_path: Path):
+    """All four of a class right in place of all two of the other: better in people, and the same in classes."""
+    one = made(tmp_path / "one", [1, 3, 5, 7], people=[0, 1, 2, 3, 5, 7])
+    two = made(tmp_path / "two", [0, 2], people=[0, 1, 2, 3, 5, 7])
+    assert compare([one, two])[1]["against_first"]["difference"] == pytest.approx(0)
 
 
 def test_a_person_counts_once_however_many_walks(tmp_path: Path):

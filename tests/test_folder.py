@@ -92,10 +92,15 @@ def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     for folder in (data, run):
         folder.mkdir()
-    for path in (data / "walk.json", run / "split.json", run / "model.safetensors", run / "edges.csv"):
+    for path in (data / "walk.json", run / "split.json", run / "model.safetensors", run / "audit.png", tmp_path / "labels.csv"):
         path.write_text("x")
-    for path in (data / "walk.json", run / "model.safetensors"):
+    (run / "edges.csv").write_text("walk,probability")
+    for path in (data / "walk.json", run / "model.safetensors", run / "audit.png"):
         with pytest.raises(UserError, match="would be lost; give another name"):
             check_not_needed(path, data, option="--out")
     for path in (run / "edges.csv", data / "new.json"):
         check_not_needed(path, data, None, option="--out")
+    with pytest.raises(UserError, match=r"labels\.csv is there already, and not a file that fastst wrote"):
+        check_not_needed(tmp_path / "labels.csv", option="--out")
+    with pytest.raises(UserError, match=r"there is no folder .*none; make it"):
+        check_not_needed(tmp_path / "none" / "a.csv", option="--out")

@@ -70,3 +70,13 @@ def test_it_is_said_who_walks_in_several_classes(tmp_path: Path):
     several = load_task(TrainConfig(data=data, target="side"), progress=False).description()
     assert "classes: left (3 people), right (3 people); 3 of the people walk in several classes, and count once in each;" in several
     assert "classes: a (1 people), b (2 people); 0.0%" in load_task(TrainConfig(data=data, target="grade"), progress=False).description()
+
+
+@pytest.mark.parametrize("label_map", ["Helthy=healthy,*=patient", "Healthy=healthy,Join=patient,*=other"])
+def test_a_misspelled_value_in_the_label_map_is_named(label_map: str, tmp_path: Path):
+    """`*` would take its walks, and nobody would notice."""
+    walks = synthetic_walks(8, 1, seed=1, frames=10)
+    walks.attributes["label"] = ["Healthy", "Weak"] * 4
+    write_walks_npz(tmp_path / "walks.npz", walks)
+    with pytest.raises(DataError, match=r"no walk has the label 'Helthy|no walk has the label 'Join'; there are \['Healthy', 'Weak'\]"):
+        load_task(TrainConfig(data=str(tmp_path / "walks.npz"), label_map=label_map), progress=False)

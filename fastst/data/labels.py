@@ -153,17 +153,28 @@ def map_labels(values: Iterable[str | None], label_map: str) -> list[str | None]
     Raises:
         DataError: the map has another form or names a value twice.
     """
-    if not label_map.strip():
+    classes = _classes(label_map)
+    if not classes:
         return list(values)
+    return [None if value is None else classes.get(value, classes.get("*")) for value in values]
+
+
+def mapped_values(label_map: str) -> list[str]:
+    """The values that a map names; DataError as `map_labels`."""
+    return list(_classes(label_map))
+
+
+def _classes(label_map: str) -> dict[str, str]:
+    """Value -> class; empty for the empty map."""
     classes: dict[str, str] = {}
-    for item in label_map.split(","):
+    for item in label_map.split(",") if label_map.strip() else []:
         value, equals, name = (part.strip() for part in item.partition("="))
         if not value or not equals or not name or "=" in name:
             raise DataError(f"label map {label_map!r}: {item.strip()!r} can't be understood; {_MAP_FORM}")
         if value in classes:
             raise DataError(f"label map {label_map!r} names {value!r} twice; {_MAP_FORM}")
         classes[value] = name
-    return [None if value is None else classes.get(value, classes.get("*")) for value in values]
+    return classes
 
 
 def read_rows(path: Path, form: str = _FORM) -> list[tuple[int, list[str]]]:

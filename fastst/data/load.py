@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastst.config import TrainConfig
-from fastst.data.labels import Labels, apply_labels, map_labels, read_labels
+from fastst.data.labels import Labels, apply_labels, map_labels, mapped_values, read_labels
 from fastst.data.planted import Planted, planted_truth
 from fastst.data.prepare import Filled, choose_layout, drop_joints, layout_for, prepare
 from fastst.data.read import read_walks
@@ -72,6 +72,8 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
     splits = None
     if labels is not None:
         walks, splits = apply_labels(walks, labels), labels.splits
+    if min_classes > 1:
+        _check_mapped(walks, config)
     walks, values = _with_classes(walks, config)
     if min_classes > 1:
         _check_no_measure(config, walks.subjects, values)
@@ -119,6 +121,15 @@ def _numbers(subjects: list[str], values: list[str]) -> dict[str, float] | None:
         if number_of.setdefault(subject, number) != number:
             return None
     return number_of
+
+
+def _check_mapped(walks: WalkSet, config: TrainConfig) -> None:
+    """An error where the map names a value that no walk has, such as a misspelled one, whose walks `*` would take."""
+    values = {value for value in walks.attributes.get(config.target, ()) if value is not None}
+    named = [value for value in mapped_values(config.label_map) if value != "*"]
+    strangers = [value for value in named if value not in values]
+    if strangers and values and len(strangers) < len(named) + ("*" in mapped_values(config.label_map)):
+        raise DataError(f"--label-map {config.label_map!r}: no walk has the {config.target} {strangers[0]!r}; there are {sorted(values)}")
 
 
 def _with_classes(walks: WalkSet, config: TrainConfig) -> tuple[WalkSet, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def paired(first: _Run, other: _Run) -> dict[str, Any]:
-    """people, difference and p_value: of the people tested on in both runs, the mean of how much larger the share of right answers is in the other.
+    """people, difference and p_value: of the people tested on in both runs, how much larger the share of right answers is in the other: the mean of a
+    class's people, then of the classes, so that a guess of the largest class gains nothing by its size.
 
     The p-value is that of `sign_flip_p_value`; it is not corrected for how many runs are compared.
 
@@ -65,8 +67,10 @@ def paired(first: _Run, other: _Run) -> dict[str, Any]:
             f"{first.folder} and {other.folder} were tested on different people, {len(shares[0])} and {len(shares[1])}, of whom none is in both: "
             "train one with --split-file and the other's split.json, or both with the same --folds and --seed"
         )
-    differences = np.array([shares[1][who] - shares[0][who] for who in both])
-    return {"people": len(both), "difference": float(differences.mean()), "p_value": sign_flip_p_value(differences)}
+    of_class = Counter(label for _, label in both)
+    weights = [len(both) / (len(of_class) * of_class[label]) for _, label in both]
+    differences = np.array([weight * (shares[1][who] - shares[0][who]) for who, weight in zip(both, weights, strict=True)])
+    return {"people": len({subject for subject, _ in both}), "difference": float(differences.mean()), "p_value": sign_flip_p_value(differences)}
 
 
 def _read(folder: Path) -> _Run:
@@ -89,9 +93,9 @@ def _check_same_task(first: _Run, other: _Run) -> None:
             raise UserError(f"the walk {walk} is of class {classes}: they can't be compared")
 
 
-def _right_shares(outcomes: Outcomes) -> dict[str, float]:
-    """The share of every person's walks that were told rightly."""
-    right: dict[str, list[bool]] = {}
-    for subject, was in zip(outcomes.subjects, (outcomes.predicted == outcomes.classes).tolist(), strict=True):
-        right.setdefault(person(subject), []).append(was)
-    return {subject: sum(walks) / len(walks) for subject, walks in right.items()}
+def _right_shares(outcomes: Outcomes) -> dict[tuple[str, int], float]:
+    """The share of every person's walks of a class that were told rightly."""
+    right: dict[tuple[str, int], list[bool]] = {}
+    for subject, label, said in zip(outcomes.subjects, outcomes.classes.tolist(), outcomes.predicted.tolist(), strict=True):
+        right.setdefault((person(subject), label), []).append(said == label)
+    return {who: sum(walks) / len(walks) for who, walks in right.items()}

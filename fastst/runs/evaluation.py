@@ -12,7 +12,7 @@ import torch
 from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.runs.metrics import KeptEdges
-from fastst.runs.opened import TrainedModel
+from fastst.runs.opened import TrainedModel, mark
 from fastst.runs.outcomes import Outcomes, together
 from fastst.runs.predictions import Predictions, measure, outcomes_of, predict_walks
 from fastst.runs.probes import constant_guess
@@ -52,7 +52,7 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
         UserError: an attribute that the data don't have; it isn't known whom the model was trained on.
     """
     _check_by(task, by)
-    judges = [_judges(models, subject, other_people) for subject in task.walks.subjects]
+    judges = _judges(models, task, other_people)
     seen = [not mine for mine in judges]
     judges = [mine or list(range(len(models))) for mine in judges]
     walks_of = {on: [walk for walk, was in enumerate(seen) if was == had] for on, had in ((UNSEEN, False), (SEEN, True))}
@@ -71,9 +71,17 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
     return Evaluation(result, outcomes, seen)
 
 
-def _judges(models: Sequence[TrainedModel], subject: str, other_people: bool) -> list[int]:
-    """Numbers of the models in which the person had no part."""
-    return [number for number, trained in enumerate(models) if other_people or not trained.has_seen(subject)]
+def _judges(models: Sequence[TrainedModel], task: Task, other_people: bool) -> list[list[int]]:
+    """For every walk the numbers of the models in which its person had no part, under this name, or under another with the same walk."""
+    subjects, marks_of = task.walks.subjects, [mark(poses) for poses in task.walks.poses]
+    judges: list[list[int]] = [[] for _ in subjects]
+    for number, trained in enumerate(models):
+        known = {subject for subject, has in zip(subjects, marks_of, strict=True) if has in trained.walks_seen}
+        known |= {subject for subject in set(subjects) if not other_people and trained.has_seen(subject)}
+        for mine, subject in zip(judges, subjects, strict=True):
+            if subject not in known:
+                mine.append(number)
+    return judges
 
 
 def _test(models: Sequence[TrainedModel], task: Task, walks: list[int], judges: list[list[int]]) -> tuple[Outcomes, dict[str, Any]]:
@@ -113,7 +121,8 @@ def _table(task: Task, outcomes: Outcomes, walks: list[int], column: str) -> lis
     for value in sorted(set(values), key=_in_order):
         part = outcomes.chosen([row for row, has in enumerate(values) if has == value])
         metrics, inside = part.metrics(), intervals(part)
-        row = {name: metrics[name] for name in ("walks", "people", "balanced_accuracy")}
+        row: dict[str, Any] = {name: metrics[name] for name in ("walks", "people")}
+        row |= {"classes": [outcomes.class_names[number] for number in np.unique(part.classes)], "balanced_accuracy": metrics["balanced_accuracy"]}
         table.append({column: _NOT_KNOWN if value is None else value, **row, "interval": inside and inside["balanced_accuracy"]})
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class TrainedModel:
         class_names: in the order of their numbers.
         seed: which the training's random choices followed from.
         split: whom it was trained and tested on; None where the folder has no split.json.
+        walks_seen: a `mark` of each of the walks that had a part in the model, by which they are known under other names too.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class TrainedModel:
     class_names: list[str]
     seed: int
     split: Split | None
+    walks_seen: frozenset[int] = frozenset()
 
     @property
     def fold(self) -> str:
@@ -69,6 +72,11 @@ class TrainedModel:
                 "--other-people"
             )
         return person(subject) in self.split.seen
+
+
+def mark(poses: np.ndarray) -> int:
+    """A number for the prepared poses of a walk, by which it is known under any name."""
+    return zlib.crc32(np.ascontiguousarray(poses).tobytes())
 
 
 def open_run(run: Path, option: str = "--run") -> TrainedModel:
@@ -105,7 +113,12 @@ def open_models(run: Path, option: str = "--run") -> list[TrainedModel]:
 def _open(folder: Path, config: TrainConfig) -> TrainedModel:
     model, arguments, class_names = load_model(folder / "model.safetensors")
     summary = read_json(folder / "summary.json") or {}
-    return TrainedModel(folder, model, config, arguments, class_names, summary.get("seed", config.seed), _split(folder / "split.json"))
+    return TrainedModel(folder, model, config, arguments, class_names, summary.get("seed", config.seed), _split(folder / "split.json"), _seen(folder))
+
+
+def _seen(folder: Path) -> frozenset[int]:
+    seen = read_json(folder / "walks_seen.json")
+    return frozenset(seen) if isinstance(seen, list) else frozenset()
 
 
 def _split(path: Path) -> Split | None:

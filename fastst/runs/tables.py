@@ -11,7 +11,7 @@ from typing import Any
 from fastst.errors import UserError
 from fastst.runs.folder import write_atomically, write_json
 
-_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors")
+_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors", "walks_seen.json")
 
 
 def check_table_file(path: Path, *read: str | Path | None) -> None:
@@ -26,16 +26,32 @@ def check_table_file(path: Path, *read: str | Path | None) -> None:
 
 
 def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
-    """That a file to be written is not one of a run's own, and none of those that are read; UserError if it is."""
+    """That a file can be written, is not one of a run's own, none of those that are read, and replaces only what fastst wrote; UserError if not."""
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or give another name")
     if not path.is_file():
         return
-    if path.name in _OF_A_RUN and (path.parent / "split.json").is_file():
+    of_a_run = path.name in _OF_A_RUN or path.suffix == ".png"
+    if of_a_run and any((path.parent / name).is_file() for name in ("config.json", "split.json")) and not path.name.startswith("walk_"):
         raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
     for other in read:
         if other is None or not Path(other).exists():
             continue
         if path.samefile(other) or (Path(other).is_dir() and path.resolve().is_relative_to(Path(other).resolve())):
             raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
+    if not _is_ours(path):
+        raise UserError(f"{option} {path} is there already, and not a file that fastst wrote; give another name, or delete it")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file looks like results, which may be replaced by newer ones."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+        file.seek(max(path.stat().st_size - (1 << 16), 0))
+        tail = file.read()
+    if path.suffix.lower() == ".png":
+        return head.startswith(b"\x89PNG")
+    return not head.strip() or any(word in part for word in (b"probabilit", b"balanced_accuracy") for part in (head, tail))
 
 
 def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> None:

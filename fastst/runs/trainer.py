@@ -31,7 +31,7 @@ from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import append_line, load_checkpoint, load_model, read_json, read_lines, save_checkpoint, save_model, write_json, write_text
 from fastst.runs.initial import start_from
-from fastst.runs.opened import open_run
+from fastst.runs.opened import mark, open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
 from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
 from fastst.runs.probes import baselines, pose_probabilities
@@ -64,6 +64,7 @@ class Fold:
     split: Split
     seed: int
     number: int = 0
+    walks_before: frozenset[int] = frozenset()  # a `mark` of each of those that the model which it starts from was trained on
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ def train_fold(
         console.print(f"{fold.name}: nobody of class {name!r} is tested on; the metrics say nothing about it", highlight=False)
     if processes.leads:
         _write_split(fold)
+        write_json(
+            fold.folder / "walks_seen.json",
+            sorted(fold.walks_before | {mark(task.walks.poses[walk]) for walk in trainer.train_walks + trainer.validation_walks}),
+        )
     trainer.resume()
     with _progress_bar(console) as progress:
         bar = progress.add_task(fold.name, total=config.epochs, completed=trainer.epoch)
