@@ -116,7 +116,7 @@ def kept_of_joints(result: dict[str, Any], sentence: str, layout: Layout, body: 
         "\n".join(["How many of its edges every joint keeps, of people whom the model was not trained on", *textwrap.wrap(sentence, 150)])
     )
     figure.legend(*bars.get_legend_handles_labels(), loc="outside lower right", ncols=3, frameon=False)
-    white = "not shown to differ from what it would be if all joints were alike"
+    white = "not shown to differ from all joints alike; one in twenty is coloured by chance"
     note = f"size: share that is kept; white: {white if tells else f'too few people to tell joints apart ({FEWEST_PEOPLE} are needed)'}"
     figure.text(0.01, 0.012, note, ha="left", va="bottom")
     save(figure, path)
@@ -244,14 +244,17 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
     places = np.arange(len(names))
     for side, label, color, shift in zip(SIDES, ("sent to others", "received from others"), ("tab:blue", "lightgrey"), (0.2, -0.2), strict=True):
         mean, low, high = np.array([rows[name][side] for name in names]).T
-        whiskers = [np.maximum(mean - low, 0), np.maximum(high - mean, 0)]  # rounding apart they are not negative
+        whiskers = (
+            None if result["people"] < FEWEST_PEOPLE else [np.maximum(mean - low, 0), np.maximum(high - mean, 0)]
+        )  # rounding apart they are not negative
         axes.barh(places + shift, mean, 0.4, xerr=whiskers, label=label, color=color, error_kw={"elinewidth": 1, "ecolor": "black"})
     expected = f"if all joints were alike: {_percent(result['expected'])}"
     axes.axvline(result["expected"], color="black", linestyle="--", label=expected)
     axes.set_yticks(places, [readable(name) for name in names], fontsize=8)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     people = f"{result['people']:g} people" if result["people"] != 1 else "1 person"
-    axes.set(ylim=(-0.7, len(names) - 0.3), xlabel=f"share that is kept (mean over {people}, 95 % interval)", title="The same as bars")
+    said = f"mean over {people}" + (", 95 % interval" if result["people"] >= FEWEST_PEOPLE else "")
+    axes.set(ylim=(-0.7, len(names) - 0.3), xlabel=f"share that is kept ({said})", title="The same as bars")
     axes.set_xlim(left=0)
 
 
