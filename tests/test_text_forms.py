@@ -328,8 +328,10 @@ def test_a_row_a_joint_with_bad_cells_or_a_joint_twice(tmp_path: Path) -> None:
     rows = [[t, video, joint, *place] for video in "ab" for t, frame in enumerate(walk(2)) for joint, place in zip(COCO, frame, strict=True)]
     rows[40][3] = "here"
     recordings = read(path := write(tmp_path / "f.csv", header, rows))
-    assert [r.places[-1] for r in recordings] == ["a"]
-    assert reasons(recordings) == {"b": f"{path}, line 42: x is 'here', expected a finite number"}
+    assert [r.places[-1] for r in recordings] == ["a", "b"]
+    assert np.argwhere(np.isnan(recordings[1].detections.joints).all(axis=2)).tolist() == [[0, 6]]
+    words = f"{path}, line 42: x is 'here', expected a finite number; such a joint is missing in that frame"
+    assert reasons(recordings) == {"joints in 1 row(s) of b": words}
     rows[40] = ["9"]  # a line that was cut off: its frame may be any
     assert [r.layout.name for r in read(write(tmp_path / "f.csv", header, rows))] == ["coco17"] * 2
     rows[40] = [1, "b", "nose", 1, "here"]
@@ -346,8 +348,8 @@ def test_deeplabcut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.detections.joints, joints)
     np.testing.assert_array_equal(recording.detections.confidences, np.full((4, 17), 0.75))
     rows[2][5] = "bad"
-    with pytest.raises(DataError, match=r"f\.csv, line 6: left_eye_y is 'bad'"):
-        read(write(tmp_path / "f.csv", above[0], [*above[1:], *rows]))
+    recordings = read(path := write(tmp_path / "f.csv", above[0], [*above[1:], *rows]))
+    assert reasons(recordings)["joints in 1 row(s) of f"].startswith(f"{path}, line 6: left_eye_y is 'bad'")
 
 
 def test_sleap(tmp_path: Path) -> None:
@@ -466,11 +468,13 @@ def test_other_texts_are_refused_with_what_is_missing(tmp_path: Path, text: str,
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, f"{'8' * 200_000},7", "\0", "\x1b[31m", "Infinity", "1,2"])
-def test_a_strange_cell_loses_its_walk_only(tmp_path: Path, value: str) -> None:
-    rows = [[f"{name}/{t}.jpg", *f.ravel()] for name in "ab" for t, f in enumerate(walk(2))]
+def test_a_strange_cell_loses_no_more_than_its_row(tmp_path: Path, value: str) -> None:
+    rows = [[f"{name}/{t}.jpg", *f.ravel()] for name in "ab" for t, f in enumerate(walk(3))]
     rows[1][4] = value
     recordings = read(path := write(tmp_path / "f.csv", ["image_name", *names()], rows))
-    assert [r.places[-1] for r in recordings] == ["b"]
+    assert [r.places[-1] for r in recordings] == ["a", "b"]
+    np.testing.assert_array_equal(recordings[1].detections.joints, walk(3))
+    np.testing.assert_array_equal(recordings[0].detections.joints[[0, -1]], walk(3)[[0, 2]])
     [reason] = reasons(recordings).values()
     assert reason.startswith(f"{path}, line 3: ")
     assert len(reason) < 400

@@ -26,11 +26,12 @@ _ROLES = {
     "person": "track trackid person personid personidx personindex instance instanceid individual id idx",
 }
 _KEYS = {
-    "subject": "subject subjectid subjectname subj participant participantid patient patientid",
+    "subject": "subject subjectid subjectname subjectno subjectnumber subj sid participant participantid participantno patient patientid proband "
+    "probandid pid case caseid user userid",
     "condition": "condition cond",
     "sequence": "sequence sequenceid seq seqid",
     "view": "view viewid viewangle angle camera cameraid cam camid",
-    "walk": "walk walkid walkname video videoid videoname videofile clip clipid trial trialid session recording",
+    "walk": "walk walkid walkname name video videoid videoname videofile clip clipid trial trialid session recording",
 }
 _ATTRIBUTES = "label class split fps age sex gender group diagnosis action height weight imagewidth imageheight"
 _LANDMARK = "landmark landmarkid landmarkname landmarkindex joint jointid jointname keypoint keypointid keypointname bodypart marker"

@@ -55,13 +55,28 @@ class Table:
     header_lines: int
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a row.
+
+    Args:
+        line: its line.
+        words: what was found, and what was expected.
+        share: of its cells that can't be read; 1 for a row of which nothing is used.
+    """
+
+    line: int
+    words: str
+    share: float
+
+
 @dataclass
 class Block:
     """n rows of a table.
 
     Args:
         texts: column number -> its cells.  # [n] strings
-        values: the columns of numbers; NaN where missing.  # [n, m] float32
+        values: the columns of numbers; NaN where missing or no finite number.  # [n, m] float32
         lines: the line of each row.  # [n]
         problems: row -> what is wrong with it.
     """
@@ -69,7 +84,7 @@ class Block:
     texts: dict[int, pa.Array]
     values: np.ndarray
     lines: np.ndarray
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, Problem] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=2)  # every form of text asks
@@ -254,10 +269,14 @@ def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequ
         is_empty &= pc.equal(cells, "").to_numpy(zero_copy_only=False)
     kept = np.flatnonzero(~is_empty)
     problems = {}
+    values[is_bad] = np.nan
+    shares = is_bad.mean(axis=1)  # [n]
+    shares[np.isnan(values).all(axis=1)] = 1
     for row in np.flatnonzero(is_bad[kept].any(axis=1)):
         column = int(is_bad[kept[row]].argmax())
         value = (batch.column(len(texts) + column)[int(kept[row])].as_py() or b"").decode(errors="replace")
-        problems[int(row)] = f"{table.columns[numbers[column]]} is {value[:80]!r}, expected a finite number"
+        words = f"{table.columns[numbers[column]]} is {value[:80]!r}, expected a finite number"
+        problems[int(row)] = Problem(int(lines[kept[row]]), words, float(shares[kept[row]]))
     return Block({column: cells.take(pa.array(kept)) for column, cells in names.items()}, values[kept], lines[kept], problems)
 
 
@@ -265,7 +284,8 @@ def _of_skipped(skipped: list[tuple[int, list[str], str]], texts: Sequence[int],
     """Rows with another number of columns, of which only the texts are known."""
     names = {column: pa.array([cells[column] if column < len(cells) else "" for _, cells, _ in skipped], pa.string()) for column in texts}
     lines = np.array([line for line, _, _ in skipped], np.int64)
-    return Block(names, np.full((len(skipped), count), np.nan, np.float32), lines, {i: problem for i, (_, _, problem) in enumerate(skipped)})
+    problems = {row: Problem(line, words, 1.0) for row, (line, _, words) in enumerate(skipped)}
+    return Block(names, np.full((len(skipped), count), np.nan, np.float32), lines, problems)
 
 
 def _numbers(cells: pa.Array, with_comma: bool) -> tuple[np.ndarray, np.ndarray]:
