@@ -225,6 +225,37 @@ def test_the_skeleton_follows_from_the_names(tmp_path: Path, style: str, joints:
         np.testing.assert_array_equal(recording.detections.joints[:, j], expected[column])
 
 
+@pytest.mark.parametrize("style", ["kp{joint}_{kind}", "keypoint_{joint}_{kind}", "{kind}_joint{joint}"])
+def test_a_box_beside_numbered_joints_is_none_of_them(tmp_path: Path, style: str) -> None:
+    joints = walk(3)
+    header = ["frame", "x1", "y1", "x2", "y2", "conf", *names(map(str, range(17)), "xy", style)]
+    [recording] = read(path := write(tmp_path / "f.csv", header, ([t, 700, 700, 800, 800, 0.9, *f.ravel()] for t, f in enumerate(joints))))
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+    words = f"{path}: x1, y1, x2, y2 are not used; the joints are those of {recording.layout.name}"
+    assert reasons([recording]) == {"4 column(s) of f.csv": words}
+
+
+def test_confidences_spelled_otherwise_than_the_joints(tmp_path: Path) -> None:
+    header = ["frame", *names("123", "xy", "kp{joint}_{kind}"), "conf1", "conf2", "conf3"]
+    [recording] = read(write(tmp_path / "f.csv", header, [[0, *walk(1, 3).ravel(), 0.5, 0.6, 0.7]]))
+    np.testing.assert_allclose(recording.detections.confidences, [[0.5, 0.6, 0.7]])
+
+
+def test_joints_that_are_not_used_are_named(tmp_path: Path) -> None:
+    joints = walk(2, 19)
+    [recording] = read(
+        write(tmp_path / "f.csv", ["frame", *names([*COCO, "left_heel", "right_heel"])], ([t, *f.ravel()] for t, f in enumerate(joints)))
+    )
+    assert recording.layout is LAYOUTS["coco17"]
+    assert "left_heel_x, left_heel_y, right_heel_x, right_heel_y are not used" in reasons([recording])["4 column(s) of f.csv"]
+
+
+def test_two_columns_for_one_number_are_refused(tmp_path: Path) -> None:
+    header = ["frame", *names(), "Nose.X"]
+    with pytest.raises(DataError, match=r"line 1: nose_x and Nose\.X are both the x of 'nose'; expected one column, remove or rename the other"):
+        read(write(tmp_path / "f.csv", header, [[0, *walk(1).ravel(), 3]]))
+
+
 def test_numbered_joints_are_in_the_order_of_their_numbers() -> None:
     layout, order = layout_of(["2", "0", "1"])
     assert (layout.num_joints, order) == (3, [1, 2, 0])

@@ -20,7 +20,10 @@ from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
 
 _VIDEO_ENDING = re.compile(r"\.(mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv)$", re.IGNORECASE)
-_PARTS_WANTED = "so several walks or people stand one below the other; give each row a column `walk` that says of which it is (or `person`, if they are people of one video)"
+_PARTS_WANTED = (
+    "so several walks or people stand one below the other; give each row a column `walk` that says of which it is "
+    "(or `person`, if they are people of one video)"
+)
 _FRAME_WANTED = "a name with the frame's number, such as 001-nm-01-090/000012.jpg"
 
 
@@ -40,7 +43,7 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
     names = _names(rows, dealt)
     problems = _problems(rows, dealt)
     is_broken = _are_mostly_broken(problems, dealt)
-    left_out = _damaged(path, names, problems, is_broken) + _unnamed(path, table, rows, dealt)
+    left_out = _unused(path, table, rows) + _damaged(path, names, problems, is_broken) + _unnamed(path, table, rows, dealt)
     recordings = []
     torn: dict[str, list[str]] = defaultdict(list)
     places = file.places
@@ -142,6 +145,15 @@ def _problems(rows: Rows, dealt: Dealt) -> dict[int, list[Problem]]:
         if not dealt.is_unnamed[row]:
             problems.setdefault(int(dealt.walk[row]), []).append(problem)
     return {walk: sorted(found, key=lambda problem: problem.line) for walk, found in problems.items()}
+
+
+def _unused(path: Path, table: Table, rows: Rows) -> list[LeftOut]:
+    """The columns of joints that are not read."""
+    names = [table.columns[column] for column in rows.columns.unused]
+    if not names:
+        return []
+    some = ", ".join(name[:40] for name in names[:12]) + (f" (and {len(names) - 12} more)" if len(names) > 12 else "")
+    return [LeftOut(f"{len(names)} column(s) of {path.name}", f"{path}: {some} are not used; the joints are those of {rows.columns.layout.name}")]
 
 
 def _are_mostly_broken(problems: dict[int, list[Problem]], dealt: Dealt) -> set[int]:
