@@ -204,6 +204,50 @@ def test_decimal_commas_that_begin_late(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(path)[0].detections.joints, joints)
 
 
+def test_points_of_thousands_beside_decimal_commas(tmp_path: Path) -> None:
+    joints = walk(5) + 900
+    cells = [[f"{x:,.2f}".replace(",", "_").replace(".", ",").replace("_", ".") for x in f.ravel()] for f in joints]
+    cells[2][0], joints[2, 0, 0] = "1.234", 1234
+    cells[3][0], joints[3, 0, 0] = "0.5", 0.5
+    [recording] = read(write(tmp_path / "f.csv", ["frame", *names()], ([t, *row] for t, row in enumerate(cells)), separator=";"))
+    np.testing.assert_allclose(recording.detections.joints, joints, atol=0.006)
+
+
+def test_a_frame_rate_with_a_decimal_comma(tmp_path: Path) -> None:
+    [recording] = read(
+        write(tmp_path / "f.csv", ["frame", "fps", *names()], ([t, "29,97", *f.ravel()] for t, f in enumerate(walk(3))), separator=";")
+    )
+    assert recording.fps == 29.97
+
+
+@pytest.mark.parametrize("above", ["# made by a tool\n", "# a, b\n#\n\n", "Walks of May\n\n", "# one\nWalks of May\nTwo\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_comments_and_titles_above_the_names(tmp_path: Path, above: str, separator: str) -> None:
+    joints = walk(3)
+    path = write(tmp_path / "f.csv", ["frame", *names()], ([t, *f.ravel()] for t, f in enumerate(joints)), separator)
+    path.write_text(above + path.read_text())
+    np.testing.assert_array_equal(read(path)[0].detections.joints, joints)
+
+
+def test_names_in_a_comment(tmp_path: Path) -> None:
+    joints = walk(3)
+    path = write(tmp_path / "f.csv", ["# frame", *names()], ([t, *f.ravel()] for t, f in enumerate(joints)))
+    path.write_text("# of numpy\n" + path.read_text())
+    [recording] = read(path)
+    assert recording.detections.frames.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_table_with_blanks_between(tmp_path: Path, numbered: bool) -> None:
+    joints = walk(3)
+    header = [f'"{name}"' for name in ["frame", *names()]]
+    rows = ([*([f'"{t + 1}"'] if numbered else []), 2 * t, *f.ravel()] for t, f in enumerate(joints))
+    [recording] = read(write(tmp_path / "f.txt", header, rows, separator=" "))
+    assert recording.detections.frames.tolist() == [0, 2, 4]
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+
+
 @pytest.mark.parametrize(
     ("style", "joints", "kinds", "layout"),
     [
@@ -415,6 +459,18 @@ def test_yolo_labels(tmp_path: Path, flags: float | None, after: list[float], sc
     assert (recording.detections.confidences is None) == (flags is None)
     assert recording.detections.ids.tolist() == [who] * 3
     assert recording.detections.scores is None if score is None else recording.detections.scores.tolist() == [score] * 3
+
+
+@pytest.mark.parametrize("count", [*range(39, 42), 50, 55])
+def test_a_line_of_yolo_labels_that_was_cut_off_is_left_out(tmp_path: Path, count: int) -> None:
+    for t, frame in enumerate(walk(9)):
+        line = label(frame, *([4] if t % 3 else []))  # a track has a number where it was followed
+        (tmp_path / f"clip_{t}.txt").write_text(" ".join(line.split()[: count if t == 5 else None]) + "\n")
+    recordings, left_out = read_recordings(tmp_path, progress=False)
+    assert [r.detections.frames.tolist() for r in recordings] == [[0, 1, 2, 3, 4, 6, 7, 8]]
+    reported = [left.reason for left in [*left_out, *recordings[0].left_out]]
+    assert len(reported) == 1
+    assert f"clip_5.txt, line 1: {count} numbers, 17 joints of 3 numbers are usual" in reported[0]
 
 
 def test_yolo_labels_of_several_people_and_of_nobody(tmp_path: Path) -> None:
