@@ -213,6 +213,15 @@ def test_points_of_thousands_beside_decimal_commas(tmp_path: Path) -> None:
     np.testing.assert_allclose(recording.detections.joints, joints, atol=0.006)
 
 
+def test_points_of_thousands_without_decimals_are_refused(tmp_path: Path) -> None:
+    joints = np.tile(np.arange(960, 1040, 3.0)[:, None, None], (1, 17, 2))
+    rows = [[t, *(f"{x:,.0f}".replace(",", ".") for x in f.ravel())] for t, f in enumerate(joints)]
+    with pytest.raises(DataError, match=r"f\.csv: nose_x jumps between 960 and 1\.002, as if points stood for thousands; write the numbers without"):
+        read(write(tmp_path / "f.csv", ["frame", *names()], rows, separator=";"))
+    rows = [[t, *(f"{x:g}" for x in f.ravel())] for t, f in enumerate(joints)]
+    np.testing.assert_array_equal(read(write(tmp_path / "f.csv", ["frame", *names()], rows, separator=";"))[0].detections.joints, joints)
+
+
 def test_a_frame_rate_with_a_decimal_comma(tmp_path: Path) -> None:
     [recording] = read(
         write(tmp_path / "f.csv", ["frame", "fps", *names()], ([t, "29,97", *f.ravel()] for t, f in enumerate(walk(3))), separator=";")

@@ -39,6 +39,8 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
         except ValueError as error:
             raise DataError(f"{path}, line {table.header_lines}: {error}") from None
         rows = read_rows(path, table, columns, progress)
+    if table.separator != "," and table.decimal == ".":
+        _refuse_thousands(path, table, rows)
     dealt = deal(rows)
     names = _names(rows, dealt)
     problems = _problems(rows, dealt)
@@ -72,6 +74,20 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
         raise DataError(f"{path} has no usable walk: {reasons}")
     recordings[0] = replace(recordings[0], left_out=left_out)
     return recordings
+
+
+def _refuse_thousands(path: Path, table: Table, rows: Rows) -> None:
+    """Of pixels with points of thousands, 998 and 1.002 follow each other: whole numbers from 100 on, others below 10, and none between them."""
+    for joint, axis in np.ndindex(rows.joints.shape[1:]):
+        values = np.abs(rows.joints[:, joint, axis])
+        is_small, is_large = (values >= 1) & (values < 10), values >= 100
+        if not (is_small.any() and is_large.any()) or ((values >= 10) & ~is_large).any() or (values[is_large] % 1).any():
+            continue
+        small, large = values[is_small][0], values[is_large][0]
+        if np.count_nonzero(values[is_small] % 1) * 2 > np.count_nonzero(is_small):
+            where = table.columns[rows.columns.coordinates[joint if rows.columns.landmark is None else 0][axis]]
+            found = f"{where} jumps between {large:g} and {small:.3f}, as if points stood for thousands"
+            raise DataError(f"{path}: {found}; write the numbers without a separator of thousands")
 
 
 def _recording(source: str, places: tuple[str, ...], layout: Layout, detections: Detections, said: dict[str, str]) -> Recording:
