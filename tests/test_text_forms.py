@@ -207,8 +207,7 @@ def test_decimal_commas_that_begin_late(tmp_path: Path) -> None:
 def test_points_of_thousands_beside_decimal_commas(tmp_path: Path) -> None:
     joints = walk(5) + 900
     cells = [[f"{x:,.2f}".replace(",", "_").replace(".", ",").replace("_", ".") for x in f.ravel()] for f in joints]
-    cells[2][0], joints[2, 0, 0] = "1.234", 1234
-    cells[3][0], joints[3, 0, 0] = "0.5", 0.5
+    cells[2][:2], joints[2, 0] = ("1.234", "0.5"), (1234, 0.5)
     [recording] = read(write(tmp_path / "f.csv", ["frame", *names()], ([t, *row] for t, row in enumerate(cells)), separator=";"))
     np.testing.assert_allclose(recording.detections.joints, joints, atol=0.006)
 
