@@ -1,4 +1,4 @@
-"""Texts that people have instead of the pose CSV: other dialects, names and columns; YOLO's label files; tables that are no poses."""
+"""Texts that people have instead of the pose CSV: other dialects, names and columns; tables that are no poses."""
 
 from __future__ import annotations
 
@@ -204,6 +204,58 @@ def test_decimal_commas_that_begin_late(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(path)[0].detections.joints, joints)
 
 
+def test_points_of_thousands_beside_decimal_commas(tmp_path: Path) -> None:
+    joints = walk(5) + 900
+    cells = [[f"{x:,.2f}".replace(",", "_").replace(".", ",").replace("_", ".") for x in f.ravel()] for f in joints]
+    cells[2][:2], joints[2, 0] = ("1.234", "0.5"), (1234, 0.5)
+    [recording] = read(write(tmp_path / "f.csv", ["frame", *names()], ([t, *row] for t, row in enumerate(cells)), separator=";"))
+    np.testing.assert_allclose(recording.detections.joints, joints, atol=0.006)
+
+
+def test_points_of_thousands_without_decimals_are_refused(tmp_path: Path) -> None:
+    joints = np.tile(np.arange(960, 1040, 3.0)[:, None, None], (1, 17, 2))
+    rows = [[t, *(f"{x:,.0f}".replace(",", ".") for x in f.ravel())] for t, f in enumerate(joints)]
+    with pytest.raises(DataError, match=r"f\.csv: nose_x jumps between 960 and 1\.002, as if points stood for thousands; write the numbers without"):
+        read(write(tmp_path / "f.csv", ["frame", *names()], rows, separator=";"))
+    rows = [[t, *(f"{x:g}" for x in f.ravel())] for t, f in enumerate(joints)]
+    np.testing.assert_array_equal(read(write(tmp_path / "f.csv", ["frame", *names()], rows, separator=";"))[0].detections.joints, joints)
+
+
+def test_a_frame_rate_with_a_decimal_comma(tmp_path: Path) -> None:
+    [recording] = read(
+        write(tmp_path / "f.csv", ["frame", "fps", *names()], ([t, "29,97", *f.ravel()] for t, f in enumerate(walk(3))), separator=";")
+    )
+    assert recording.fps == 29.97
+
+
+@pytest.mark.parametrize("above", ["# made by a tool\n", "# a, b\n#\n\n", "Walks of May\n\n", "# one\nWalks of May\nTwo\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_comments_and_titles_above_the_names(tmp_path: Path, above: str, separator: str) -> None:
+    joints = walk(3)
+    path = write(tmp_path / "f.csv", ["frame", *names()], ([t, *f.ravel()] for t, f in enumerate(joints)), separator)
+    path.write_text(above + path.read_text())
+    np.testing.assert_array_equal(read(path)[0].detections.joints, joints)
+
+
+def test_names_in_a_comment(tmp_path: Path) -> None:
+    joints = walk(3)
+    path = write(tmp_path / "f.csv", ["# frame", *names()], ([t, *f.ravel()] for t, f in enumerate(joints)))
+    path.write_text("# of numpy\n" + path.read_text())
+    [recording] = read(path)
+    assert recording.detections.frames.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_table_with_blanks_between(tmp_path: Path, numbered: bool) -> None:
+    joints = walk(3)
+    header = [f'"{name}"' for name in ["frame", *names()]]
+    rows = ([*([f'"{t + 1}"'] if numbered else []), 2 * t, *f.ravel()] for t, f in enumerate(joints))
+    [recording] = read(write(tmp_path / "f.txt", header, rows, separator=" "))
+    assert recording.detections.frames.tolist() == [0, 2, 4]
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+
+
 @pytest.mark.parametrize(
     ("style", "joints", "kinds", "layout"),
     [
@@ -223,6 +275,37 @@ def test_the_skeleton_follows_from_the_names(tmp_path: Path, style: str, joints:
     for j, joint in enumerate(recording.layout.joints):
         column = joints[j] if joint not in expected else joint
         np.testing.assert_array_equal(recording.detections.joints[:, j], expected[column])
+
+
+@pytest.mark.parametrize("style", ["kp{joint}_{kind}", "keypoint_{joint}_{kind}", "{kind}_joint{joint}"])
+def test_a_box_beside_numbered_joints_is_none_of_them(tmp_path: Path, style: str) -> None:
+    joints = walk(3)
+    header = ["frame", "x1", "y1", "x2", "y2", "conf", *names(map(str, range(17)), "xy", style)]
+    [recording] = read(path := write(tmp_path / "f.csv", header, ([t, 700, 700, 800, 800, 0.9, *f.ravel()] for t, f in enumerate(joints))))
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+    words = f"{path}: x1, y1, x2, y2 are not used; the joints are those of {recording.layout.name}"
+    assert reasons([recording]) == {"4 column(s) of f.csv": words}
+
+
+def test_confidences_spelled_otherwise_than_the_joints(tmp_path: Path) -> None:
+    header = ["frame", *names("123", "xy", "kp{joint}_{kind}"), "conf1", "conf2", "conf3"]
+    [recording] = read(write(tmp_path / "f.csv", header, [[0, *walk(1, 3).ravel(), 0.5, 0.6, 0.7]]))
+    np.testing.assert_allclose(recording.detections.confidences, [[0.5, 0.6, 0.7]])
+
+
+def test_joints_that_are_not_used_are_named(tmp_path: Path) -> None:
+    joints = walk(2, 19)
+    [recording] = read(
+        write(tmp_path / "f.csv", ["frame", *names([*COCO, "left_heel", "right_heel"])], ([t, *f.ravel()] for t, f in enumerate(joints)))
+    )
+    assert recording.layout is LAYOUTS["coco17"]
+    assert "left_heel_x, left_heel_y, right_heel_x, right_heel_y are not used" in reasons([recording])["4 column(s) of f.csv"]
+
+
+def test_two_columns_for_one_number_are_refused(tmp_path: Path) -> None:
+    header = ["frame", *names(), "Nose.X"]
+    with pytest.raises(DataError, match=r"line 1: nose_x and Nose\.X are both the x of 'nose'; expected one column, remove or rename the other"):
+        read(write(tmp_path / "f.csv", header, [[0, *walk(1).ravel(), 3]]))
 
 
 def test_numbered_joints_are_in_the_order_of_their_numbers() -> None:
@@ -328,8 +411,10 @@ def test_a_row_a_joint_with_bad_cells_or_a_joint_twice(tmp_path: Path) -> None:
     rows = [[t, video, joint, *place] for video in "ab" for t, frame in enumerate(walk(2)) for joint, place in zip(COCO, frame, strict=True)]
     rows[40][3] = "here"
     recordings = read(path := write(tmp_path / "f.csv", header, rows))
-    assert [r.places[-1] for r in recordings] == ["a"]
-    assert reasons(recordings) == {"b": f"{path}, line 42: x is 'here', expected a finite number"}
+    assert [r.places[-1] for r in recordings] == ["a", "b"]
+    assert np.argwhere(np.isnan(recordings[1].detections.joints).all(axis=2)).tolist() == [[0, 6]]
+    words = f"{path}, line 42: x is 'here', expected a finite number; such a joint is missing in that frame"
+    assert reasons(recordings) == {"joints in 1 row(s) of b": words}
     rows[40] = ["9"]  # a line that was cut off: its frame may be any
     assert [r.layout.name for r in read(write(tmp_path / "f.csv", header, rows))] == ["coco17"] * 2
     rows[40] = [1, "b", "nose", 1, "here"]
@@ -346,8 +431,8 @@ def test_deeplabcut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.detections.joints, joints)
     np.testing.assert_array_equal(recording.detections.confidences, np.full((4, 17), 0.75))
     rows[2][5] = "bad"
-    with pytest.raises(DataError, match=r"f\.csv, line 6: left_eye_y is 'bad'"):
-        read(write(tmp_path / "f.csv", above[0], [*above[1:], *rows]))
+    recordings = read(path := write(tmp_path / "f.csv", above[0], [*above[1:], *rows]))
+    assert reasons(recordings)["joints in 1 row(s) of f"].startswith(f"{path}, line 6: left_eye_y is 'bad'")
 
 
 def test_sleap(tmp_path: Path) -> None:
@@ -357,77 +442,6 @@ def test_sleap(tmp_path: Path) -> None:
     [recording] = read(write(tmp_path / "f.csv", header, rows))
     np.testing.assert_array_equal(recording.detections.joints, joints)
     assert recording.detections.ids.tolist() == [-1] * 4
-
-
-# The label files of YOLO.
-
-
-def label(joints: np.ndarray, *after: object, flags: float | None = 0.9) -> str:
-    """A line: a box, the joints [J, 2] in thousandths, and what comes after them."""
-    cells = [cell for place in joints / 1000 for cell in (*place, *([] if flags is None else [flags]))]
-    return " ".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in [0, 0.5, 0.5, 0.25, 0.5, *map(float, cells), *after])
-
-
-@pytest.mark.parametrize("flags", [None, 0.9])
-@pytest.mark.parametrize(("after", "score", "who"), [([], None, -1), ([0.875], 0.875, -1), ([4], None, 4), ([0.875, 4], 0.875, 4)])
-def test_yolo_labels(tmp_path: Path, flags: float | None, after: list[float], score: float | None, who: int) -> None:
-    joints = walk(3)
-    for t, frame in enumerate(joints):
-        (tmp_path / f"clip_{9 + t}.txt").write_text(label(frame, *after, flags=flags) + "\n")
-    [recording] = read(tmp_path)
-    assert recording.layout is LAYOUTS["coco17"]
-    assert recording.places[-1] == "clip"
-    assert sorted(recording.detections.frames) == [9, 10, 11]
-    np.testing.assert_allclose(recording.detections.joints, joints[recording.detections.frames - 9] / 1000, rtol=1e-5)
-    assert (recording.detections.confidences is None) == (flags is None)
-    assert recording.detections.ids.tolist() == [who] * 3
-    assert recording.detections.scores is None if score is None else recording.detections.scores.tolist() == [score] * 3
-
-
-def test_yolo_labels_of_several_people_and_of_nobody(tmp_path: Path) -> None:
-    joints = walk(2)
-    for t, lines in {1: [0, 1], 2: [], 3: [1]}.items():
-        (tmp_path / f"clip_{t}.txt").write_text("".join(label(joints[i]) + "\n" for i in lines))
-    [recording] = read(tmp_path)  # which asserts that no file is left out
-    assert recording.detections.frames.tolist() == [1, 1, 3]
-
-
-def test_an_empty_file_elsewhere_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("")
-    write(tmp_path / "b.csv", ["frame", *names()], [[0, *walk(1).ravel()]])
-    recordings, left_out = read_recordings(tmp_path, progress=False)
-    assert len(recordings) == 1
-    assert [(left.name, left.reason) for left in left_out] == [("a", f"{tmp_path / 'a.txt'} is empty; was it written to the end?")]
-
-
-@pytest.mark.parametrize("flag", [0.0, 2.0, 0.5])
-def test_yolo_labels_of_other_skeletons_and_of_boxes(tmp_path: Path, flag: float) -> None:
-    (tmp_path / "clip_1.txt").write_text(label(walk(1, 12)[0], flags=flag) + "\n")
-    [recording] = read(tmp_path)
-    assert recording.layout.name == "unnamed12"
-    assert np.isnan(recording.detections.joints).all() == (flag == 0)
-    (tmp_path / "clip_1.txt").write_text("0 0.5 0.5 0.25 0.5\n")
-    with pytest.raises(DataError, match=r"clip_1\.txt has boxes and no keypoints: 5 numbers a line"):
-        read(tmp_path)
-
-
-def test_a_bad_line_of_yolo_labels_leaves_one_person_out(tmp_path: Path) -> None:
-    good = label(walk(1)[0])
-    (path := tmp_path / "clip_1.txt").write_text(f"{good}\n{good[:-20]}\n\n{good}\n0 abc\n0 nan {good}\n")
-    (tmp_path / "clip_2.txt").write_text("0 0.5 0.5 0.25 0.5 0.5 0.5 half\n")
-    (tmp_path / "last.txt").write_text(good)
-    recordings, left_out = read_recordings(tmp_path, progress=False)
-    assert [len(r.detections) for r in recordings] == [2]
-    found = [left.reason for left in recordings[0].left_out]
-    assert [reason.split(";")[0] for reason in found] == [
-        f"{path}, line 2: {len(good[:-20].split())} numbers, the line before has 56",
-        f"{path}, line 5: '0 abc'",
-        f"{path}, line 6: {'0 nan ' + good[:74]!r}",
-    ]
-    assert {left.name: left.reason.split(";")[0] for left in left_out} == {
-        "clip_2": f"{tmp_path / 'clip_2.txt'} is of no form that can be read, which are: " + left_out[0].reason.split(": ")[1].split(";")[0],
-        "last": f"{tmp_path / 'last.txt'} holds one frame, and its name has no number that says which",
-    }
 
 
 # Tables that are no poses.
@@ -466,11 +480,13 @@ def test_other_texts_are_refused_with_what_is_missing(tmp_path: Path, text: str,
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, f"{'8' * 200_000},7", "\0", "\x1b[31m", "Infinity", "1,2"])
-def test_a_strange_cell_loses_its_walk_only(tmp_path: Path, value: str) -> None:
-    rows = [[f"{name}/{t}.jpg", *f.ravel()] for name in "ab" for t, f in enumerate(walk(2))]
+def test_a_strange_cell_loses_no_more_than_its_row(tmp_path: Path, value: str) -> None:
+    rows = [[f"{name}/{t}.jpg", *f.ravel()] for name in "ab" for t, f in enumerate(walk(3))]
     rows[1][4] = value
     recordings = read(path := write(tmp_path / "f.csv", ["image_name", *names()], rows))
-    assert [r.places[-1] for r in recordings] == ["b"]
+    assert [r.places[-1] for r in recordings] == ["a", "b"]
+    np.testing.assert_array_equal(recordings[1].detections.joints, walk(3))
+    np.testing.assert_array_equal(recordings[0].detections.joints[[0, -1]], walk(3)[[0, 2]])
     [reason] = reasons(recordings).values()
     assert reason.startswith(f"{path}, line 3: ")
     assert len(reason) < 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,11 +27,12 @@ _ROLES = {
     "person": "track trackid person personid personidx personindex instance instanceid individual id idx",
 }
 _KEYS = {
-    "subject": "subject subjectid subjectname subj participant participantid patient patientid",
+    "subject": "subject subjectid subjectname subjectno subjectnumber subj sid participant participantid participantno patient patientid proband "
+    "probandid pid case caseid user userid",
     "condition": "condition cond",
     "sequence": "sequence sequenceid seq seqid",
     "view": "view viewid viewangle angle camera cameraid cam camid",
-    "walk": "walk walkid walkname video videoid videoname videofile clip clipid trial trialid session recording",
+    "walk": "walk walkid walkname name video videoid videoname videofile clip clipid trial trialid session recording",
 }
 _ATTRIBUTES = "label class split fps age sex gender group diagnosis action height weight imagewidth imageheight"
 _LANDMARK = "landmark landmarkid landmarkname landmarkindex joint jointid jointname keypoint keypointid keypointname bodypart marker"
@@ -48,6 +50,7 @@ class Columns:
         keys: what tells walks apart -> its columns; `subject`, `condition`, `sequence` and `view` among them are attributes, too.
         attributes: what else is said of a walk -> its column.
         landmark: where each row is one joint, the column that says which.
+        unused: the coordinates of joints that the skeleton hasn't, or that are spelled otherwise than most.
     """
 
     layout: Layout
@@ -59,6 +62,7 @@ class Columns:
     keys: dict[str, list[int]] = field(default_factory=dict)
     attributes: dict[str, int] = field(default_factory=dict)
     landmark: int | None = None
+    unused: list[int] = field(default_factory=list)
 
     @property
     def numbers(self) -> list[int]:
@@ -86,9 +90,9 @@ def columns_of(names: tuple[str, ...]) -> Columns:
     """The meaning of the columns, by their names, of a table with a row a person and frame.
 
     Raises:
-        ValueError: there are no joints, or one of them lacks a column.
+        ValueError: there are no joints, or one of them lacks a column or has two for one number.
     """
-    joints = _joints(names)
+    joints, others = _joints(names)
     if not any("x" in columns for columns in joints.values()):
         raise ValueError(f"no column is the x of a joint; {_JOINTS_WANTED}; the columns are {_some(names)}")
     layout, order = layout_of(list(joints))
@@ -107,7 +111,9 @@ def columns_of(names: tuple[str, ...]) -> Columns:
             raise ValueError(f"{joint!r} has no column for its {kinds[0]}, other joints have one; give all of them one, or none")
         confidences = [joints[joint][complete] for joint in chosen]
     used = {column for joint in joints.values() for column in joint.values()}
-    return Columns(layout, [[joints[joint][axis] for axis in axes] for joint in chosen], confidences, **_others(names, used))
+    coordinates = [[joints[joint][axis] for axis in axes] for joint in chosen]
+    unused = [joints[joint][axis] for joint in joints if joint not in chosen for axis in _AXES if axis in joints[joint]]
+    return Columns(layout, coordinates, confidences, unused=sorted(unused + others), **_others(names, used))
 
 
 def long_columns_of(names: Sequence[str]) -> Columns:
@@ -134,29 +140,50 @@ def layout_of(joints: Sequence[str]) -> tuple[Layout, list[int]]:
     return Layout.custom([joints[i] for i in kept], [], MARKERS), kept
 
 
-def _joints(names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Joint -> `x`, `y`, `z` or a word for confidence -> column."""
+def _joints(names: Sequence[str]) -> tuple[dict[str, dict[str, int]], list[int]]:
+    """Joint -> `x`, `y`, `z` or a word for confidence -> column; and the other columns of coordinates.
+
+    Of joints with names, of `kp1_x` and of `x1` those are the joints of which there are most: beside named joints, x1 and y1 are a corner of a box.
+
+    Raises:
+        ValueError: two columns are one number of a joint.
+    """
+    found = {column: found for column, name in enumerate(names) if (found := _joint_and_what(name)) is not None}
+    count = Counter(_word_of(joint) for joint, what in found.values() if what == "x")
+    most = max(count, key=lambda word: (count[word], word is None), default=None)
+    is_place = {_word_of(joint) for joint, what in found.values() if what in _AXES}
     joints: dict[str, dict[str, int]] = {}
     spelled: dict[str, str] = {}
-    for column, name in enumerate(names):
-        found = _joint_and_what(name)
-        if found is not None:
-            joint = spelled.setdefault(_plain(found[0]), found[0])
-            joints.setdefault(joint, {}).setdefault(found[1], column)
-    placed = {joint: columns for joint, columns in joints.items() if any(axis in columns for axis in _AXES)}
-    numbered = [joint.isdecimal() for joint in placed]
-    most_numbered = 2 * sum(numbered) > len(numbered)  # beside named joints, x1 and y1 are a corner of a box
-    return {joint: columns for joint, columns in placed.items() if joint.isdecimal() == most_numbered}
+    others = []
+    for column, (joint, what) in found.items():
+        word = _word_of(joint)
+        if word != most and word in is_place:
+            others += [column] if what in _AXES else []
+            continue
+        if word is not None:
+            joint = joint.removeprefix(word)
+        columns = joints.setdefault(spelled.setdefault(_plain(joint), joint), {})
+        if columns.setdefault(what, column) != column and what in _AXES:
+            raise ValueError(
+                f"{names[columns[what]]} and {names[column]} are both the {what} of {joint!r}; expected one column, remove or rename the other"
+            )
+    return {joint: columns for joint, columns in joints.items() if any(axis in columns for axis in _AXES)}, others
+
+
+def _word_of(joint: str) -> str | None:
+    """What stands before the number of a joint that has no name, or None: `kp3` -> kp, `3` -> "", `nose` -> None."""
+    word = joint.rstrip("0123456789")
+    return word if word != joint and word in _WORDS_OF_A_NUMBERED_JOINT else None
 
 
 def _joint_and_what(name: str) -> tuple[str, str] | None:
-    """`left_eye_x`, `x_left_eye`, `LeftEye.x`, `x3`, `landmark_3_x` -> joint, and which of its numbers."""
+    """`left_eye_x`, `x_left_eye`, `LeftEye.x`, `x3`, `landmark_3_x` -> left_eye, 3 or landmark3, and which of its numbers."""
     tokens = _tokens(name)
     known = {*_AXES, *_CONFIDENCES}
     for joint, what in ((tokens[:-1], tokens[-1:]), (tokens[1:], tokens[:1])):
         if joint and what[0] in known and not _NO_JOINTS & set(joint):
             if joint[-1].isdecimal() and "".join(joint[:-1]) in _WORDS_OF_A_NUMBERED_JOINT:
-                return joint[-1], what[0]
+                return "".join(joint), what[0]
             return "_".join(joint), what[0]
     return None
 

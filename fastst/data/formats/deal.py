@@ -14,6 +14,7 @@ from fastst.data.frames import HAS_FRAME, split_frames
 _ENDING = r"\.[A-Za-z][A-Za-z0-9]{1,4}$"
 _WHOLE_NUMBER = r"^\s*\+?(?P<number>-?[0-9]{1,18})(?:\.0*)?\s*$"
 _ROWS_OF_A_VIDEO = 20  # so many rows of one person have one name, and no column says their frame: it names a video, not an image
+_ROWS_OF_A_PART = 4  # so many on average stand in the order of their frames before the numbers start again
 _FOLDERS_LOOKED_AT = 100
 NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "<na>"))
 
@@ -62,8 +63,8 @@ def deal(rows: Rows) -> Dealt:
 
 
 def in_order(rows: Rows, dealt: Dealt) -> np.ndarray:
-    """The rows by walk, frame and person, the most confident first where all three are the same; unnamed ones left out.  # [m]"""
-    used = np.flatnonzero(~dealt.is_unnamed)
+    """The rows by walk, frame and person, the most confident first where all three are the same; unnamed and broken ones left out.  # [m]"""
+    used = np.flatnonzero(~(dealt.is_unnamed | rows.is_broken))
     keys = [key[used] for key in (dealt.people, dealt.frames, dealt.walk) if key is not None]
     if follows(*keys[::-1]).all():
         return used
@@ -80,6 +81,26 @@ def follows(*keys: np.ndarray) -> np.ndarray:
         after[1:] &= key[1:] == key[:-1]
         after[1:] |= key[1:] > key[:-1]
     return after
+
+
+def restarts(order: np.ndarray, dealt: Dealt, repeats: np.ndarray) -> dict[int, int]:
+    """Walk -> row of the file in which its frame numbers start again: a second walk or person stands below the first.
+
+    `repeats` are rows of a frame in which the same person, or one of whom nobody says who it is, was already. In the order of the file each part
+    must have several frames: where those of one frame stand side by side, or all stand in any order, they are people of one video.
+    """
+    people = np.full_like(dealt.walk, -1) if dealt.people is None else dealt.people
+    rows = np.sort(order[np.isin(dealt.walk[order], dealt.walk[repeats])])
+    rows = rows[np.lexsort((rows, people[rows], dealt.walk[rows]))]
+    is_down = np.zeros(len(rows), bool)
+    is_down[1:] = (np.diff(dealt.walk[rows]) == 0) & (np.diff(people[rows]) == 0) & (np.diff(dealt.frames[rows]) < 0)
+    found = {}
+    for walk in np.unique(dealt.walk[repeats]):
+        here = dealt.walk[rows] == walk
+        downs = rows[here & is_down]
+        if len(downs) and np.count_nonzero(here) >= _ROWS_OF_A_PART * (len(downs) + 1):
+            found[int(walk)] = int(downs.min())
+    return found
 
 
 def sort(joints: np.ndarray, order: np.ndarray) -> np.ndarray:

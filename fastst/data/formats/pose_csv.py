@@ -11,15 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from fastst.data.formats.columns import columns_of, is_long, long_columns_of
-from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, sort
+from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, restarts, sort
 from fastst.data.formats.form import Form
 from fastst.data.formats.rows import Rows, a_row_a_person, read_rows
-from fastst.data.formats.table import Table, table_of
+from fastst.data.formats.table import Problem, Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
 
 _VIDEO_ENDING = re.compile(r"\.(mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv)$", re.IGNORECASE)
+_PARTS_WANTED = (
+    "so several walks or people stand one below the other; give each row a column `walk` that says of which it is "
+    "(or `person`, if they are people of one video)"
+)
 _FRAME_WANTED = "a name with the frame's number, such as 001-nm-01-090/000012.jpg"
 
 
@@ -35,16 +39,25 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
         except ValueError as error:
             raise DataError(f"{path}, line {table.header_lines}: {error}") from None
         rows = read_rows(path, table, columns, progress)
+    if table.separator != "," and table.decimal == ".":
+        _refuse_thousands(path, table, rows)
     dealt = deal(rows)
     names = _names(rows, dealt)
     problems = _problems(rows, dealt)
-    left_out = _damaged(path, names, problems) + _unnamed(path, table, rows, dealt)
+    is_broken = _are_mostly_broken(problems, dealt)
+    left_out = _unused(path, table, rows) + _damaged(path, names, problems, is_broken) + _unnamed(path, table, rows, dealt)
     recordings = []
     torn: dict[str, list[str]] = defaultdict(list)
     places = file.places
-    for walk, detections, again, attributes in _walks(rows, dealt):
+    order = in_order(rows, dealt)
+    is_again, second_parts = _repeated(rows, dealt, order)
+    for walk, detections, again, attributes in _walks(rows, dealt, order, is_again):
         name = names[walk][-1] if names[walk] else path.stem
-        if walk in problems:
+        if walk in is_broken:
+            continue
+        if walk in second_parts:
+            line = rows.lines[second_parts[walk]]
+            left_out.append(LeftOut(name, f"{path}, line {line}: the frame numbers start again, {_PARTS_WANTED}"))
             continue
         if len(again):
             reason = f"{path}: {len(again)} row(s) repeat a frame (first: frame {again[0]}); the row with the highest mean confidence is used"
@@ -63,29 +76,56 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
     return recordings
 
 
+def _refuse_thousands(path: Path, table: Table, rows: Rows) -> None:
+    """Of pixels with points of thousands, 998 and 1.002 follow each other: whole numbers from 100 on, others below 10, and none between them."""
+    for joint, axis in np.ndindex(rows.joints.shape[1:]):
+        values = np.abs(rows.joints[:, joint, axis])
+        is_small, is_large = (values >= 1) & (values < 10), values >= 100
+        if not (is_small.any() and is_large.any()) or ((values >= 10) & ~is_large).any() or (values[is_large] % 1).any():
+            continue
+        small, large = values[is_small][0], values[is_large][0]
+        if np.count_nonzero(values[is_small] % 1) * 2 > np.count_nonzero(is_small):
+            where = table.columns[rows.columns.coordinates[joint if rows.columns.landmark is None else 0][axis]]
+            found = f"{where} jumps between {large:g} and {small:.3f}, as if points stood for thousands"
+            raise DataError(f"{path}: {found}; write the numbers without a separator of thousands")
+
+
 def _recording(source: str, places: tuple[str, ...], layout: Layout, detections: Detections, said: dict[str, str]) -> Recording:
     width, height = (said.pop(side, "") for side in ("imagewidth", "imageheight"))
     image_size = (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
     return Recording(source, places, layout, detections, _positive(said.pop("fps", "")), image_size, said)
 
 
-def _walks(rows: Rows, dealt: Dealt) -> Iterator[tuple[int, Detections, np.ndarray, dict[str, set[str]]]]:
-    """Every walk's number; its rows in order, the first of each frame and person; the frames of the others; and what they all say of it."""
-    order = in_order(rows, dealt)
+def _repeated(rows: Rows, dealt: Dealt, order: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+    """Which of the rows in `order` repeat a person, and, for walks of several parts, the row where the second starts.  # [m] bool
+
+    Where the file doesn't say who it is, rows of one frame are several people, unless they are the same in all joints.
+    """
+    keys = [key[order] for key in (dealt.walk, dealt.frames, dealt.people) if key is not None]
+    again = np.flatnonzero(~follows(*keys))
+    here, before = rows.joints[order[again]], rows.joints[order[again - 1]]
+    is_equal = ((here == before) | (np.isnan(here) & np.isnan(before))).all(axis=(1, 2))
+    is_known = np.zeros(len(again), bool) if dealt.people is None else dealt.people[order[again]] >= 0
+    is_again = np.zeros(len(order), bool)
+    is_again[again] = is_equal | is_known
+    return is_again, restarts(order, dealt, order[again[~is_equal]])
+
+
+def _walks(rows: Rows, dealt: Dealt, order: np.ndarray, is_again: np.ndarray) -> Iterator[tuple[int, Detections, np.ndarray, dict[str, set[str]]]]:
+    """Every walk's number; its rows in order, without those that repeat others; the frames of these; and what they all say of it."""
     walk, frames = dealt.walk[order], dealt.frames[order]
     people = None if dealt.people is None else dealt.people[order]
-    is_new = follows(*(key for key in (walk, frames, people) if key is not None))
     keys = {key: group[0] for key, group in rows.columns.keys.items() if key != "walk"}
     said = {what: rows.texts[column].take(order) for what, column in (keys | rows.columns.attributes).items()}
     whole = Detections(frames, sort(rows.joints, order), None if rows.confidences is None else sort(rows.confidences, order), ids=people)
     starts = np.flatnonzero(np.diff(walk, prepend=-1))
-    repeated = np.add.reduceat(~is_new, starts) if len(starts) else starts
+    repeated = np.add.reduceat(is_again, starts) if len(starts) else starts
     for start, end, again in zip(starts, np.append(starts, len(walk))[1:], repeated, strict=True):
         here = slice(start, end)
-        rows_used = here if not again else start + np.flatnonzero(is_new[here])
+        rows_used = here if not again else start + np.flatnonzero(~is_again[here])
         values = {what: {coded.values[int(code)].as_py().strip() for code in np.unique(coded.codes[here])} for what, coded in said.items()}
         attributes = {what: set(_said(found)) for what, found in values.items()}
-        yield int(walk[start]), whole.take(rows_used), frames[here][~is_new[here]] if again else frames[:0], attributes
+        yield int(walk[start]), whole.take(rows_used), frames[here][is_again[here]] if again else frames[:0], attributes
 
 
 def _names(rows: Rows, dealt: Dealt) -> list[tuple[str, ...]]:
@@ -114,20 +154,49 @@ def _parts(name: str) -> list[str]:
     return [part for piece in pieces if (part := piece.strip("_-. "))]
 
 
-def _problems(rows: Rows, dealt: Dealt) -> dict[int, list[tuple[int, str]]]:
-    """Walk -> line and problem of its rows that can't be used, in the order of the lines."""
-    problems: dict[int, list[tuple[int, str]]] = {}
+def _problems(rows: Rows, dealt: Dealt) -> dict[int, list[Problem]]:
+    """Walk -> what is wrong with its rows, in the order of the lines."""
+    problems: dict[int, list[Problem]] = {}
     for row, problem in rows.problems.items():
         if not dealt.is_unnamed[row]:
             problems.setdefault(int(dealt.walk[row]), []).append(problem)
-    return {walk: sorted(found) for walk, found in problems.items()}
+    return {walk: sorted(found, key=lambda problem: problem.line) for walk, found in problems.items()}
 
 
-def _damaged(path: Path, names: list[tuple[str, ...]], problems: dict[int, list[tuple[int, str]]]) -> list[LeftOut]:
-    return [
-        LeftOut(names[walk][-1] if names[walk] else path.stem, f"{path}, line {found[0][0]}: {found[0][1]}{_and_more(len(found))}")
-        for walk, found in problems.items()
-    ]
+def _unused(path: Path, table: Table, rows: Rows) -> list[LeftOut]:
+    """The columns of joints that are not read."""
+    names = [table.columns[column] for column in rows.columns.unused]
+    if not names:
+        return []
+    some = ", ".join(name[:40] for name in names[:12]) + (f" (and {len(names) - 12} more)" if len(names) > 12 else "")
+    return [LeftOut(f"{len(names)} column(s) of {path.name}", f"{path}: {some} are not used; the joints are those of {rows.columns.layout.name}")]
+
+
+def _are_mostly_broken(problems: dict[int, list[Problem]], dealt: Dealt) -> set[int]:
+    """The walks of which half of the cells or more can't be read."""
+    num_rows = np.bincount(dealt.walk)
+    return {walk for walk, found in problems.items() if 2 * sum(problem.share for problem in found) >= num_rows[walk]}
+
+
+def _damaged(path: Path, names: list[tuple[str, ...]], problems: dict[int, list[Problem]], is_broken: set[int]) -> list[LeftOut]:
+    """Walks of which most can't be read; of the others the rows and the joints that can't."""
+    left_out = []
+    for walk, found in problems.items():
+        name = names[walk][-1] if names[walk] else path.stem
+        if walk in is_broken:
+            left_out.append(LeftOut(name, f"{path}, {_lines(found)}; half of the walk or more can't be read: write the file again, or mend it"))
+            continue
+        broken, others = [problem for problem in found if problem.share == 1], [problem for problem in found if problem.share < 1]
+        if broken:
+            reason = f"{path}, {_lines(broken)}; the rest of the walk is used; if the file was cut off, copy or write it again"
+            left_out.append(LeftOut(f"{len(broken)} row(s) of {name}", reason))
+        if others:
+            left_out.append(LeftOut(f"joints in {len(others)} row(s) of {name}", f"{path}, {_lines(others)}; such a joint is missing in that frame"))
+    return left_out
+
+
+def _lines(problems: list[Problem]) -> str:
+    return f"line {problems[0].line}: {problems[0].words}{_and_more(len(problems))}"
 
 
 def _unnamed(path: Path, table: Table, rows: Rows, dealt: Dealt) -> list[LeftOut]:
@@ -153,7 +222,7 @@ def _and_more(count: int) -> str:
 
 def _positive(text: str) -> float | None:
     try:
-        number = float(text)
+        number = float(text.replace(",", "."))
     except ValueError:
         return None
     return number if 0 < number < np.inf else None

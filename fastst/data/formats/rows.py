@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastst.data.formats.columns import Columns, layout_of
-from fastst.data.formats.table import Table, read_blocks
+from fastst.data.formats.table import Problem, Table, read_blocks
 from fastst.data.walks import DataError
 
 
@@ -46,7 +46,7 @@ class Rows:
         texts: column -> its cells, of all but the image's name.
         image: folders and files of the images' names.
         lines: the line of each.  # [n] int32
-        problems: row -> a line and what is wrong with it.
+        problems: row -> what is wrong with it.
     """
 
     columns: Columns
@@ -55,10 +55,17 @@ class Rows:
     texts: dict[int, Coded]
     image: tuple[Coded, Coded] | None
     lines: np.ndarray
-    problems: dict[int, tuple[int, str]]
+    problems: dict[int, Problem]
 
     def __len__(self) -> int:
         return len(self.joints)
+
+    @property
+    def is_broken(self) -> np.ndarray:
+        """Whether nothing of a row can be used.  # [n] bool"""
+        is_broken = np.zeros(len(self), bool)
+        is_broken[[row for row, problem in self.problems.items() if problem.share == 1]] = True
+        return is_broken
 
 
 def read_rows(path: Path, table: Table, columns: Columns, progress: bool) -> Rows:
@@ -72,9 +79,9 @@ def read_rows(path: Path, table: Table, columns: Columns, progress: bool) -> Row
     texts: dict[int, list[pa.Array]] = {column: [] for column in columns.texts if column != columns.image}
     folders: list[pa.Array] = []
     files: list[pa.Array] = []
-    problems: dict[int, tuple[int, str]] = {}
+    problems: dict[int, Problem] = {}
     for block in read_blocks(path, table, columns.texts, columns.numbers, progress):
-        problems |= {joints.count + row: (int(block.lines[row]), problem) for row, problem in block.problems.items()}
+        problems |= {joints.count + row: problem for row, problem in block.problems.items()}
         lines.add(block.lines)
         positions, given = _poses(block.values, shape)
         joints.add(positions)
@@ -108,8 +115,7 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
     names = rows.texts[landmark]
     others = [coded for column, coded in rows.texts.items() if column != landmark] + list(rows.image or ())
     person = numbered([coded.codes for coded in others], len(rows))
-    is_good = np.ones(len(rows), bool)
-    is_good[list(rows.problems)] = False
+    is_good = ~rows.is_broken
     good = [code for code in np.unique(names.codes[is_good]) if names.values[int(code)].as_py().strip()]
     if not good:
         raise DataError(f"{path} names no joint in the column that says which joint a row is")
@@ -117,7 +123,7 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
     place = np.full(len(names.values), -1)
     place[np.array(good)[order]] = np.arange(len(order))
     joint = place[names.codes]
-    is_joint = joint >= 0
+    is_joint = is_good & (joint >= 0)
     joint, who = joint[is_joint], person[is_joint]
     cell = who * layout.num_joints + joint
     if len(np.unique(cell)) < len(cell):
@@ -131,7 +137,7 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
     if rows.confidences is not None:
         confidences = np.zeros((people, layout.num_joints), np.float32)
         confidences[who, joint] = rows.confidences[is_joint, 0]
-    first = np.unique(person, return_index=True)[1]
+    first, count = np.unique(person, return_index=True, return_counts=True)[1:]
     return Rows(
         replace(rows.columns, layout=layout),
         joints,
@@ -139,8 +145,18 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
         {column: coded.take(first) for column, coded in rows.texts.items()},
         None if rows.image is None else (rows.image[0].take(first), rows.image[1].take(first)),
         rows.lines[first],
-        {int(person[row]): problem for row, problem in sorted(rows.problems.items(), reverse=True)},
+        _problems_of_people(rows.problems, person, count),
     )
+
+
+def _problems_of_people(problems: dict[int, Problem], person: np.ndarray, count: np.ndarray) -> dict[int, Problem]:
+    """The first problem among the rows of each person and frame, of whom there are `count`, and the share of all."""
+    found: dict[int, Problem] = {}
+    for row, problem in sorted(problems.items(), key=lambda item: item[1].line):
+        who = int(person[row])
+        first = found.get(who, replace(problem, share=0.0))
+        found[who] = replace(first, share=first.share + problem.share)
+    return {who: replace(problem, share=problem.share / int(count[who])) for who, problem in found.items()}
 
 
 def numbered(codes: Sequence[np.ndarray], count: int) -> np.ndarray:

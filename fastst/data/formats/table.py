@@ -26,8 +26,10 @@ _SEPARATORS = ",;\t|"
 _MISSING = ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "null", "Null", "NULL", "None", "none")
 _NUMBER = r"^[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*$"
 _MISSING_CELL = rf"^[ \t]*({'|'.join(_MISSING)})?[ \t]*$"
-_WITH_DECIMALS = re.compile(r"[+-]?\d*([.,])\d+")
+_WITH_DECIMALS = re.compile(r"[+-]?(?:\d*|[1-9]\d{0,2}\.\d{3})([.,])\d+")
+_WITH_THOUSANDS = r"^([ \t]*[+-]?[1-9][0-9]{0,2})\.([0-9]{3}(?:,[0-9]+)?[ \t]*)$"  # where decimals have a comma
 _ROWS_LOOKED_AT = 20  # to see how a table is written
+_LINES_ABOVE = 20  # titles and comments, at most
 _BLOCK_BYTES = 1 << 20
 _THREADS = 2
 _LATIN_1 = "fastst.latin-1"
@@ -55,13 +57,28 @@ class Table:
     header_lines: int
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a row.
+
+    Args:
+        line: its line.
+        words: what was found, and what was expected.
+        share: of its cells that can't be read; 1 for a row of which nothing is used.
+    """
+
+    line: int
+    words: str
+    share: float
+
+
 @dataclass
 class Block:
     """n rows of a table.
 
     Args:
         texts: column number -> its cells.  # [n] strings
-        values: the columns of numbers; NaN where missing.  # [n, m] float32
+        values: the columns of numbers; NaN where missing or no finite number.  # [n, m] float32
         lines: the line of each row.  # [n]
         problems: row -> what is wrong with it.
     """
@@ -69,18 +86,17 @@ class Block:
     texts: dict[int, pa.Array]
     values: np.ndarray
     lines: np.ndarray
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, Problem] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=2)  # every form of text asks
 def table_of(text: str) -> Table | None:
     """How the table is written whose first lines are `text`; None if these have no columns.
 
-    DeepLabCut's three or four lines of names (scorer, individuals, bodyparts, coords) become one.
+    DeepLabCut's three or four lines of names (scorer, individuals, bodyparts, coords) become one. Comments and titles above the names are skipped.
     """
     lines = re.split("\r\n|\r|\n", text)
-    above = next((number for number, line in enumerate(lines) if line.strip() and not re.fullmatch(r"(?i)sep=.", line.strip())), 0)
-    separator = max(_SEPARATORS, key=lambda separator: len(fields_of(lines[above], separator)))
+    above, separator = _names_of_columns(lines)
     start = [[cell.strip() for cell in fields_of(line, separator)] for line in lines[above : above + _ROWS_LOOKED_AT + 1]]
     columns, header = start[0], 1
     if len(columns) < 2:
@@ -93,6 +109,37 @@ def table_of(text: str) -> Table | None:
     quotes = [line.count('"') for line in lines[above : above + len(start)]]
     quoted = any(quotes) and not any(count % 2 for count in quotes)
     return Table(separator, "," if marks[","] > marks["."] else ".", quoted, tuple(columns), above + header)
+
+
+def _names_of_columns(lines: list[str]) -> tuple[int, str]:
+    """Which of the first lines names the columns, and what separates them.
+
+    It is the first that has several cells and is no comment; a comment right above it with as many cells are the names, as numpy writes them.
+    """
+    first = next((number for number, line in enumerate(lines) if line.strip() and not re.fullmatch(r"(?i)sep=.", line.strip())), 0)
+    for number, line in enumerate(lines[first : first + _LINES_ABOVE], start=first):
+        separator = max(_SEPARATORS, key=lambda separator: len(fields_of(line, separator)))
+        count = len(fields_of(line, separator))
+        if count < 2 and _has_blanks_between(lines[number : number + _ROWS_LOOKED_AT]):
+            separator, count = " ", len(fields_of(line, " "))
+        if count > 1 and not line.startswith("#"):
+            is_named = number > first and lines[number - 1].startswith("#") and len(fields_of(lines[number - 1], separator)) == count
+            if is_named:
+                lines[number - 1] = lines[number - 1].lstrip("# ")
+            return number - is_named, separator
+    return first, _SEPARATORS[0]
+
+
+def _has_blanks_between(lines: list[str]) -> bool:
+    """Whether these are names and rows with a blank between their cells; the names may lack that of a running number, as R writes it."""
+    counts = [len(fields_of(line.rstrip(), " ")) for line in lines[:-1] if line.strip()]
+    names = fields_of(lines[0], " ")
+    return (
+        len(counts) > 1
+        and len(names) > 2
+        and set(counts[1:]) <= {counts[0], counts[0] + 1}
+        and not any(re.match(r"[+-]?[.\d]", name) for name in names)
+    )
 
 
 def fields_of(line: str, separator: str) -> list[str]:
@@ -245,7 +292,7 @@ def _parse(data: bytes, table: Table, types: dict[int, pa.DataType], options: ar
 
 def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequence[int], numbers: Sequence[int]) -> Block:
     """The rows of a batch of bytes, without those that are empty."""
-    columns = [_numbers(cells, table.separator != "," or table.decimal == ",") for cells in batch.columns[len(texts) :]]
+    columns = [_numbers(cells, table) for cells in batch.columns[len(texts) :]]
     values = np.stack([values for values, _ in columns], axis=1)  # [n, m]
     is_bad = np.stack([bad for _, bad in columns], axis=1)  # [n, m]
     names = {column: _text(batch.column(i)) for i, column in enumerate(texts)}
@@ -254,10 +301,14 @@ def _checked(batch: pa.RecordBatch, lines: np.ndarray, table: Table, texts: Sequ
         is_empty &= pc.equal(cells, "").to_numpy(zero_copy_only=False)
     kept = np.flatnonzero(~is_empty)
     problems = {}
+    values[is_bad] = np.nan
+    shares = is_bad.mean(axis=1)  # [n]
+    shares[np.isnan(values).all(axis=1)] = 1
     for row in np.flatnonzero(is_bad[kept].any(axis=1)):
         column = int(is_bad[kept[row]].argmax())
         value = (batch.column(len(texts) + column)[int(kept[row])].as_py() or b"").decode(errors="replace")
-        problems[int(row)] = f"{table.columns[numbers[column]]} is {value[:80]!r}, expected a finite number"
+        words = f"{table.columns[numbers[column]]} is {value[:80]!r}, expected a finite number"
+        problems[int(row)] = Problem(int(lines[kept[row]]), words, float(shares[kept[row]]))
     return Block({column: cells.take(pa.array(kept)) for column, cells in names.items()}, values[kept], lines[kept], problems)
 
 
@@ -265,12 +316,15 @@ def _of_skipped(skipped: list[tuple[int, list[str], str]], texts: Sequence[int],
     """Rows with another number of columns, of which only the texts are known."""
     names = {column: pa.array([cells[column] if column < len(cells) else "" for _, cells, _ in skipped], pa.string()) for column in texts}
     lines = np.array([line for line, _, _ in skipped], np.int64)
-    return Block(names, np.full((len(skipped), count), np.nan, np.float32), lines, {i: problem for i, (_, _, problem) in enumerate(skipped)})
+    problems = {row: Problem(line, words, 1.0) for row, (line, _, words) in enumerate(skipped)}
+    return Block(names, np.full((len(skipped), count), np.nan, np.float32), lines, problems)
 
 
-def _numbers(cells: pa.Array, with_comma: bool) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(cells: pa.Array, table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Cells of text as float32 [n], NaN where missing, and whether they are neither missing nor a finite number [n]; a point may be a comma."""
-    if with_comma:
+    if table.decimal == ",":
+        cells = pc.replace_substring_regex(cells, _WITH_THOUSANDS, r"\1\2")
+    if table.separator != "," or table.decimal == ",":
         cells = pc.replace_substring(cells, ",", ".")
     is_number = pc.fill_null(pc.match_substring_regex(cells, _NUMBER), False)
     is_missing = pc.fill_null(pc.match_substring_regex(cells, _MISSING_CELL), True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import LAYOUTS, Layout
 
+_FILES_LOOKED_AT = 50  # of a folder, to see how long its lines are
 _BOX = 5  # numbers of a class and a box
 _LINE = "class cx cy w h (x y [v]) ... [confidence] [track id]"
 
@@ -31,9 +34,16 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
     people: list[list[float]] = []
     left_out = []
+    usual = _usual(path.parent, path.parent.stat().st_mtime_ns)
     for number, line in enumerate(lines, start=1):
         numbers = _numbers(line)
         if not line.strip():
+            continue
+        if numbers is not None and usual is not None and len(numbers) > _BOX and _kind_of(path, numbers)[:2] != usual:
+            reason = (
+                f"{len(numbers)} numbers, {usual[0]} joints of {usual[1]} numbers are usual in {path.parent}; was the file cut off? write it again"
+            )
+            left_out.append(LeftOut(f"a person in {path.name}", f"{path}, line {number}: {reason}"))
             continue
         if numbers is None or (people and len(numbers) != len(people[0])):
             found = f"{line[:80]!r}" if numbers is None else f"{len(numbers)} numbers, the line before has {len(people[0])}"
@@ -58,6 +68,29 @@ def _recording(file: File, people: np.ndarray, left_out: list[LeftOut]) -> Recor
         positions[confidences <= 0] = np.nan
     detections = Detections(np.zeros(len(people), np.int64), positions, confidences, None, scores, ids)
     return Recording(str(file.path), file.places, _layout(joints), detections, left_out=left_out, frame_name=file.path.stem)
+
+
+@lru_cache(maxsize=4)  # every file of a folder asks
+def _usual(folder: Path, changed: int) -> tuple[int, int] | None:
+    """Joints and numbers a joint of most lines in the first label files of a folder, last changed at `changed`; None if there is a single file."""
+    kinds: Counter[tuple[int, int]] = Counter()
+    files = 0
+    for path in sorted(folder.glob("*.txt"))[:_FILES_LOOKED_AT]:
+        lines = [numbers for line in _lines_of(path) if (numbers := _numbers(line)) is not None and len(numbers) >= _BOX + 4]
+        kinds.update(_kind_of(path, numbers)[:2] for numbers in lines)
+        files += bool(lines)
+    return kinds.most_common(1)[0][0] if files > 2 else None
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:  # who reads that file says so
+        return []
+
+
+def _kind_of(path: Path, numbers: list[float]) -> tuple[int, int, int]:
+    return _kind(path, np.array([numbers]))
 
 
 def _kind(path: Path, people: np.ndarray) -> tuple[int, int, int]:
