@@ -58,6 +58,7 @@ def test_a_run_leaves_everything(run: Path):
     assert {path.name for path in run.iterdir()} == FIGURES | {
         "config.json",
         "split.json",
+        "walks_seen.json",
         "metrics.jsonl",
         "predictions.csv",
         "summary.json",
