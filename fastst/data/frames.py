@@ -24,8 +24,8 @@ def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, n
     """Names into what the frames of a video share, and the frame's number: the last number that counts up along them, not a camera or an image size.
 
     A number counts up where it mostly steps by the same, in groups of names that are the same but for it and for what changes with it, such as a
-    time. Of those that change together the frame is the one with the smallest steps; of the others the last one of which there are many, or not many less
-    than of another. Seconds and their thousandths are one number, and so are minutes, seconds and frames.
+    time. Of those that change together the frame is the one with the smallest steps; of the others the last one of which there are many, or not many
+    less than of another. Seconds and their thousandths are one number, and so are minutes, seconds and frames.
 
     Returns:
         The names without their frame number  # [n], dictionary-encoded
