@@ -79,6 +79,25 @@ def test_a_walk_without_a_joint_of_the_others(tmp_path: Path) -> None:
     assert "LHEE, LTOE, RHEE, RTOE are in one of them only: --drop-joints" in left.reason.replace("LHEE, RHEE, LTOE", "LHEE, LTOE, RHEE")
 
 
+@pytest.mark.parametrize("kind", ["named list", "named mapping", "id", "id beside text"])
+def test_landmarks_of_mediapipe_in_another_order(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    poses, order = rng.uniform(100, 500, (20, 33, 2)), rng.permutation(33)
+    names = [name.upper() for name in LAYOUTS["mediapipe33"].joints]
+
+    def frame(pose: np.ndarray) -> object:
+        points = [{"x": pose[j, 0], "y": pose[j, 1]} for j in order]
+        if kind == "named mapping":
+            return {names[j]: point for j, point in zip(order, points, strict=True)}
+        more = {"named list": lambda j: {"name": names[j]}, "id": lambda j: {"id": int(j)}, "id beside text": lambda j: {"id": int(j), "a": "b"}}[
+            kind
+        ]
+        return [point | more(j) for j, point in zip(order, points, strict=True)]
+
+    (tmp_path / "a.json").write_text(json.dumps([frame(pose) for pose in poses]))
+    np.testing.assert_allclose(read_walks(tmp_path, progress=False).poses[0], poses, rtol=1e-6)
+
+
 def test_a_picture_of_walks_whose_names_are_no_letters(tmp_path: Path) -> None:
     data = tmp_path / "data"
     save(data / os.fsdecode(b"J\xf6rg_1.json"))
