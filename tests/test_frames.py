@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,9 +38,46 @@ def test_several_people_in_a_frame() -> None:
 
 
 def test_a_frame_and_its_time() -> None:
-    names, frames = split([f"frame{t}_t0.{40 * t:03d}.jpg" for t in range(5)])
+    for name in (
+        "frame{t}_t0.{t:03d}.jpg",
+        "frame_{t:04d}_t{seconds:.3f}.jpg",
+        "frame{t}_{whole:02d}-{thousandths:03d}.jpg",
+        "w-{t:05d}_{random}.jpg",
+    ):
+        every = [{"t": t, "seconds": t / 30, "whole": t // 30, "thousandths": t % 30 * 33, "random": t * 7919 % 977} for t in range(90)]
+        names, frames = split([name.format(**values) for values in every])
+        assert len(set(names)) == 1
+        assert frames == [*range(90)]
+
+
+def test_a_frame_and_its_time_in_clips_of_different_lengths() -> None:
+    clips = [(clip, t) for clip in range(5) for t in range(60 + 13 * clip)]
+    names, frames = split([f"clip{clip}_{t:04d}_t{t / 30:.3f}.jpg" for clip, t in clips])
+    assert len(set(names)) == 5
+    assert frames == [t for _, t in clips]
+
+
+@pytest.mark.parametrize(("clips", "length", "step"), [(50, 16, 1), (100, 16, 1), (30, 12, 1), (50, 16, 5)])
+def test_more_clips_than_frames(clips: int, length: int, step: int) -> None:
+    names, frames = split([f"clip_{clip:03d}_{step * t:012d}_keypoints" for clip in range(clips) for t in range(length)])
+    assert len(set(names)) == clips
+    assert frames == [step * t for _ in range(clips) for t in range(length)]
+
+
+def test_a_time_alone() -> None:
+    for name in ("20230105_1112{whole}_{thousandths:03d}.jpg", "{seconds:.3f}_keypoints", "00-{late:02d}-{frame:02d}_keypoints"):
+        every = [
+            {"seconds": t / 30, "whole": 33 + t // 30, "late": t // 30, "frame": t % 30, "thousandths": round(t % 30 * 1000 / 30)} for t in range(90)
+        ]
+        names, frames = split([name.format(**values) for values in every])
+        assert len(set(names)) == 1
+        assert set(map(int, np.diff(frames))) <= {1} | {33, 34}
+
+
+def test_a_hash_behind_the_frame() -> None:
+    names, frames = split([f"{t:05d}_jpg.rf.{hashlib.md5(str(t).encode()).hexdigest()}.jpg" for t in range(40)])
     assert len(set(names)) == 1
-    assert frames == [0, 40, 80, 120, 160]
+    assert frames == [*range(40)]
 
 
 def test_one_name_none_and_no_number() -> None:

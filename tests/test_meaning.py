@@ -11,7 +11,7 @@ from fastst.data.meaning import Understood, understand
 from fastst.data.options import ReadOptions
 from fastst.data.recording import Detections, Recording
 from fastst.data.walks import DataError
-from fastst.layouts import LAYOUTS
+from fastst.layouts import LAYOUTS, Layout
 
 COCO, NTU = LAYOUTS["coco17"], LAYOUTS["ntu25"]
 
@@ -117,6 +117,54 @@ def test_shares_of_an_image_of_unknown_size_are_left_out() -> None:
 def test_metres_are_no_shares() -> None:
     assert understood(recording(np.abs(standing()) + 0.01, NTU)).left_out == []
     assert understood(recording(body() / 400 - 0.7)).left_out == []  # in 2D, around an origin of its own
+
+
+def test_a_form_in_shares_needs_no_look_at_the_numbers() -> None:
+    below = body() / (1000, 350)  # feet outside of the image
+    assert understood(recording(below), image_size=(1920, 1080)).notes == []
+    result = understood(recording(below, in_shares=True), image_size=(1920, 1080))
+    np.testing.assert_allclose(result.recordings[0].detections.joints, below * (1920, 1080), rtol=1e-5)
+
+
+def test_who_is_partly_outside_is_in_shares_as_the_others_are() -> None:
+    below = body() / (1000, 350)
+    pixels = body()
+    result = understood(*(recording(body() / 1000) for _ in range(3)), recording(below), recording(pixels), image_size=(1920, 1080))
+    np.testing.assert_allclose(result.recordings[3].detections.joints, below * (1920, 1080), rtol=1e-5)
+    np.testing.assert_array_equal(result.recordings[4].detections.joints, pixels)
+
+
+def test_halves_of_the_image_are_named() -> None:
+    shares = np.random.default_rng(0).uniform(-1, 1, (20, 25, 2))
+    [note] = understood(recording(shares, LAYOUTS["openpose25"])).notes
+    assert "--keypoint_scale 4" in note
+    assert "--keypoint_scale 0" in note
+
+
+def test_some_walks_are_measured_from_the_root() -> None:
+    elsewhere = standing()
+    centred = elsewhere - elsewhere[:, :1]
+    result = understood(recording(centred, NTU), recording(centred, NTU), recording(elsewhere, NTU))
+    for one, joints in zip(result.recordings, (centred, centred, elsewhere), strict=True):
+        np.testing.assert_array_equal(one.detections.joints, joints)
+    assert any("spine_base is at the origin in nearly all frames of 2 of 3 walks, and not of the others" in note for note in result.notes)
+
+
+def test_walks_that_are_not_upright_as_the_others_are_named() -> None:
+    upright = standing()
+    lying = upright[..., [0, 2, 1]]
+    walks = [replace(recording(lying, NTU), places=(f"w{i}",)) for i in range(5)]
+    nobody = [replace(recording(lying[:0], NTU), places=("nobody",)) for _ in range(9)]
+    result = understood(*walks, replace(recording(upright, NTU), places=("other",)), *nobody)
+    assert result.notes[0] == "z points up in most walks, but not in other (y), which are now not upright: turn them, or leave them out"
+    assert result.notes[1].startswith("z points up: turned")
+
+
+def test_markers_of_heads_and_feet() -> None:
+    markers = Layout.custom(["LFHD", "RBHD", "LASI", "LANK", "RHEE"], [], "markers")
+    heights = np.array([1.7, 1.7, 1, 0.1, 0.05])
+    joints = np.stack([0 * heights, 0.1 * np.sin(heights), heights], axis=1)[None].repeat(9, 0)
+    assert understood(recording(joints, markers)).notes == ["z points up: turned so that y does (--up y leaves them as they are)"]
 
 
 @pytest.mark.parametrize("up", ["x", "-x", "y", "-y", "z", "-z"])

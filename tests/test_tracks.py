@@ -72,6 +72,28 @@ def test_a_lone_walker_may_jump_and_have_wrong_boxes() -> None:
     assert left_out == []
 
 
+def test_one_after_the_other_with_an_id_each_are_two() -> None:
+    frames = np.arange(120)
+    left = np.where(frames < 60, 4.0 * frames, 1500 - 4.0 * frames)
+    ids = np.repeat([1, 2], 60)
+    walks, left_out = read(people((frames, left), ids=ids), "all")
+    assert ([lefts(walk)[0] for walk in walks], [len(walk.poses) for walk in walks], left_out) == ([0.0, 1260.0], [60, 60], [])
+    [walk], left_out = read(people((frames, left), ids=ids))
+    assert len(walk.poses) == 60
+    assert "60 detection(s)" in reason(left_out)
+    for same in (people((frames, 4.0 * frames), ids=ids), people((frames, left), ids=np.repeat([1, 2, 1, 2], 30)), people((frames, left))):
+        assert len(read(same)[0][0].poses) == 120
+
+
+@pytest.mark.parametrize("first", [0, 1699999999000])
+def test_times_are_counted(first: int) -> None:
+    times = first + np.round(np.delete(np.arange(90), [7, 30, 31]) * 1000 / 30).astype(np.int64)
+    [walk], left_out = read(people((times, 1.0)), fps=30.0)
+    assert (len(walk.poses), walk.fps) == (90, 30.0)
+    assert np.flatnonzero(np.isnan(walk.poses).all(axis=(1, 2))).tolist() == [7, 30, 31]
+    assert "the frame numbers step by about 33.3, as times do; they are taken for consecutive frames" in reason(left_out)
+
+
 def test_two_who_cross_stay_themselves() -> None:
     kept = [is_kept(scene, tracks_in(scene)) for scene in (crossing(k, IDS[k % 3], (25.0, 12.5)[k // 3 % 2], seed=11) for k in range(48))]
     assert sum(kept) >= 45

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +12,20 @@ import pyarrow.compute as pc
 
 HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be a frame's
 _MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
-_MANY = 20  # if so many names, on average, are the same but for a number, that one is no camera
-_MANY_MORE = 4  # frames than cameras, where there are few of both
+_HASH = r"[0-9a-f]{32,}"  # which some programs add to every name
+_MANY = 12  # names that are the same but for a number: that one is no camera; nor if there are not so many times less than of another number
+_MANY_MORE = 4
+_REGULAR = 0.5  # share of the steps of a number that counts up that are the same
+_WIDTHS_OF_PARTS = (3, 6)  # digits of milliseconds and microseconds
+_RATES = (24, 25, 30, 50, 60)  # frames a second in time codes
 
 
 def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
     """Names into what the frames of a video share, and the frame's number: the last number that counts up along them, not a camera or an image size.
 
-    A number counts up where names that are the same but for it are several: the last one of which there are many, else the last one of which there
-    are not many less than of another. Where all numbers of a name change together (a frame and its time) the last one counts.
+    A number counts up where it mostly steps by the same, in groups of names that are the same but for it and for what changes with it, such as a
+    time. Of those that change together the frame is the one with the smallest steps; of the others the last one of which there are many, or not many
+    less than of another. Seconds and their thousandths are one number, and so are minutes, seconds and frames.
 
     Returns:
         The names without their frame number  # [n], dictionary-encoded
@@ -29,46 +36,156 @@ def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, n
     if not len(names):
         return names.dictionary_encode(), np.zeros(0, np.int64)
     encoded = names.dictionary_encode()
-    split = _split_different(encoded.dictionary)
-    if split is None:
+    parts = _parts(pc.replace_substring_regex(encoded.dictionary, _HASH, ""))
+    if parts is None:
         return None
+    split = _split(parts)
     rows = encoded.indices.to_numpy()
     return pa.DictionaryArray.from_arrays(split[0].indices.take(encoded.indices), split[0].dictionary), split[1][rows]
 
 
-def _split_different(names: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
-    """`split_frames` of names that are all different."""
-    splits = []
-    for place in range(_MOST_NUMBERS):
-        split = _without_number(names, place)
-        if split is None:
-            break
-        if len(split[0].dictionary) * _MANY <= len(names):
-            return split
-        splits.append(split)
-    if not splits:
-        return None
-    fewest = min(len(keys.dictionary) for keys, _ in splits)
-    if fewest == len(names) > 1 and (together := _numbers_together(names)) is not None:
-        return together
-    return next(split for split in splits if len(split[0].dictionary) < min(_MANY_MORE * fewest, len(names)) or len(split[0].dictionary) == fewest)
+@dataclass(frozen=True)
+class _Number:
+    """The numbers at one place of n names.
+
+    Args:
+        places: counted from the end; more than one for a time.
+        values: # [n] int64
+        codes: a number from 0 for each spelling.  # [n]
+        width: digits, where all have as many; else 0.
+    """
+
+    places: tuple[int, ...]
+    values: np.ndarray
+    codes: np.ndarray
+    width: int = 0
+
+    @property
+    def varies(self) -> bool:
+        return bool(self.codes.max(initial=0))
 
 
-def _without_number(names: pa.Array, place: int) -> tuple[pa.DictionaryArray, np.ndarray] | None:
-    """Names without the number at a place counted from the end, and that number; None where a name has none there."""
-    pattern = rf"^(?P<before>(?:.*[^0-9])?)(?P<number>[0-9]{{1,18}})(?P<after>(?:[^0-9]+[0-9]+){{{place}}}[^0-9]*)$"
-    parts = pc.extract_regex(names, pattern)
-    if parts.null_count:
-        return None
-    keys = pc.binary_join_element_wise(pc.struct_field(parts, "before"), pc.struct_field(parts, "after"), "\0")
-    return keys.dictionary_encode(), pc.struct_field(parts, "number").cast(pa.int64()).to_numpy()
+@dataclass(frozen=True)
+class _Counted:
+    """How one number counts up in the groups of names that are the same but for it and those that change `together` with it, itself among them."""
+
+    number: _Number
+    together: tuple[_Number, ...]
+    names: float  # in a group, on average
+    step: int
+    regular: float  # share of the steps that are `step`
 
 
-def _numbers_together(names: pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
-    """Names without any number, and the last number, where it tells the names with the same letters apart."""
-    split = _without_number(names, 0)
-    if split is None:
-        return None
-    keys = pc.replace_substring_regex(names, "[0-9]+", "\0").dictionary_encode()
-    pairs = set(zip(keys.indices.to_pylist(), split[1].tolist(), strict=True))
-    return (keys, split[1]) if len(pairs) == len(names) else None
+def _parts(names: pa.Array) -> list[pa.Array] | None:
+    """Text, number, text, …, number, text, with as many of the last numbers as all names have; None if some name has none.  # [n] each"""
+    for count in range(_MOST_NUMBERS, 0, -1):
+        middle = "".join(rf"(?P<t{place}>[^0-9]+)(?P<n{place}>[0-9]{{1,18}})" for place in range(1, count))
+        parts = pc.extract_regex(names, rf"^(?P<t0>(?:.*[^0-9])?)(?P<n0>[0-9]{{1,18}}){middle}(?P<after>[^0-9]*)$")
+        if not parts.null_count:
+            return [pc.struct_field(parts, name) for place in range(count) for name in (f"t{place}", f"n{place}")] + [pc.struct_field(parts, "after")]
+    return None
+
+
+def _split(parts: list[pa.Array]) -> tuple[pa.DictionaryArray, np.ndarray]:
+    text = pc.binary_join_element_wise(*parts[::2], "\0").dictionary_encode().indices.to_numpy()
+    numbers = _with_times([_number(place, part) for place, part in enumerate(parts[-2::-2])])
+    varying = [number for number in numbers if number.varies]
+    chosen = _frame(text, varying) if len(varying) > 1 else _Counted(*((n := (varying or numbers)[0]), (n,)), 1, 1, 1)
+    gone = {place for number in chosen.together for place in number.places}
+    nothing = pa.scalar("")
+    kept = [nothing if i % 2 and (len(parts) - 2 - i) // 2 in gone else part for i, part in enumerate(parts)]
+    joined = [piece for i, part in enumerate(kept) for piece in ((part, pa.scalar("\0")) if part is nothing else (part,))]
+    return pc.binary_join_element_wise(*joined, "").dictionary_encode(), chosen.number.values
+
+
+def _number(place: int, digits: pa.Array) -> _Number:
+    widths = pc.min_max(pc.utf8_length(digits)).as_py()
+    codes = digits.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return _Number((place,), digits.cast(pa.int64()).to_numpy(), codes, widths["min"] if widths["min"] == widths["max"] else 0)
+
+
+def _with_times(numbers: list[_Number]) -> list[_Number]:
+    """Numbers, from the last one, of which those that are a time together are one."""
+    for i, (number, before) in enumerate(itertools.pairwise(numbers)):
+        if not (number.varies and before.varies):
+            continue
+        if number.width in _WIDTHS_OF_PARTS and _fills(number, 10**number.width):
+            return [*numbers[:i], _joined(before, _seconds(before), number, 10**number.width), *numbers[i + 2 :]]
+        if i + 2 < len(numbers) and {n.width for n in numbers[i : i + 3]} == {2} and _is_time_code(number, before):
+            minutes, rate = numbers[i + 2], int(number.values.max()) + 1
+            seconds = _joined(minutes, minutes.values, before, 60)
+            return [*numbers[:i], _joined(seconds, seconds.values, number, rate), *numbers[i + 3 :]]
+    return numbers
+
+
+def _fills(number: _Number, end: int) -> bool:
+    """Whether it goes from about 0 to about `end`, in steps of more than 1."""
+    values = np.unique(number.values)
+    step = np.diff(values).max()
+    return bool(np.diff(values).min() > 1 and values[0] < 2 * step and values[-1] >= end - 2 * step)
+
+
+def _is_time_code(frames: _Number, seconds: _Number) -> bool:
+    """Whether every second but the first and the last has all its frames, as many as a video has."""
+    rate = int(frames.values.max()) + 1
+    if rate not in _RATES or seconds.values.max() >= 60:
+        return False
+    counts = np.unique_counts(seconds.values).counts
+    return bool((counts[1:-1] % rate == 0).all())
+
+
+def _seconds(number: _Number) -> np.ndarray:
+    """The seconds of a time of day such as 111259; other numbers as they are.  # [n]"""
+    hours, minutes, seconds = number.values // 10000, number.values // 100 % 100, number.values % 100
+    is_time = number.width == 6 and hours.max() < 24 and max(minutes.max(), seconds.max()) < 60
+    return hours * 3600 + minutes * 60 + seconds if is_time else number.values
+
+
+def _joined(before: _Number, values: np.ndarray, number: _Number, base: int) -> _Number:
+    return _Number((*number.places, *before.places), values * base + number.values, _codes([before.codes, number.codes]))
+
+
+def _frame(text: np.ndarray, numbers: list[_Number]) -> _Counted:
+    """Which of the numbers that vary, from the last one, is the frame's; `text` is what is around them.  # [n]"""
+    counted = [_counted(text, number, numbers) for number in numbers]
+    counting = [each for each in counted if each.regular >= _REGULAR] or counted
+    enough = min(_MANY, max(each.names for each in counting) / _MANY_MORE)
+    last = next(each for each in counting if each.names >= enough)
+    mates = [each for each in counting if each.number in last.together and last.number in each.together]
+    return min(mates, key=lambda each: each.step)
+
+
+def _counted(text: np.ndarray, number: _Number, numbers: list[_Number]) -> _Counted:
+    together, others = [number], [other for other in numbers if other is not number]
+    keys = _codes([text, *(other.codes for other in others)])
+    while others and 2 * (keys.max() + 1) > len(keys):  # it changes with others: the one without which most names are the same
+        without = [_codes([text, *(other.codes for other in others if other is not left)]) for left in others]
+        best = min(range(len(others)), key=lambda i: (without[i].max(), -others[i].codes.max()))
+        together.append(others.pop(best))
+        keys = without[best]
+    order = _order(keys, number.values)
+    steps = np.diff(number.values[order])[np.diff(keys[order]) == 0]
+    values, counts = np.unique_counts(steps[steps > 0])
+    step, share = (int(values[counts.argmax()]), counts.max() / len(steps)) if len(values) else (1, 0.0)
+    return _Counted(number, tuple(together), len(keys) / (keys.max() + 1), step, float(share))
+
+
+def _order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The rows by key, and by value where that is the same.  # [n]"""
+    if (keys.max() + 1.0) * (values.max() + 1.0) < 1 << 62:
+        return np.argsort(keys * (values.max() + 1) + values, kind="stable")
+    return np.lexsort((values, keys))
+
+
+def _codes(columns: list[np.ndarray]) -> np.ndarray:
+    """A number from 0 for each combination of numbers from 0.  # [n]"""
+    codes = np.zeros_like(columns[0], np.int64)
+    for column in columns:
+        codes = codes * (column.max() + 1) + column
+        if codes.max() < 4 * len(codes) + 1000:  # no need to sort
+            is_there = np.zeros(codes.max() + 1, bool)
+            is_there[codes] = True
+            codes = (np.cumsum(is_there) - 1)[codes]
+        else:
+            codes = np.unique_inverse(codes).inverse_indices
+    return codes

@@ -17,11 +17,15 @@ from fastst.layouts import Layout
 _ROOT_SHARE = 0.9
 # So many of the positions have to be shares of the image. Estimators place joints a little outside of it.
 _SHARES, _OUTSIDE = 0.99, 0.1
+# Of a data set in shares, nobody who is partly outside of the image is so many widths or heights outside.
+_FAR_OUTSIDE = 2.0
 # The line from feet to head leans at most so much from the axis that points up, and does so in so many of the recordings.
 _UPRIGHT, _AGREE = 0.8, 0.8
+_SOME = 3  # walks are named
 
 _TOP = ("head", "nose", "neck", "eye", "ear", "thorax")
 _BOTTOM = ("ankle", "foot", "heel", "toe")
+_TOP_MARKERS, _BOTTOM_MARKERS = ("lfhd", "rfhd", "lbhd", "rbhd"), ("lank", "rank", "lhee", "rhee", "ltoe", "rtoe")  # Plug-in Gait's
 # From an axis that points up to the turn that brings it to y: rows are what x, y and z become.
 _TURNS = {
     "x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
@@ -46,7 +50,8 @@ def understand(recordings: Sequence[Recording], options: ReadOptions) -> Underst
     """The numbers of all recordings, looked at together.
 
     Exactly (0, 0), (-1, -1) and what is not finite are joints that were not found, but for a joint that is the origin of all others; so is what has
-    a confidence below `min_confidence`. Positions that all lie within 0 and 1 are multiplied by the image's size. 3D poses are turned so that y
+    a confidence below `min_confidence`. Positions that lie within 0 and 1, in most of the recordings or
+    by their form, are multiplied by the image's size. 3D poses are turned so that y
     points up.
 
     Raises:
@@ -58,42 +63,36 @@ def understand(recordings: Sequence[Recording], options: ReadOptions) -> Underst
 
 
 def _without_unseen(recordings: Sequence[Recording], options: ReadOptions) -> Understood:
-    roots = _roots(recordings)
+    roots = [_roots(recording) for recording in recordings]
     counts: Counter[str] = Counter()
-    cleaned = [_seen(recording, roots, options.min_confidence, counts) for recording in recordings]
+    cleaned = [_seen(recording, root, options.min_confidence, counts) for recording, root in zip(recordings, roots, strict=True)]
     total = sum(recording.detections.joints.shape[0] * recording.layout.num_joints for recording in recordings)
     notes = [f"{count / total:.1%} of the joint positions are {what}: taken as not seen" for what, count in counts.items()]
-    if roots:
-        joints = ", ".join(sorted({layout.joints[j] for layout, j in roots}))
-        notes.append(f"{joints} is at the origin in nearly all frames: the root that the other joints are measured from")
+    centred = [recording.layout.joints[j] for recording, root in zip(recordings, roots, strict=True) for j in np.flatnonzero(root)]
+    if centred:
+        count, all_of_them = sum(root.any() for root in roots), sum(len(recording.detections) > 0 for recording in recordings)
+        some = f" of {count} of {all_of_them} walks, and not of the others" if count < all_of_them else ""
+        notes.append(
+            f"{', '.join(sorted(set(centred)))} is at the origin in nearly all frames{some}: the root that the other joints are measured from"
+        )
     return Understood(cleaned, [], notes)
 
 
-def _roots(recordings: Sequence[Recording]) -> set[tuple[Layout, int]]:
-    """Joints that are at the origin in nearly all frames, with the body around it. In an image the origin is a corner, and they were not found."""
-    by_layout: dict[Layout, list[Recording]] = {}
-    for recording in recordings:
-        by_layout.setdefault(recording.layout, []).append(recording)
-    roots = set()
-    for layout, members in by_layout.items():
-        at_origin, around, frames = np.zeros(layout.num_joints), 0, 0
-        for recording in members:
-            joints = recording.detections.joints
-            zero = (joints == 0).all(2)  # [n, J]
-            there = ~zero.all(1)
-            at_origin += zero[there].sum(0)
-            frames += int(there.sum())
-            low, high = np.fmin.reduce(joints, axis=1), np.fmax.reduce(joints, axis=1)  # [n, D]
-            around += int(((low < 0) & (high > 0)).all(1)[there].sum())
-        if frames and around > 0.5 * frames:
-            roots |= {(layout, int(j)) for j in np.flatnonzero(at_origin >= _ROOT_SHARE * frames)}
-    return roots
+def _roots(recording: Recording) -> np.ndarray:
+    """Joints that are at the origin in nearly all frames, with the body around it; in an image the origin is a corner.  # [J] bool"""
+    joints = recording.detections.joints
+    zero = (joints == 0).all(2)  # [n, J]
+    there = ~zero.all(1)
+    low, high = np.fmin.reduce(joints, axis=1), np.fmax.reduce(joints, axis=1)  # [n, D]
+    around = ((low < 0) & (high > 0)).all(1)[there]
+    if not there.any() or around.mean() <= 0.5:
+        return np.zeros(zero.shape[1], bool)
+    return zero[there].mean(0) >= _ROOT_SHARE
 
 
-def _seen(recording: Recording, roots: set[tuple[Layout, int]], min_confidence: float, counts: Counter[str]) -> Recording:
+def _seen(recording: Recording, is_root: np.ndarray, min_confidence: float, counts: Counter[str]) -> Recording:
     detections = recording.detections
     joints = detections.joints
-    is_root = np.array([(recording.layout, j) in roots for j in range(recording.layout.num_joints)])
     zero = (joints == 0).all(2)
     zero &= ~is_root | zero.all(1, keepdims=True)  # where all are 0 nobody was found
     reasons = {
@@ -115,8 +114,10 @@ def _seen(recording: Recording, roots: set[tuple[Layout, int]], min_confidence: 
 
 def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
     recordings, left_out, sizes = [], list(found.left_out), Counter[tuple[int, int]]()
-    for recording in found.recordings:
-        if not _are_shares(recording):
+    in_halves = 0
+    for recording, in_shares in zip(found.recordings, _in_shares(found.recordings), strict=True):
+        in_halves += not in_shares and _are_halves(recording)
+        if not in_shares:
             recordings.append(recording)
             continue
         size = options.image_size or recording.image_size
@@ -133,17 +134,40 @@ def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
         f"{count} walk(s) have positions between 0 and 1: shares of an image of {width} x {height} pixels, which they were multiplied by"
         for (width, height), count in sizes.items()
     ]
+    if in_halves:
+        notes.append(
+            f"{in_halves} walk(s) have positions between -1 and 1, which stretch the body if they are OpenPose's with --keypoint_scale 4; "
+            "write pixels, with --keypoint_scale 0"
+        )
     return Understood(recordings, left_out, [*found.notes, *notes])
 
 
-def _are_shares(recording: Recording) -> bool:
-    """In 2D, or as MediaPipe's landmarks, whose z is in shares of the width."""
+def _in_shares(recordings: Sequence[Recording]) -> list[bool]:
+    """Whether each is in shares of the image: its form says so, or its numbers, or those of most others where it is partly outside of the image."""
+    places = [_places(recording) for recording in recordings]
+    asked = [len(some) > 0 and not recording.in_shares for some, recording in zip(places, recordings, strict=True)]
+    are_shares = [is_asked and _are_shares(some) for is_asked, some in zip(asked, places, strict=True)]
+    most = 2 * sum(are_shares) > sum(asked)
+    near = [is_asked and most and bool((np.abs(some) <= 1 + _FAR_OUTSIDE).mean() >= _SHARES) for is_asked, some in zip(asked, places, strict=True)]
+    told = [len(some) > 0 and recording.in_shares for some, recording in zip(places, recordings, strict=True)]
+    return [any(reasons) for reasons in zip(told, are_shares, near, strict=True)]
+
+
+def _places(recording: Recording) -> np.ndarray:
+    """Positions in 2D that are seen, or of MediaPipe's landmarks, whose z is in shares of the width; of other forms in 3D none.  # [n, 2]"""
     joints = recording.detections.joints
     if joints.shape[2] == 3 and not recording.layout.name.startswith("mediapipe"):
-        return False
-    places = joints[:, :, :2][~np.isnan(joints).any(2)]
-    if not len(places):
-        return False
+        return np.zeros((0, 2), np.float32)
+    return joints[:, :, :2][~np.isnan(joints).any(2)]
+
+
+def _are_halves(recording: Recording) -> bool:
+    """Whether positions of OpenPose's joints go from -1 to 1."""
+    places = _places(recording)
+    return bool(recording.layout.name.startswith("openpose") and len(places) and (places < 0).any() and (np.abs(places) <= 1).mean() >= _SHARES)
+
+
+def _are_shares(places: np.ndarray) -> bool:
     inside = (places >= -_OUTSIDE) & (places <= 1 + _OUTSIDE)
     return bool(inside.mean() >= _SHARES and (places >= 0).mean() >= 1 - _OUTSIDE)
 
@@ -163,41 +187,51 @@ def _upright(found: Understood, options: ReadOptions) -> Understood:
         if options.up != "auto" and found.recordings:
             raise DataError(f"--up {options.up}: the data are in 2D, as the image has them; leave --up out")
         return found
-    up = options.up if options.up != "auto" else _up(solid)
+    axes = [_axis(recording) for recording in solid]
+    up = options.up if options.up != "auto" else _common(axes)
     if up is None:
         note = "which axis points up can't be told from heads and feet; y is taken for it. Say it with --up, such as --up z"
         return replace(found, notes=[*found.notes, note])
+    notes = list(found.notes)
+    others = [f"{recording.name} ({axis})" for recording, axis in zip(solid, axes, strict=True) if axis not in (up, "", None)]
+    if others and options.up == "auto":
+        some = ", ".join(others[:_SOME]) + (f" and {len(others) - _SOME} more" if len(others) > _SOME else "")
+        notes.append(f"{up} points up in most walks, but not in {some}, which are now not upright: turn them, or leave them out")
     if up == "y":
-        return found
+        return replace(found, notes=notes)
     turn = np.array(_TURNS[up], np.float32)
     turned = [_turned(r, turn) if r.detections.joints.shape[2] == 3 else r for r in found.recordings]
-    return replace(found, recordings=turned, notes=[*found.notes, f"{up} points up: turned so that y does (--up y leaves them as they are)"])
+    return replace(found, recordings=turned, notes=[*notes, f"{up} points up: turned so that y does (--up y leaves them as they are)"])
 
 
 def _turned(recording: Recording, turn: np.ndarray) -> Recording:
     return recording.with_detections(replace(recording.detections, joints=recording.detections.joints @ turn.T))
 
 
-def _up(recordings: Sequence[Recording]) -> str | None:
-    """The axis along which heads are above feet in nearly all recordings; None where there is none, or no head or feet."""
-    votes: Counter[str] = Counter()
-    for recording in recordings:
-        top, bottom = (_named(recording.layout, words) for words in (_TOP, _BOTTOM))
-        if not (top and bottom):
-            continue
-        joints = recording.detections.joints
-        lines = _mean(joints, top) - _mean(joints, bottom)
-        lines = lines[~np.isnan(lines).any(1)]
-        if not len(lines):
-            continue
-        line = lines.mean(0)
-        axis = int(np.abs(line).argmax())
-        if np.abs(line[axis]) >= _UPRIGHT * np.linalg.norm(line) > 0:
-            votes[("" if line[axis] > 0 else "-") + "xyz"[axis]] += 1
+def _axis(recording: Recording) -> str | None:
+    """The axis along which the head is above the feet; "" if it is none; None without heads, feet or anybody."""
+    top, bottom = _named(recording.layout, _TOP, _TOP_MARKERS), _named(recording.layout, _BOTTOM, _BOTTOM_MARKERS)
+    if not (top and bottom):
+        return None
+    joints = recording.detections.joints
+    lines = _mean(joints, top) - _mean(joints, bottom)
+    lines = lines[~np.isnan(lines).any(1)]
+    if not len(lines):
+        return None
+    line = lines.mean(0)
+    axis = int(np.abs(line).argmax())
+    if not np.abs(line[axis]) >= _UPRIGHT * np.linalg.norm(line) > 0:
+        return ""
+    return ("" if line[axis] > 0 else "-") + "xyz"[axis]
+
+
+def _common(axes: Sequence[str | None]) -> str | None:
+    """The axis of nearly all of those that can tell; None where there is none."""
+    votes = Counter(axis for axis in axes if axis is not None)
     if not votes:
         return None
-    axis_name, count = votes.most_common(1)[0]
-    return axis_name if count >= _AGREE * len(recordings) else None
+    axis, count = votes.most_common(1)[0]
+    return axis if axis and count >= _AGREE * votes.total() else None
 
 
 def _mean(joints: np.ndarray, chosen: list[int]) -> np.ndarray:
@@ -208,5 +242,5 @@ def _mean(joints: np.ndarray, chosen: list[int]) -> np.ndarray:
         return np.where(seen, some, 0).sum(1) / seen.sum(1)
 
 
-def _named(layout: Layout, words: Sequence[str]) -> list[int]:
-    return [j for j, name in enumerate(layout.joints) if any(word in name.lower() for word in words)]
+def _named(layout: Layout, words: Sequence[str], markers: Sequence[str]) -> list[int]:
+    return [j for j, name in enumerate(layout.joints) if name.lower() in markers or any(word in name.lower() for word in words)]

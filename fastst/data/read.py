@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from fastst.layouts import Layout
 
 # Endings that files of walks have; in a folder no others are looked at.
 _ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
+_MOST_MISSING = 0.2  # share of the joints of most walks that others may not have
 
 
 def read_walks(path: str | Path, options: ReadOptions | None = None, progress: bool = True, labels: Labels | None = None) -> WalkSet:
@@ -65,7 +68,7 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
     Raises:
         DataError: nothing is there, or no file can be used.
     """
-    files = _files(path)
+    files, aside = _files(path)
     recordings: list[Recording] = []
     left_out: list[LeftOut] = []
     empty: list[tuple[File, EmptyFileError]] = []
@@ -88,7 +91,7 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
         raise DataError(left_out[0].reason)
     if not recordings:
         raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
-    return recordings, left_out
+    return recordings, left_out + aside
 
 
 def read_file(file: File, progress: bool = False) -> list[Recording]:
@@ -117,8 +120,8 @@ def _form_of(content: object, forms: tuple[Form, ...], file: File) -> Form:
     raise DataError(f"{file.path} is of no form that can be read, which are: {known}")
 
 
-def _files(path: Path) -> list[File]:
-    """The file, or the files below the folder that may hold walks, in the order of their names."""
+def _files(path: Path) -> tuple[list[File], list[LeftOut]]:
+    """The file, or the files below the folder that may hold walks, in the order of their names; and folders and files that are not looked at."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -126,11 +129,39 @@ def _files(path: Path) -> list[File]:
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
     if not path.is_dir():
-        return [File(path, path)]
-    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in _ENDINGS and file.is_file() and not _is_aside(file, path)]
+        return [File(path, path)], []
+    left_out: list[LeftOut] = []
+    below = [file for file in sorted(_below(path, frozenset(), left_out)) if not _is_aside(file, path)]
+    found = [file for file in below if file.suffix.lower() in _ENDINGS]
+    others = Counter(file.suffix.lower() or "no ending" for file in below if file.suffix.lower() not in _ENDINGS)
+    if not found and left_out:
+        raise DataError(left_out[0].reason)
+    expected = ", ".join(sorted(_ENDINGS))
     if not found:
-        raise DataError(f"{path} has no file of walks; their names end in {', '.join(sorted(_ENDINGS))}")
-    return [File(file, path) for file in found]
+        raise DataError(f"{path} has no file of walks; their names end in {expected}")
+    if others:
+        endings = ", ".join(f"{ending} ({count})" for ending, count in others.most_common(5))
+        reason = f"{path} has files with other endings, such as {endings}; names of files of walks end in {expected}"
+        left_out.append(LeftOut(f"{others.total()} file(s) of {path.name}", reason))
+    return [File(file, path) for file in found], left_out
+
+
+def _below(folder: Path, above: frozenset[Path], left_out: list[LeftOut]) -> Iterator[Path]:
+    """The files in a folder and in those below it, also where links lead to, but for the folders above it."""
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        left_out.append(LeftOut(folder.name, f"{folder} can't be read: {error.strerror}"))
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if not entry.name.startswith("."):
+                yield from _below(Path(entry), above | {real}, left_out)
+        elif entry.is_file():
+            yield Path(entry)
 
 
 def _is_aside(file: Path, root: Path) -> bool:
@@ -221,8 +252,32 @@ def _of_one_skeleton(recordings: list[Recording]) -> tuple[list[Recording], list
     if not recordings:
         return [], []
     most = Counter(map(kind, recordings)).most_common(1)[0][0]
-    others = [recording for recording in recordings if kind(recording) != most]
-    kept = [recording for recording in recordings if kind(recording) == most]
-    reason = f"are of {kept[0].layout.name} in {most[1]}D; read one kind at a time"
-    left_out = [LeftOut(r.name, f"{r.source}: its skeleton is {r.layout.name} in {kind(r)[1]}D, most of the walks {reason}") for r in others]
+    common = next(recording.layout for recording in recordings if kind(recording) == most)
+    kept, left_out = [], []
+    for recording in recordings:
+        missing = [joint for joint in common.joints if joint not in recording.layout.joints]
+        further = [joint for joint in recording.layout.joints if joint not in common.joints]
+        is_alike = recording.layout.name == common.name and kind(recording)[1] == most[1]
+        if kind(recording) == most:
+            kept.append(recording)
+        elif is_alike and len(missing) <= _MOST_MISSING * common.num_joints:
+            kept.append(_placed(recording, common))
+            words = [f"it has no {', '.join(missing)}, taken as never seen"] if missing else []
+            words += [f"its {', '.join(further)}, which most of the walks don't have, is not used"] if further else []
+            left_out.append(LeftOut(f"joints of {recording.name}", f"{recording.source}: {'; '.join(words) or 'its joints are in another order'}"))
+        else:
+            differ = f"; {', '.join(missing + further)} are in one of them only: --drop-joints makes them alike" if is_alike else ""
+            reason = f"most of the walks are of {common.name} in {most[1]}D; read one kind at a time{differ}"
+            left_out.append(
+                LeftOut(recording.name, f"{recording.source}: its skeleton is {recording.layout.name} in {kind(recording)[1]}D, {reason}")
+            )
     return kept, left_out
+
+
+def _placed(recording: Recording, layout: Layout) -> Recording:
+    """The recording with the joints of a layout, of which those that it doesn't have are never seen."""
+    old = recording.detections
+    columns = np.array([recording.layout.joints.index(joint) if joint in recording.layout.joints else -1 for joint in layout.joints])
+    joints = np.where((columns < 0)[:, None], np.float32(np.nan), old.joints[:, columns])
+    confidences = None if old.confidences is None else np.where(columns < 0, np.float32(0), old.confidences[:, columns])
+    return replace(recording, layout=layout, detections=replace(old, joints=joints, confidences=confidences))

@@ -71,6 +71,7 @@ class Recording:
         image_size: width and height in pixels, where the file says so.
         attributes: what the file says of the walk: `name`, `subject`, `label`, `condition`, `view`, `split` and others.
         left_out: what the reader left out of it.
+        in_shares: the form always gives positions as shares of the image's width and height; of others their numbers tell.
         frame_name: of a file that holds a single frame, its name: the frames of a video are put together by it, and `detections.frames` are 0.
     """
 
@@ -82,6 +83,7 @@ class Recording:
     image_size: tuple[int, int] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()
+    in_shares: bool = False
     frame_name: str | None = None
 
     @property

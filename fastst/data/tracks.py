@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,6 +19,9 @@ MAX_MISSING_FRAMES = 25
 
 # So many frames at least must step by the same number before the frames between them are taken for not saved rather than missing.
 _MIN_STEPPING_FRAMES = 6
+# So many frame numbers that step by about so much or more, of which so many steps differ by no more from the median, are times.
+_MIN_TIMES, _LEAST_TIME_STEP, _TIME_STEPS, _TIME_STEPS_DIFFER = 12, 8, 0.8, 0.1
+_OWN_DETECTIONS = 5  # so many in a row have an id, and no others, if it tells who it is
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Walk:
 def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list[Walk], list[LeftOut]]:
     """The walk of the most prominent person in a recording, or of everybody; and what is left out of it.
 
-    Where every frame has one detection at most, all are of one person, whatever the motion. Otherwise people are followed by `fastst.data.follow`.
+    Where every frame has one detection at most, all are of one person, whatever the motion, unless another id goes on elsewhere. Otherwise people are
+    followed by `fastst.data.follow`. Frame numbers that step like times are counted.
     Nobody is followed across a gap of more than a second (`MAX_MISSING_FRAMES` where the frame rate isn't known), so the most prominent track of
     one person is the longer side of the gap. Prominent is who has the largest sum over the frames of score times the root of the box's area.
 
@@ -59,24 +64,27 @@ def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list
     is_seen = np.isfinite(np.einsum("njd->nj", found.joints)).any(axis=1)  # a sum over coordinates is NaN where one is
     if not is_seen.any():
         raise DataError(f"{recording.source}: no joint of anybody is seen in any frame; is --min-confidence too high, or nobody in the video?")
+    found, time_step = _counted(found)
     step = _step(found.frames)
     fps = recording.fps / step if recording.fps else None
     max_missing = max(round(fps), 1) if fps else MAX_MISSING_FRAMES
     seen, doubles = _without_doubles(found.take(is_seen))
     frames = seen.frames // step
     is_lone = bool((np.diff(frames) > 0).all())
-    person = np.cumsum(np.diff(frames, prepend=frames[0]) > max_missing + 1) if is_lone else people_of(replace(seen, frames=frames), max_missing)
+    is_next = _is_somebody_else(seen) if is_lone else np.zeros(len(seen), bool)
+    is_gap = np.diff(frames, prepend=frames[0]) > max_missing + 1
+    person = np.cumsum(is_gap | is_next) if is_lone else people_of(replace(seen, frames=frames), max_missing)
     chosen = _chosen(seen, person, tracks, max_missing)
     walks = []
     for number, track in enumerate(chosen, start=1):
         rows = np.flatnonzero(person == track)
         poses = insert_missing_frames(frames[rows], seen.joints[rows])
-        if is_lone:
+        if is_lone and not is_next.any():
             poses = _with_unseen_ends(poses, frames[rows], found.frames // step, max_missing)
         numbered = number if len(chosen) > 1 else None
         walks.append(Walk(recording.source, recording.places, recording.layout, poses, fps, recording.attributes, numbered))
     notes = {
-        f"frames between those of {recording.name}": _of_step(step, fps),
+        f"frames between those of {recording.name}": _of_times(time_step) or _of_step(step, fps),
         f"{len(doubles)} double detection(s) in {recording.name}": _of_doubles(doubles),
         f"frames of {recording.name}": _of_gaps(found, seen, step, max_missing),
         f"{np.count_nonzero(~np.isin(person, chosen))} detection(s) in {recording.name}": _of_others(frames, person, chosen, tracks, max_missing),
@@ -108,6 +116,41 @@ def _step(frames: np.ndarray) -> int:
         return 1
     step = int(np.gcd.reduce(steps))
     return step if np.median(steps) == step else 1
+
+
+def _counted(detections: Detections) -> tuple[Detections, float]:
+    """Detections whose frames are counted where their numbers step by nearly the same, as times do; and that step, or 0 where they don't."""
+    numbers, row = np.unique_inverse(detections.frames)
+    steps = np.diff(numbers)
+    if len(numbers) < _MIN_TIMES or np.median(steps) < _LEAST_TIME_STEP or _step(detections.frames) > 1:
+        return detections, 0.0
+    is_usual = np.abs(steps - np.median(steps)) <= np.maximum(1, _TIME_STEPS_DIFFER * np.median(steps))
+    if is_usual.mean() < _TIME_STEPS:
+        return detections, 0.0
+    step = float(steps[is_usual].mean())
+    frames = np.cumsum(np.maximum(np.round(np.append(0, steps) / step), 1).astype(np.int64)) - 1
+    return replace(detections, frames=frames[row]), step
+
+
+def _is_somebody_else(detections: Detections) -> np.ndarray:
+    """Where a lone detection is of another person than the one before: a new id, in a place more than a body's height away, that stays.  # [n]
+
+    Ids that come back, or are new in every other frame, tell nothing.
+    """
+    ids = detections.ids
+    nowhere = np.zeros(len(detections), bool)
+    if ids is None or (ids < 0).any():
+        return nowhere
+    is_new = np.append(False, np.diff(ids) != 0)
+    if not is_new.any() or is_new.sum() + 1 > len(np.unique(ids)) or np.unique_counts(ids).counts.min() < _OWN_DETECTIONS:
+        return nowhere
+    height = np.median(sides_of(detections.joints).max(axis=1))
+    rows = np.flatnonzero(is_new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of joints that are not seen in both there may be none
+        steps = np.nanmedian(detections.joints[rows] - detections.joints[rows - 1], axis=1)
+    nowhere[rows] = np.linalg.norm(steps, axis=1) > height
+    return nowhere
 
 
 def _without_doubles(detections: Detections) -> tuple[Detections, Detections]:
@@ -147,6 +190,10 @@ def _with_unseen_ends(poses: np.ndarray, frames: np.ndarray, found: np.ndarray, 
     before, after = frames[0] - found[0], found[-1] - frames[-1]
     lengths = [int(length) if length <= max_missing else 0 for length in (before, after)]
     return np.pad(poses, (lengths, (0, 0), (0, 0)), constant_values=np.nan)
+
+
+def _of_times(step: float) -> str:
+    return f"the frame numbers step by about {step:.1f}, as times do; they are taken for consecutive frames" if step else ""
 
 
 def _of_step(step: int, fps: float | None) -> str:

@@ -93,6 +93,7 @@ def picture(walks: WalkSet, path: Path) -> None:
         axes.set_title(f"{_short(walks.names[i])}\nof {_short(walks.subjects[i])}, frame {t}", fontsize=9)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # names of walks and joints are no formulas
+        text.set_text(text.get_text().encode(errors="replace").decode())  # nor are all bytes of a file's name letters
     write_atomically(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
 
 

@@ -43,7 +43,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
                 table.leave_out(f"frame {number} is {shortened(frame)}, expected an object with frame_index and skeleton")
         poses, scores = [one.get("pose") for _, one in people], [one.get("score") for _, one in people]
         table.add([number for number, _ in people], poses, confidences=scores)
-    return table.recordings(image_size=_IMAGE_SIZE, fps=_FPS, attributes=labels)
+    return table.recordings(image_size=_IMAGE_SIZE, fps=_FPS, attributes=labels, in_shares=True)
 
 
 FORM = Form(

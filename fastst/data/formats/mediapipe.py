@@ -40,8 +40,10 @@ def _recognises(content: Any) -> bool:
 
 
 def _is_frame(entry: Any) -> bool:
-    """Whether it is points, or has landmarks below a key."""
+    """Whether it is points, in a list or by their names, or has landmarks below a key."""
     if isinstance(entry, Mapping):
+        if {str(key).lower() for key in entry} == set(_LAYOUT.joints):
+            return True
         return _are_columns(entry) or any(key in entry for key in _LANDMARKS)
     return isinstance(entry, list) and bool(entry) and _is_point(entry[0])
 
@@ -112,14 +114,28 @@ def _people(frame: Any, key: str) -> list[Any]:
         return []
     if isinstance(frame, Mapping) and not _are_columns(frame):
         if any(map(_is_point, frame.values())):
-            return [_columns(list(frame.values()))]
+            return [_columns(_in_order(list(frame.values()), list(frame)))]
         inner = key if key in frame else next((name for name in ("landmarks", "landmark") if name in frame), None)
         return [] if inner is None else _people(frame[inner], "")
     if is_array(frame) and frame.size % _LAYOUT.num_joints == 0:
         return [dict(zip(_COLUMNS, frame.reshape(_LAYOUT.num_joints, -1).T, strict=False))]
     if isinstance(frame, list):
-        return [_columns(frame)] if any(map(_is_point, frame)) else [person for entry in frame for person in _people(entry, "")]
+        names = [point.get("name", point.get("id")) if isinstance(point, Mapping) else None for point in frame]
+        return [_columns(_in_order(frame, names))] if any(map(_is_point, frame)) else [person for entry in frame for person in _people(entry, "")]
+    if isinstance(frame, Mapping) and is_array(frame.get("id")) and sorted(frame["id"].tolist()) == list(range(_LAYOUT.num_joints)):
+        order = np.argsort(frame["id"])
+        return [{key: value[order] if is_array(value) and value.shape == order.shape else value for key, value in frame.items()}]
     return [frame]
+
+
+def _in_order(points: list[Any], names: list[Any]) -> list[Any]:
+    """All the landmarks in MediaPipe's order, where they have its names or numbers; others as they are."""
+    known = [*_LAYOUT.joints]
+    places = {str(name).lower(): point for name, point in zip(names, points, strict=True)}
+    for expected in (known, [str(number) for number in range(len(known))]):
+        if len(points) == len(places) and set(places) == set(expected):
+            return [places[name] for name in expected]
+    return points
 
 
 def _columns(points: list[Any]) -> Any:

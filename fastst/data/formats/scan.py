@@ -7,15 +7,23 @@ numbers, becomes one mapping of arrays: `[{"x": 1, "y": 2}, {"x": 3, "y": 4}]` i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
 
+from fastst.cpu.cache import keep
+
 MAX_DEPTH = 200  # Python's parser gives up at about 1,000
 
-_compile = numba.njit(nogil=True, cache=True, error_model="numpy")
 _inline = numba.njit(nogil=True, error_model="numpy", inline="always")
+
+
+def _compile(function: Callable[..., Any]) -> Any:
+    return keep(numba.njit(function, nogil=True, error_model="numpy"))
+
 
 _POWERS = 10.0 ** np.arange(23)  # float64 has them exactly
 _PLACEHOLDER = np.frombuffer(b"NaN", np.uint8)

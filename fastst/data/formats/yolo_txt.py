@@ -67,7 +67,7 @@ def _recording(file: File, people: np.ndarray, left_out: list[LeftOut]) -> Recor
     if confidences is not None:
         positions[confidences <= 0] = np.nan
     detections = Detections(np.zeros(len(people), np.int64), positions, confidences, None, scores, ids)
-    return Recording(str(file.path), file.places, _layout(joints), detections, left_out=left_out, frame_name=file.path.stem)
+    return Recording(str(file.path), file.places, _layout(joints), detections, left_out=left_out, in_shares=True, frame_name=file.path.stem)
 
 
 @lru_cache(maxsize=4)  # every file of a folder asks
