@@ -106,6 +106,7 @@ def test_a_persons_and_a_walks_number(paths: list[str], subjects: list[str]) -> 
         ["0/001", "1/001", "1/002"],
         ["KL0/IMG_0001", "KL0/IMG_0002", "KL1/IMG_0003"],
         ["stage1/a", "stage1/b", "stage2/a"],
+        ["a/P01/fast-1/090", "a/P01/fast-1/018", "b/P01/fast-1/090"],
         ["PD/fast1/01", "PD/fast1/02", "HC/fast1/01"],
     ],
 )
@@ -115,6 +116,13 @@ def test_what_nobody_understands_is_not_split_by_person(paths: list[str]) -> Non
     assert len(walks.whose.not_understood) == len(paths)
     with pytest.raises(DataError, match=r"nothing says who walks in 3 of 3 walks, such as .*--name-pattern"):
         check_people(walks)
+
+
+def test_the_last_number_of_a_name_is_the_sequence() -> None:
+    assert identified("P07_2", "P07_walk_3", "P08_1").attributes == {}
+    assert identified("P07_2", "P07_3", "P08_1").attributes == {"sequence": ["2", "3", "1"]}
+    assert identified("P07/fast_02", "P07/fast_03", "P08/slow_02").attributes == {"sequence": ["02", "03", "02"]}
+    assert identified("P07_018", "P07_036", "P08_018").attributes == {}  # CASIA-B's views
 
 
 def test_a_pattern() -> None:

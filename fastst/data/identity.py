@@ -57,7 +57,7 @@ _PERSON = r"p|s|pat|patient|sub|subj|subject|person|participant|proband|walker|i
 _TAKE = r"t|v|cam|camera|view|angle|trial|take|seq|sequence|video|vid|img|image|clip|frame|session|visit|day|run|walk|gait|speed"
 _SHARE = r"class|group|grade|stage|level|fold|test|train"
 _DATE = r"(?:(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)\d\d)(?:[-_T ]?\d{6})?(?!\d)"
-_PARTS = re.compile(rf"{_DATE}|(?:{_PERSON}|{_TAKE}|{_SHARE})s?[-_ ]?\d+(?![0-9A-Za-z])|[^-_ ()]+", re.ASCII | re.IGNORECASE)
+_PARTS = re.compile(rf"{_DATE}|(?:{_PERSON}|{_TAKE}|{_SHARE})s?[-_ ]?(?!{_DATE})\d+(?![0-9A-Za-z])|[^-_ ()]+", re.ASCII | re.IGNORECASE)
 _IS_PERSON = re.compile(rf"(?:{_PERSON})[-_ ]?\d{{1,5}}", re.ASCII | re.IGNORECASE)
 _IS_TAKE = re.compile(rf"(?:{_TAKE})s?[-_ ]?\d*|(?:19|20)\d\d|{_DATE}", re.ASCII | re.IGNORECASE)
 _IS_SHARE = re.compile(rf"(?:{_SHARE})s?[-_ ]?\d*", re.ASCII | re.IGNORECASE)
@@ -214,7 +214,7 @@ def _readings(paths: Sequence[str], labels: Labels) -> dict[str, list[str | None
     return readings
 
 
-def _guessed(paths: Sequence[str]) -> list[_Found | None]:
+def _guessed(paths: Sequence[str]) -> Sequence[_Found | None]:
     """By the only part of the names that can be the person's. This counts where all the walks that are left are called alike."""
     if tree := _tree_with_views(paths):
         return tree
@@ -230,11 +230,19 @@ def _guessed(paths: Sequence[str]) -> list[_Found | None]:
                 outer = [column for column in outer if not all(map(_IS_TAKE.fullmatch, column))]
             if len(set(subjects)) == len(subjects) or _under_several(subjects, outer):
                 break
-            return [_Found({"subject": subject}, f"{words} that can be a person's") for subject in subjects]
+            found = [_Found({"subject": subject}, f"{words} that can be a person's") for subject in subjects]
+            return _with_sequences(found, own[-1]) if own and own[-1] is not subjects else found
     return [None] * len(paths)
 
 
-def _tree_with_views(paths: Sequence[str]) -> list[_Found | None] | None:
+def _with_sequences(found: Sequence[_Found], last: Sequence[str]) -> Sequence[_Found]:
+    """With the last part of the names as the sequence, if it is a number for all."""
+    if not all(map(str.isdecimal, last)) or set(last) <= _VIEWS:
+        return found
+    return [_Found({**each.parts, "sequence": sequence}, each.words) for each, sequence in zip(found, last, strict=True)]
+
+
+def _tree_with_views(paths: Sequence[str]) -> Sequence[_Found] | None:
     """A tree as OpenGait has it, with other conditions, if walks were seen from several sides."""
     found = [_VIEW_TREE.parts(path) for path in paths]
     trees = [parts for parts in found if parts]
@@ -242,7 +250,7 @@ def _tree_with_views(paths: Sequence[str]) -> list[_Found | None] | None:
     walks = {(parts["subject"], parts["condition"], parts["sequence"]) for parts in trees}
     if len(trees) < len(paths) or not _may_be_people(people) or len(walks) == len(trees):
         return None
-    if any(_IS_PERSON.fullmatch(f"{parts['condition']}1") for parts in trees):
+    if any(_IS_PERSON.fullmatch(f"{parts['condition']}1") for parts in trees) or _under_several(people, [[path.rsplit("/", 3)[0] for path in paths]]):
         return None
     return [_Found(parts, _VIEW_TREE.words) for parts in trees]
 
