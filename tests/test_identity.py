@@ -173,6 +173,9 @@ def test_the_people_of_a_table_count_more_than_a_tree(tmp_path: Path) -> None:
     table.write_text("subject,label\nnm1,x\nnm2,y\n")
     walks = identified("ill/nm1/01", "ill/nm1/02", "well/nm2/01", labels=read_labels(table))
     assert walks.subjects == ["nm1", "nm1", "nm2"]
+    table.write_text("subject,label\n1,x\n90,y\n")
+    walks = identified("001-nm-01-090", "001-nm-02-090", "007-nm-01-090", labels=read_labels(table))
+    assert walks.subjects == ["001", "001", "007"]  # not 090, a view
 
 
 def test_a_number_of_a_trial_is_no_person(tmp_path: Path) -> None:

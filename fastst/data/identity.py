@@ -77,7 +77,7 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
     """The walks under names of their own, with who walks and what their names say.
 
     Who walks is said, in this order, by `--name-pattern`; a labels file by walk; the file itself; a name as large data sets have them; the part of
-    the name that is a subject in the labels file (before the third, where the labels file does not know the people of the third); the only folder,
+    the name that is a subject in the labels file (before the third, where the labels file knows nobody of the third); the only folder,
     or else the only part of the name, that can be a person's. Otherwise every walk counts as a person of its own, which `WalkSet.whose` tells.
 
     Raises:
@@ -135,9 +135,9 @@ def _found(walks: Sequence[Walk], paths: Sequence[str], labels: Labels | None) -
     found = _said(walks, paths, labels)
     people = {person_key(subject) for subject in labels.subjects} if labels else set()
     by_name = [_by_way(path) for path in paths]
-    # Names as large data sets have them count before what the table knows, if the table knows the same people.
-    sure = [way if way and (not people or person_key(way.parts["subject"]) in people) else None for way in by_name]
-    found = [each or way for each, way in zip(found, sure, strict=True)]
+    # Names as large data sets have them count before what the table knows, if the table knows any of their people.
+    if not people or any(way and person_key(way.parts["subject"]) in people for way in by_name):
+        found = [each or way for each, way in zip(found, by_name, strict=True)]
     whole = _with_repeated_places(paths)
     if labels and people:
         found = _filled(found, whole, lambda left: _as_in_table(left, labels))
