@@ -10,7 +10,7 @@ import pytest
 from fastst.data.identity import check_people, identify
 from fastst.data.labels import Labels, read_labels
 from fastst.data.options import ReadOptions
-from fastst.data.people import one_spelling, walk_path
+from fastst.data.people import near_spellings, one_spelling, walk_path
 from fastst.data.tracks import Walk
 from fastst.data.walks import DataError, WalkSet
 from fastst.layouts import LAYOUTS
@@ -53,8 +53,23 @@ def test_ntu_rgbd() -> None:
     [
         (["P01_1", "P01_2", "P02_1"], ["P01", "P01", "P02"]),
         (["s1-walk-1", "s1-walk-2", "s2-walk-1"], ["s1", "s1", "s2"]),
-        (["x/17 (1)", "y/17 (2)", "z/18 (1)"], ["17", "17", "18"]),
+        (["x/17 (1)", "x/17 (2)", "z/18 (1)"], ["17", "17", "18"]),
         (["P01/left", "P01/right", "P02/left"], ["P01", "P01", "P02"]),
+        (["patients/P01/1", "patients/P01/2", "controls/C01/1", "controls/C01/2"], ["P01", "P01", "C01", "C01"]),
+        (["P01_T1_C1", "P01_T1_C2", "P02_T1_C1"], ["P01", "P01", "P02"]),
+        (["P01_trial1_cam1", "P01_trial2_cam1", "P02_trial1_cam1"], ["P01", "P01", "P02"]),
+        (["cam1_P01_1", "cam2_P01_1", "cam1_P02_1"], ["P01", "P01", "P02"]),
+        (["P01/T1_1", "P01/T2_1", "P02/T1_1"], ["P01", "P01", "P02"]),
+        (["P01/20230105_111233", "P01/20230106_111233", "P02/20230105_121233"], ["P01", "P01", "P02"]),
+        (["20230105_P01", "20230106_P01", "20230105_P02"], ["P01", "P01", "P02"]),
+        (["VID_2023-01-05_111233_P01", "VID_2023-01-06_111234_P01", "VID_2023-01-06_111235_P02"], ["P01", "P01", "P02"]),
+        (["P01/walk1/1", "P01/walk2/1", "P02/walk1/1"], ["P01", "P01", "P02"]),
+        (["subject_01_walk_2", "subject_01_walk_3", "subject_02_walk_2"], ["subject_01", "subject_01", "subject_02"]),
+        (["P01/a", "P01/b", "P02"], ["P01", "P01", "P02"]),
+        (["01/01", "01/02", "01/3", "02/01"], ["01", "01", "01", "02"]),
+        (["01_L_1", "01_R_1", "02_L_1"], ["01", "01", "02"]),
+        (["00001/00/000", "00001/00/015", "00002/00/000"], ["00001", "00001", "00002"]),
+        (["P01/fast-1/090", "P01/fast-1/018", "P02/fast-1/090"], ["P01", "P01", "P02"]),
     ],
 )
 def test_a_persons_and_a_walks_number(paths: list[str], subjects: list[str]) -> None:
@@ -74,6 +89,25 @@ def test_a_persons_and_a_walks_number(paths: list[str], subjects: list[str]) -> 
         ["nm/a1", "nm/a2", "bg/a1"],
         ["P01_1", "P02_1", "P03_1"],  # every file its own person
         ["P01_1", "P01_2", "else"],
+        ["001_01_1", "001_01_2", "002_02_1"],  # two numbers that may be a person's
+        ["G01_S01", "G01_S02", "G02_S03"],  # a group of people
+        ["VID_20230105_111233", "VID_20230105_111234", "VID_20230106_111233"],  # days
+        ["2024-01-15_1", "2024-01-15_2", "2024-01-16_1"],
+        ["15.01.2024_1", "15.01.2024_2", "16.01.2024_1"],
+        ["2023/a", "2023/b", "2024/a"],
+        ["1_P01", "2_P01", "1_P02"],  # perhaps the first one of two places
+        ["group1/P01/1", "group2/P01/1", "group2/P02/1"],
+        ["cam_01_a", "cam_01_b", "cam_02_a"],
+        ["test/01_1", "train/01_1", "train/02_1"],
+        ["H1_P03", "H2_P03", "H1_P04"],
+        ["PD_01_1", "HC_01_1", "HC_02_1"],
+        ["siteA/subj1/1", "siteB/subj1/1", "siteB/subj2/1"],
+        ["0/IMG_0001", "0/IMG_0002", "1/IMG_0003"],  # classes
+        ["0/001", "1/001", "1/002"],
+        ["KL0/IMG_0001", "KL0/IMG_0002", "KL1/IMG_0003"],
+        ["stage1/a", "stage1/b", "stage2/a"],
+        ["a/P01/fast-1/090", "a/P01/fast-1/018", "b/P01/fast-1/090"],
+        ["PD/fast1/01", "PD/fast1/02", "HC/fast1/01"],
     ],
 )
 def test_what_nobody_understands_is_not_split_by_person(paths: list[str]) -> None:
@@ -82,6 +116,13 @@ def test_what_nobody_understands_is_not_split_by_person(paths: list[str]) -> Non
     assert len(walks.whose.not_understood) == len(paths)
     with pytest.raises(DataError, match=r"nothing says who walks in 3 of 3 walks, such as .*--name-pattern"):
         check_people(walks)
+
+
+def test_the_last_number_of_a_name_is_the_sequence() -> None:
+    assert identified("P07_2", "P07_walk_3", "P08_1").attributes == {}
+    assert identified("P07_2", "P07_3", "P08_1").attributes == {"sequence": ["2", "3", "1"]}
+    assert identified("P07/fast_02", "P07/fast_03", "P08/slow_02").attributes == {"sequence": ["02", "03", "02"]}
+    assert identified("P07_018", "P07_036", "P08_018").attributes == {}  # CASIA-B's views
 
 
 def test_a_pattern() -> None:
@@ -125,6 +166,47 @@ def test_a_table_says_which_part_of_a_name_is_the_person(tmp_path: Path) -> None
         assert "labels.csv" in walks.whose.lines[0]
     walks = identified("ann_1", "bob_1", "eve_1", labels=read_labels(table))
     assert walks.whose.not_understood == ("eve_1",)
+
+
+def test_the_people_of_a_table_count_more_than_a_tree(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("subject,label\nnm1,x\nnm2,y\n")
+    walks = identified("ill/nm1/01", "ill/nm1/02", "well/nm2/01", labels=read_labels(table))
+    assert walks.subjects == ["nm1", "nm1", "nm2"]
+    table.write_text("subject,label\n1,x\n90,y\n")
+    walks = identified("001-nm-01-090", "001-nm-02-090", "007-nm-01-090", labels=read_labels(table))
+    assert walks.subjects == ["001", "001", "007"]  # not 090, a view
+
+
+def test_a_number_of_a_trial_is_no_person(tmp_path: Path) -> None:
+    """Every trial's number is a subject of the table, but not every person has a line."""
+    table = tmp_path / "labels.csv"
+    table.write_text("subject,label\n" + "".join(f"{i},x\n" for i in range(1, 5)))
+    for form in ("{0}/{1}", "{1}_{0:02d}", "day{1}/{0}_{1}"):
+        walks = identified(*(form.format(person, trial) for person in (1, 2, 3, 4, 11) for trial in (1, 2)), labels=read_labels(table))
+        assert [int(subject) for subject in walks.subjects[:8]] == [1, 1, 2, 2, 3, 3, 4, 4]
+        assert len(walks.whose.not_understood) == 2
+
+
+def test_two_parts_of_a_name_that_are_people_of_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("subject,label\n1,x\n2,y\n")
+    message = r"in '1/2' folder 1 \('1'\) and the name \('2'\) are subjects of .*labels\.csv; say whose walks they are with --name-pattern"
+    with pytest.raises(DataError, match=message):
+        identified("1/1", "1/2", "1/3", "2/1", "2/2", "2/3", labels=read_labels(table))
+
+
+def test_a_line_of_a_table_that_fits_several_walks(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("walk,subject\nwalk1,ann\n")
+    with pytest.raises(DataError, match="the line of the walk 'walk1' fits several, such as 'P01/walk1' and 'P02/walk1'"):
+        identified("P01/walk1", "P02/walk1", labels=read_labels(table))
+
+
+def test_names_that_may_be_one_persons() -> None:
+    walks = identified("P1_1", "p1_2", "P01_3", "P2_1", "P2_2", "P10_1")
+    assert walks.notes == ["'P01' and 'P1' and 'p1' may be the same person; if so, spell them alike"]
+    assert near_spellings(["1", "1.0", "10", "a", "b", "100.00", "100"]) == [["1", "1.0"], ["100", "100.00"]]
 
 
 def test_a_table_by_walk(tmp_path: Path) -> None:

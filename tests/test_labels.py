@@ -136,11 +136,20 @@ def test_a_table_by_walk(tmp_path: Path) -> None:
     """A walk is found by its name, its file or as many folders as are given."""
     walks = dataclasses.replace(three_walks(), names=["w1", "q/w2", "r/w2"], paths=["p/w1", "q/w2", "r/w2"])
     labels = read_labels(write(tmp_path, "walk,subject,label\nw1.json,ann,x\nq/w2/keypoints.json,ann,y\n.\\r\\w2,bob,\nw9,eve,x\n"))
-    assert [labels.subject_of(path) for path in walks.paths] == ["ann", "ann", "bob"]
-    assert labels.subject_of("z/w3") is None
+    assert labels.lines_of([*walks.paths, "z/w3"]) == ["w1", "q/w2", "r/w2", None]
+    assert labels.walks == {"w1": "ann", "q/w2": "ann", "r/w2": "bob", "w9": "eve"}
     labelled = apply_labels(walks, labels)
     assert labelled.attributes["label"] == ["x", "y", None]
     assert [left.name for left in labelled.left_out] == ["earlier", "w9"]
+
+
+def test_a_line_that_fits_several_walks_is_refused(tmp_path: Path) -> None:
+    walks = dataclasses.replace(three_walks(), names=["p/w1", "q/w1", "r/w1"], paths=["p/w1", "q/w1", "r/w1"])
+    labels = read_labels(write(tmp_path, "walk,subject,label\nw1,ann,x\np/w1,bob,y\n"))
+    for use in (lambda: labels.lines_of(walks.paths), lambda: apply_labels(walks, labels)):
+        with pytest.raises(DataError, match=r"labels\.csv: the line of the walk 'w1' fits several, such as 'q/w1' and 'r/w1'; name the folders too"):
+            use()
+    assert labels.lines_of(["p/w1", "q/w1", "q/w1"]) == ["p/w1", "w1", "w1"]  # two tracks of one video
 
 
 def test_labels_of_many_people_take_linear_time(tmp_path: Path) -> None:

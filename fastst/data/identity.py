@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastst.data.labels import Labels
 from fastst.data.options import ReadOptions
-from fastst.data.people import one_spelling, person_key, walk_path
+from fastst.data.people import near_spellings, one_spelling, person_key, walk_path
 from fastst.data.tracks import Walk
 from fastst.data.walks import DataError, LeftOut, WalkSet, Whose
 
@@ -43,18 +43,25 @@ _WAYS = (
         re.compile(r"(?:^|/)(?P<subject>[^-_/]+)([-_])(?P<condition>nm|bg|cl)\2(?P<sequence>\d+)\2(?P<view>\d+)(?!\d)", re.ASCII),
     ),
     _Way(
-        "<subject>/<condition>-<sequence>/<view>, as in OpenGait",
-        re.compile(r"(?:^|/)(?P<subject>[^/]+)/(?P<condition>[A-Za-z]+)-?(?P<sequence>\d+)/(?P<view>\d{1,3})(?:/[^/]*)?$", re.ASCII),
+        "<subject>/<nm|bg|cl>-<sequence>/<view>, as in OpenGait",
+        re.compile(r"(?:^|/)(?P<subject>[^/]+)/(?P<condition>nm|bg|cl)-?(?P<sequence>\d+)/(?P<view>\d{1,3})(?:/[^/]*)?$", re.ASCII),
     ),
+    _Way("<subject>/<sequence>/<view>, as in OU-MVLP", re.compile(r"(?:^|/)(?P<subject>\d{5})/(?P<sequence>\d\d)/(?P<view>\d{3})$", re.ASCII)),
 )
-# Names that may mean something else. They count where all the walks that are left are called like this, and if what is taken for people looks it.
-_GUESSES = (
-    _Way("<subject>_<sequence>", re.compile(r"(?:^|/)(?P<subject>[^/]*?[^/\W_])[-_ ](?:[A-Za-z]+[-_ ]?)?\(?(?P<sequence>\d+)\)?$", re.ASCII)),
-    _Way("<subject>/<sequence>, a folder for everybody", re.compile(r"^(?P<subject>[^/]+)/(?P<sequence>.+)$")),
+_VIEW_TREE = _Way(
+    "<subject>/<condition>-<sequence>/<view>, as in OpenGait",
+    re.compile(r"(?:^|/)(?P<subject>[^/]+)/(?P<condition>[A-Za-z]+)-?(?P<sequence>\d+)/(?P<view>\d{2,3})$", re.ASCII),
 )
-_NO_PERSON = re.compile(
-    r"(cam(era)?|view|angle|trial|take|seq(uence)?|video|clip|frame|session|day|run|walk|class|group|fold|test|train)s?[-_ ]*\d*", re.IGNORECASE
-)
+# What else a name may say, each with a number: a person, one of a person's walks, or a share of the people; and when it was recorded.
+_PERSON = r"p|s|pat|patient|sub|subj|subject|person|participant|proband|walker|id"
+_TAKE = r"t|v|cam|camera|view|angle|trial|take|seq|sequence|video|vid|img|image|clip|frame|session|visit|day|run|walk|gait|speed"
+_SHARE = r"class|group|grade|stage|level|fold|test|train"
+_DATE = r"(?:(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d|[0-3]?\d[-_.][01]?\d[-_.](?:19|20)\d\d)(?:[-_T ]?\d{6})?(?!\d)"
+_PARTS = re.compile(rf"{_DATE}|(?:{_PERSON}|{_TAKE}|{_SHARE})s?[-_ ]?(?!{_DATE})\d+(?![0-9A-Za-z])|[^-_ ()]+", re.ASCII | re.IGNORECASE)
+_IS_PERSON = re.compile(rf"(?:{_PERSON})[-_ ]?\d{{1,5}}", re.ASCII | re.IGNORECASE)
+_IS_TAKE = re.compile(rf"(?:{_TAKE})s?[-_ ]?\d*|(?:19|20)\d\d|{_DATE}", re.ASCII | re.IGNORECASE)
+_IS_SHARE = re.compile(rf"(?:{_SHARE})s?[-_ ]?\d*", re.ASCII | re.IGNORECASE)
+_MAY_BE_PERSON = re.compile(r"[A-Za-z]*\d{2,5}", re.ASCII)
 _VIEWS = frozenset(f"{degrees:03d}" for degrees in range(0, 181, 18))  # CASIA-B's
 
 
@@ -70,11 +77,12 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
     """The walks under names of their own, with who walks and what their names say.
 
     Who walks is said, in this order, by `--name-pattern`; a labels file by walk; the file itself; a name as large data sets have them; the part of
-    the name that is a subject in the labels file; names that give a person's and a walk's number, if all do. Otherwise every walk counts as a
-    person of its own, which `WalkSet.whose` tells.
+    the name that is a subject in the labels file (before the third, where the labels file knows nobody of the third); the only folder,
+    or else the only part of the name, that can be a person's. Otherwise every walk counts as a person of its own, which `WalkSet.whose` tells.
 
     Raises:
-        DataError: the pattern can't be used, or none of the names has it.
+        DataError: the pattern can't be used, or none of the names has it; a line of the labels file fits several walks; several parts of the names
+            are subjects of the labels file.
     """
     paths = [walk_path(*walk.places) for walk in walks]
     found = _by_pattern(options.name_pattern, paths) if options.name_pattern else _found(walks, paths, labels)
@@ -101,7 +109,10 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
         paths=[paths[i] for i in kept],
         fps=[walks[i].fps for i in kept],
         whose=_whose([names[i] for i in kept], [found[i] for i in kept]),
-        notes=[f"{' and '.join(map(repr, spellings))} are the same person" for spellings in merged],
+        notes=[
+            *(f"{' and '.join(map(repr, spellings))} are the same person" for spellings in merged),
+            *(f"{' and '.join(map(repr, near))} may be the same person; if so, spell them alike" for near in near_spellings(subjects)),
+        ],
     )
 
 
@@ -121,71 +132,162 @@ def _by_pattern(pattern: str, paths: Sequence[str]) -> list[_Found]:
 
 def _found(walks: Sequence[Walk], paths: Sequence[str], labels: Labels | None) -> list[_Found]:
     """What is known of every walk; where nothing is, the whole name for the person, and no words."""
-    by_file = [_said(walk, path, labels) or _by_way(path) for walk, path in zip(walks, paths, strict=True)]
-    unknown = [i for i, found in enumerate(by_file) if found is None]
-    guessed = _guessed([paths[i] for i in unknown], labels)
-    for i, guess in zip(unknown, guessed, strict=True):
-        by_file[i] = guess
-    return [found for found in by_file if found is not None]
+    found = _said(walks, paths, labels)
+    people = {person_key(subject) for subject in labels.subjects} if labels else set()
+    by_name = [_by_way(path) for path in paths]
+    # Names as large data sets have them count before what the table knows, if the table knows any of their people.
+    if not people or any(way and person_key(way.parts["subject"]) in people for way in by_name):
+        found = [each or way for each, way in zip(found, by_name, strict=True)]
+    whole = _with_repeated_places(paths)
+    if labels and people:
+        found = _filled(found, whole, lambda left: _as_in_table(left, labels))
+    found = [each or way for each, way in zip(found, by_name, strict=True)]
+    found = _filled(found, whole, _guessed)
+    return [each or _Found({"subject": path}, None) for each, path in zip(found, paths, strict=True)]
 
 
-def _said(walk: Walk, path: str, labels: Labels | None) -> _Found | None:
+def _with_repeated_places(paths: Sequence[str]) -> list[str]:
+    """`walk_path` makes `1` of `1/1`. Beside `1/2` and `2/1` it is the first walk of person 1, so it is `1/1` again here."""
+    usual = Counter(path.count("/") for path in paths).most_common(1)[0][0] if paths else 0
+    return [f"{path}/{path.rsplit('/', 1)[-1]}" if path.count("/") == usual - 1 else path for path in paths]
+
+
+def _filled(found: Sequence[_Found | None], paths: Sequence[str], way: Callable[[Sequence[str]], Sequence[_Found | None]]) -> list[_Found | None]:
+    """`found`, and what `way` makes of the paths for which nothing is."""
+    more = iter(way([path for path, each in zip(paths, found, strict=True) if each is None]))
+    return [next(more) if each is None else each for each in found]
+
+
+def _said(walks: Sequence[Walk], paths: Sequence[str], labels: Labels | None) -> list[_Found | None]:
     """What the labels file says by walk, or the file of the walk."""
-    parts = next((parts for way in _WAYS if (parts := way.parts(path))), {})
-    if labels is not None and (subject := labels.subject_of(path)):
-        return _Found({**parts, "subject": subject}, f"the table {labels.source}")
-    if subject := walk.attributes.get("subject"):
-        return _Found({"subject": subject}, "the file says who walks")
-    return None
+    found = [_Found({"subject": subject}, "the file says who walks") if (subject := walk.attributes.get("subject")) else None for walk in walks]
+    if labels is None or labels.walks is None:
+        return found
+    for i, (path, line) in enumerate(zip(paths, labels.lines_of(paths), strict=True)):
+        if line is not None and (subject := labels.walks[line]):
+            way = _by_way(path)
+            found[i] = _Found({**(way.parts if way else {}), "subject": subject}, f"the table {labels.source}")
+    return found
 
 
 def _by_way(path: str) -> _Found | None:
     return next((_Found(parts, way.words) for way in _WAYS if (parts := way.parts(path))), None)
 
 
-def _guessed(paths: Sequence[str], labels: Labels | None) -> list[_Found]:
-    if labels is not None and (found := _as_in_table(paths, labels)):
-        return found
-    for way in _GUESSES:
-        parts = [way.parts(path) for path in paths]
-        if all(part is not None for part in parts) and _look_like_people([part["subject"] for part in parts if part]):
-            return [_Found(part, way.words) for part in parts if part]
-    return [_Found({"subject": path}, None) for path in paths]
+def _as_in_table(paths: Sequence[str], labels: Labels) -> list[_Found | None]:
+    """By the place, or the part of one, that is a subject of the labels file in most paths.
+
+    Of several such, the one that names most of the subjects: the numbers of trials are subjects' as well, but they are few.
+
+    Raises:
+        DataError: several name as many.
+    """
+    readings = [(words, subjects) for words, subjects in _readings(paths, labels).items() if 2 * sum(map(bool, subjects)) > len(paths)]
+    if not readings:
+        return [None] * len(paths)
+    counts = [len({person_key(subject) for subject in subjects if subject}) for _, subjects in readings]
+    best = [reading for reading, count in zip(readings, counts, strict=True) if count == max(counts)]
+    words, subjects = best[0]
+    for other_words, others in best[1:]:
+        for path, subject, other in zip(paths, subjects, others, strict=True):
+            if subject and other and person_key(subject) != person_key(other):
+                raise DataError(
+                    f"it can't be told who walks: in {path!r} {words} ({subject!r}) and {other_words} ({other!r}) are subjects of {labels.source}; "
+                    f"{NAME_REMEDY}"
+                )
+    return [_Found({"subject": subject}, f"{words} is a subject of {labels.source}") if subject else None for subject in subjects]
 
 
-def _as_in_table(paths: Sequence[str], labels: Labels) -> list[_Found] | None:
-    """By the folder, or the first part of a name, that most often is a subject of the labels file."""
+def _readings(paths: Sequence[str], labels: Labels) -> dict[str, list[str | None]]:
+    """What of a name is a subject of the labels file: in words -> for every path the subject that it names."""
     known = {person_key(subject) for subject in labels.subjects}
-    candidates: dict[str, list[str | None]] = defaultdict(lambda: [None] * len(paths))
+    readings: dict[str, list[str | None]] = defaultdict(lambda: [None] * len(paths))
     for i, path in enumerate(paths):
         places = path.split("/")
         for depth, place in enumerate(places):
             where = "the name" if depth == len(places) - 1 else f"folder {depth + 1}"
-            for words, text in (
-                (where, place),
-                (f"{where} before the first _, - or space", re.split(r"[-_ ]", place)[0]),
-                (f"{where} before the last _, - or space", re.split(r"[-_ ](?=[^-_ ]*$)", place)[0]),
-            ):
+            texts = {where: place, f"{where} before the last _, - or space": re.split(r"[-_ ](?=[^-_ ]*$)", place)[0]}
+            texts.update({f"part {k + 1} of {where}": part for k, part in enumerate(re.split(r"[-_ ()]+", place))})
+            for words, text in texts.items():
                 if person_key(text) in known:
-                    candidates[words][i] = text
-    if not candidates:
-        return None
-    words, subjects = max(candidates.items(), key=lambda item: sum(subject is not None for subject in item[1]))
-    if 2 * sum(subject is not None for subject in subjects) <= len(paths):
-        return None
-    words = f"{words} is a subject of {labels.source}"
-    return [
-        _Found({"subject": path if subject is None else subject}, None if subject is None else words)
-        for path, subject in zip(paths, subjects, strict=True)
-    ]
+                    readings[words][i] = text
+    return readings
 
 
-def _look_like_people(subjects: Sequence[str]) -> bool:
-    """Several, some with several walks, called by a number, and not by a word for something else or by CASIA-B's views."""
-    different = set(subjects)
-    if not 2 <= len(different) < len(subjects) or different <= _VIEWS:
+def _guessed(paths: Sequence[str]) -> Sequence[_Found | None]:
+    """By the only part of the names that can be the person's. This counts where all the walks that are left are called alike."""
+    if tree := _tree_with_views(paths):
+        return tree
+    folders, own = _columns(paths)
+    for columns, before, words in ((folders, [], "the only folder"), (own, folders, "the only part of the name")):
+        sure = [k for k, column in enumerate(columns) if _varies(column) and all(map(_IS_PERSON.fullmatch, column))]
+        possible = sure or [k for k, column in enumerate(columns) if _may_be_people(column)]
+        if len(possible) > 1:
+            break
+        if possible:
+            subjects, outer = columns[possible[0]], [*before, *columns[: possible[0]]]
+            if sure:
+                outer = [column for column in outer if not all(map(_IS_TAKE.fullmatch, column))]
+            if len(set(subjects)) == len(subjects) or _under_several(subjects, outer):
+                break
+            found = [_Found({"subject": subject}, f"{words} that can be a person's") for subject in subjects]
+            return _with_sequences(found, own[-1]) if own and own[-1] is not subjects else found
+    return [None] * len(paths)
+
+
+def _with_sequences(found: Sequence[_Found], last: Sequence[str]) -> Sequence[_Found]:
+    """With the last part of the names as the sequence, if it is a number for all."""
+    if not all(map(str.isdecimal, last)) or set(last) <= _VIEWS:
+        return found
+    return [_Found({**each.parts, "sequence": sequence}, each.words) for each, sequence in zip(found, last, strict=True)]
+
+
+def _tree_with_views(paths: Sequence[str]) -> Sequence[_Found] | None:
+    """A tree as OpenGait has it, with other conditions, if walks were seen from several sides."""
+    found = [_VIEW_TREE.parts(path) for path in paths]
+    trees = [parts for parts in found if parts]
+    people = [parts["subject"] for parts in trees]
+    walks = {(parts["subject"], parts["condition"], parts["sequence"]) for parts in trees}
+    if len(trees) < len(paths) or not _may_be_people(people) or len(walks) == len(trees):
+        return None
+    if any(_IS_PERSON.fullmatch(f"{parts['condition']}1") for parts in trees) or _under_several(people, [[path.rsplit("/", 3)[0] for path in paths]]):
+        return None
+    return [_Found(parts, _VIEW_TREE.words) for parts in trees]
+
+
+def _columns(paths: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """The parts of the folders that all paths have, and of the last place: for every part a column with its texts, one a path."""
+    places = [path.split("/") for path in paths]
+    shared = min((len(each) for each in places), default=1) - 1
+    folders = [column for depth in range(shared) for column in _parts([each[depth] for each in places])]
+    return folders, _parts([each[-1] for each in places])
+
+
+def _parts(texts: Sequence[str]) -> list[list[str]]:
+    """A column for every part; only one where the texts have more or fewer parts than each other."""
+    parts = [_PARTS.findall(text) for text in texts]
+    return [list(column) for column in zip(*parts, strict=True)] if len({len(each) for each in parts}) == 1 else [list(texts)]
+
+
+def _varies(column: Sequence[str]) -> bool:
+    return len(set(column)) > 1
+
+
+def _may_be_people(column: Sequence[str]) -> bool:
+    """Several, some with several walks, called by a number, and not by a word for something else, a year or CASIA-B's views."""
+    different = set(column)
+    if not 2 <= len(different) < len(column) or different <= _VIEWS:
         return False
-    return all(re.search(r"\d", subject) and not _NO_PERSON.fullmatch(subject) for subject in different)
+    return all(_IS_PERSON.fullmatch(text) or (_MAY_BE_PERSON.fullmatch(text) and not _is_else(text)) for text in different)
+
+
+def _is_else(text: str) -> bool:
+    return bool(_IS_TAKE.fullmatch(text) or _IS_SHARE.fullmatch(text))
+
+
+def _under_several(subjects: Sequence[str], outer: Sequence[Sequence[str]]) -> bool:
+    """Whether one name is under several others, as where every hospital has its own first patient."""
+    return len(set(zip(subjects, *outer, strict=True))) > len(set(subjects))
 
 
 def _names(walks: Sequence[Walk], paths: Sequence[str], found: Sequence[_Found]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,13 +34,23 @@ class Labels:
     splits: dict[str, str] | None
     walks: dict[str, str] | None = None
 
-    def subject_of(self, path: str) -> str | None:
-        """Who walks, in a file with a line a walk that says so."""
-        line = self.line_of(path) if self.walks is not None else None
-        return (self.walks or {}).get(line or "") or None
+    def lines_of(self, paths: Sequence[str], names: Sequence[str] | None = None) -> list[str | None]:
+        """What the file calls the walks found under `paths`: like them, by their last parts, or by their names.
 
-    def line_of(self, path: str, name: str = "") -> str | None:
-        """What the file calls the walk found under `path`: like it, its last parts, or its name."""
+        Raises:
+            DataError: one line fits several paths.
+        """
+        lines = [self._line_of(path, name) for path, name in zip(paths, names or paths, strict=True)]
+        first: dict[str, str] = {}
+        for line, path in zip(lines, paths, strict=True):
+            if line is not None and first.setdefault(line, path) != path:
+                raise DataError(
+                    f"{self.source}: the line of the walk {line!r} fits several, such as {first[line]!r} and {path!r}; name the folders too, "
+                    f"with a line for each"
+                )
+        return lines
+
+    def _line_of(self, path: str, name: str) -> str | None:
         places = path.split("/")
         names = ("/".join(places[i:]) for i in range(len(places)))
         return next((text for text in (*names, name) if text in (self.walks or {})), None)
@@ -108,7 +118,7 @@ def apply_labels(walks: WalkSet, labels: Labels) -> WalkSet:
     Left out, one entry a person or walk, are the walks without a line and the lines without a walk.
 
     Raises:
-        DataError: there is no line for any walk, or for less than half of them.
+        DataError: there is no line for any walk, or for less than half of them, or one line fits several walks.
     """
     lines = _lines(walks, labels)
     kept = [i for i, line in enumerate(lines) if line is not None]
@@ -140,7 +150,7 @@ def _lines(walks: WalkSet, labels: Labels) -> list[str | None]:
     """For every walk the subject, or the walk, that the labels know it by."""
     if labels.walks is not None:
         paths = walks.paths or walks.names
-        return [labels.line_of(path, name) for path, name in zip(paths, walks.names, strict=True)]
+        return labels.lines_of(paths, walks.names)
     known = {person_key(subject): subject for subject in labels.subjects}
     return [known.get(person_key(subject)) for subject in walks.subjects]
 

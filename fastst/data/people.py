@@ -42,3 +42,11 @@ def one_spelling(subjects: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     chosen = {key: max(counts, key=lambda text: (counts[text], len(text), text)) for key, counts in spellings.items()}
     merged = [sorted(counts) for counts in spellings.values() if len(counts) > 1]
     return [chosen[person_key(subject)] for subject in subjects], merged
+
+
+def near_spellings(subjects: Sequence[str]) -> list[list[str]]:
+    """Names that differ in case, in zeros before a number or in `.0` behind it only, as `P1`, `p01` and `P1.0` do."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for subject in set(subjects):
+        alike[re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", subject.casefold()))].add(subject)
+    return sorted(sorted(names) for names in alike.values() if len(names) > 1)
