@@ -186,7 +186,7 @@ def test_the_learning_curve_has_an_axis_a_quantity_and_whole_epochs(drawn: Drawn
     loss, score, distance, kept = figure.axes
     assert [len(axes.lines) for axes in figure.axes] == [1, 3, 1, 2]
     assert loss.lines[0].get_ydata() == pytest.approx([0.7, 0.35, 0.7 / 3])
-    assert {"guessing: 0.25", "logistic regression on joint means: 0.70"} <= set(words(figure))
+    assert {"guessing: 0.25", "logistic regression on joint means and deviations: 0.70"} <= set(words(figure))
     assert score.lines[1].get_ydata() == pytest.approx([0.25, 0.25])
     assert score.lines[2].get_ydata() == pytest.approx([0.7, 0.7])
     assert kept.lines[1].get_ydata() == pytest.approx([0.2] * 3)

@@ -221,6 +221,7 @@ def test_a_table_by_walk(tmp_path: Path) -> None:
 def test_names_are_unique() -> None:
     walks = identify([walk("a/w"), walk("b/w"), walk("b/w"), walk("c/v"), walk("c/v", track=2)], ReadOptions())
     assert walks.names == ["a/w", "b/w", "v", "v#2"]
+    assert any("'v#2', are of people in one video" in note and "walk,subject,label" in note for note in walks.notes)
     [left] = walks.left_out
     assert left.reason == "b/w.json: another walk is called 'b/w' too; rename one of them"
 

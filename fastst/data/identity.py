@@ -112,6 +112,7 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
         notes=[
             *(f"{' and '.join(map(repr, spellings))} are the same person" for spellings in merged),
             *(f"{' and '.join(map(repr, near))} may be the same person; if so, spell them alike" for near in near_spellings(subjects)),
+            *_of_one_name([walks[i] for i in kept], [names[i] for i in kept]),
         ],
     )
 
@@ -322,6 +323,17 @@ def _whose(names: Sequence[str], found: Sequence[_Found]) -> Whose:
 
 def _some(texts: Sequence[str]) -> str:
     return ", ".join(repr(text) for text in texts[:3])
+
+
+def _of_one_name(walks: Sequence[Walk], names: Sequence[str]) -> list[str]:
+    """What is to be said where a video's name is everybody's in it."""
+    together = [name for walk, name in zip(walks, names, strict=True) if walk.track is not None]
+    if not together:
+        return []
+    return [
+        f"{len(together)} walks, such as {_some(together[:2])}, are of people in one video, and all bear the subject and the label of its name; "
+        "say who is who in a table walk,subject,label for --labels"
+    ]
 
 
 def check_people(walks: WalkSet) -> None:

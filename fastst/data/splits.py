@@ -178,7 +178,10 @@ def _json_sides(path: Path) -> list[tuple[str, str]]:
     try:
         sides = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}; {_SPLIT_FORM}") from None
+        hint = (
+            f"the run has folds, each with a split of its own: {path.parent / 'fold-1' / path.name}, ..." if (path.parent / "fold-1").is_dir() else ""
+        )
+        raise DataError(f"{path} can't be read: {error.strerror}; {hint or _SPLIT_FORM}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); {_SPLIT_FORM}") from None
     if not isinstance(sides, dict) or not all(isinstance(sides.get(side, []), list) for side in _SIDES):

@@ -45,7 +45,7 @@ def learning_curve(rows: Sequence[dict[str, Any]], classes: int, path: Path, bas
     _curve(score, rows, "balanced_accuracy", "people it was not trained on", "tab:blue")
     score.axhline(1 / classes, label=f"guessing: {1 / classes:.2f}", **_GUESS)
     if baseline is not None:
-        score.axhline(baseline, color="tab:green", linestyle="-.", label=f"logistic regression on joint means: {baseline:.2f}")
+        score.axhline(baseline, color="tab:green", linestyle="-.", label=f"logistic regression on joint means and deviations: {baseline:.2f}")
     score.set(title="How often it is right", ylabel="balanced accuracy (1: always right)", ylim=(0, 1.03))
     _curve(distance, rows, "mad", "people it was not trained on", "tab:purple")
     distance.set(title="How different the joints still are to the model", ylabel="MAD (0: all alike)")
