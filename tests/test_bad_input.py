@@ -649,13 +649,13 @@ def test_a_full_disk_at_the_very_beginning(tmp_path: Path, command: Command) -> 
 
 @pytest.mark.parametrize("module", [evaluate, predict])
 def test_results_that_cant_be_written(tmp_path: Path, finished: Path, made: Path, command: Command, module: ModuleType) -> None:
-    (tmp_path / "old.json").write_text("old", encoding="utf-8")
+    (tmp_path / "old.json").write_text('{"probabilities": "old"}', encoding="utf-8")
     with files_end_at(10):
         ended = command(module, "--run", finished, "--data", made / "walks.npz", "--out", tmp_path / "old.json")
     refused(ended, tmp_path / "old.json", "can't be written")
-    assert (tmp_path / "old.json").read_text(encoding="utf-8") == "old"
+    assert (tmp_path / "old.json").read_text(encoding="utf-8") == '{"probabilities": "old"}'
     ended = command(module, "--run", finished, "--data", made / "walks.npz", "--out", tmp_path / "nowhere" / "new.json")
-    refused(ended, tmp_path / "nowhere" / "new.json", "No such file or directory")
+    refused(ended, tmp_path / "nowhere" / "new.json", "there is no folder")
     assert "--resume" not in ended.err
 
 
