@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 
 HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be a frame's
 _MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
-_HASH = r"[0-9a-f]{32,}"  # which some programs add to every name
+_HASH_LENGTH = 32
+_HASH = rf"[0-9a-f]{{{_HASH_LENGTH},}}"  # which some programs add to every name
+_TRIED = 100  # names that a pattern is tried on first
 _MANY = 12  # names that are the same but for a number: that one is no camera; nor if there are not so many times less than of another number
 _MANY_MORE = 4
 _REGULAR = 0.5  # share of the steps of a number that counts up that are the same
@@ -36,7 +38,10 @@ def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, n
     if not len(names):
         return names.dictionary_encode(), np.zeros(0, np.int64)
     encoded = names.dictionary_encode()
-    parts = _parts(pc.replace_substring_regex(encoded.dictionary, _HASH, ""))
+    different = encoded.dictionary
+    if pc.max(pc.utf8_length(different)).as_py() >= _HASH_LENGTH:
+        different = pc.replace_substring_regex(different, _HASH, "")
+    parts = _parts(different)
     if parts is None:
         return None
     split = _split(parts)
@@ -80,7 +85,10 @@ def _parts(names: pa.Array) -> list[pa.Array] | None:
     """Text, number, text, …, number, text, with as many of the last numbers as all names have; None if some name has none.  # [n] each"""
     for count in range(_MOST_NUMBERS, 0, -1):
         middle = "".join(rf"(?P<t{place}>[^0-9]+)(?P<n{place}>[0-9]{{1,18}})" for place in range(1, count))
-        parts = pc.extract_regex(names, rf"^(?P<t0>(?:.*[^0-9])?)(?P<n0>[0-9]{{1,18}}){middle}(?P<after>[^0-9]*)$")
+        pattern = rf"^(?P<t0>(?:.*[^0-9])?)(?P<n0>[0-9]{{1,18}}){middle}(?P<after>[^0-9]*)$"
+        if pc.extract_regex(names[:_TRIED], pattern).null_count:  # most patterns fail at once, and all names take long
+            continue
+        parts = pc.extract_regex(names, pattern)
         if not parts.null_count:
             return [pc.struct_field(parts, name) for place in range(count) for name in (f"t{place}", f"n{place}")] + [pc.struct_field(parts, "after")]
     return None
