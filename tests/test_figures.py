@@ -35,6 +35,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Drawn:
         for module in (figures, walk_figures):
             monkeypatch.setattr(module, "save", save)
         path = tmp_path / "figure.png"
+        monkeypatch.setattr(text, "_unsaid", set())  # what other tests of this process left to be said
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a glyph that is missing, a layout that does not fit
             function(*arguments, path=path, **options)
