@@ -23,8 +23,8 @@ _SCORES = ("balanced_accuracy", "macro_f1")
 class CompareConfig:
     """Put runs beside each other: their scores with 95 % intervals, and what differs in their options.
 
-    Every one is compared with the first on the people tested on in both: the mean over people of how much larger the share of right answers is, and
-    how often that would be as far from 0 by chance (signs flipped, two-sided; of each comparison alone).
+    Every one is compared with the first on the people tested on in both: how much larger a person's share of right answers
+    is, classes weighed alike, and how often that would be as far from 0 by chance (signs flipped, two-sided; of each comparison alone).
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -58,7 +58,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         paired = row["against_first"]
         print(
             f"{row['run']} against {first['run']}: {paired['difference']:+.3f} in a person's share of right answers, p {paired['p_value']:.4f} "
-            f"({paired['people']} people tested on in both)"
+            f"({paired['people']} people tested on in both), classes weighed alike"
         )
 
 

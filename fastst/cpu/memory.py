@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import mmap
 import platform
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -49,6 +52,18 @@ def give_back_freed_memory() -> None:
     """Gives the kept memory back once, where the C library is glibc."""
     if libc := _glibc():
         libc.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """For work that makes very many objects without cycles, among which it would look for them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -8,9 +8,7 @@ Where there is none (a forked child, whose team stayed behind; a torch without G
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import gc
 import itertools
 import os
 import struct
@@ -25,6 +23,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
 from torch import Tensor
+
+from fastst.cpu.memory import without_garbage_collection
 
 _CHUNKS = 8  # pieces of work a thread: who is done first, takes the next
 
@@ -112,23 +112,11 @@ def _entry(kernel: Any, args: tuple) -> Any:
     key = (kernel, *map(_kind, args))
     if key not in _entries:
         kinds = (types.int64, types.int64, *map(_numba_type, args))
-        with global_compiler_lock, _no_garbage_collection():
+        with global_compiler_lock, without_garbage_collection():  # which would be a sixth of its time
             kernel.compile(kinds)
             library = _take_chunks(kernel.targetctx, kernel.overloads[kinds], kinds)
             _entries[key] = _ENTRY(library.get_pointer_to_function(_NAME)), library
     return _entries[key][0]
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """The compiler makes many objects and hardly any cycles: the collections, all over torch's objects, would be a sixth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _take_chunks(context: Any, kernel: Any, kinds: tuple) -> Any:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fastst.cpu.memory import without_garbage_collection
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json, without_garbage_collection
+from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
 from fastst.data.frames import HAS_FRAME, split_frames
 from fastst.data.identity import identify

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import gc
 import itertools
 import json
 import re
@@ -63,18 +61,6 @@ def encoding_of(head: bytes) -> str:
     except UnicodeDecodeError:
         return "latin-1"
     return "utf-8"
-
-
-@contextlib.contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """For work that makes very many objects without cycles, among which it would look for them again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass(frozen=True)
