@@ -13,7 +13,7 @@ import numpy as np
 from fastst.data.formats.columns import columns_of, is_long, long_columns_of
 from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, restarts, sort
 from fastst.data.formats.form import Form
-from fastst.data.formats.rows import Rows, a_row_a_person, read_rows
+from fastst.data.formats.rows import Rows, a_row_a_person, a_row_an_individual, of_individuals, read_rows
 from fastst.data.formats.table import Problem, Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
@@ -35,10 +35,11 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
         rows = a_row_a_person(path, read_rows(path, table, long_columns_of(table.columns), progress))
     else:
         try:
-            columns = columns_of(table.columns)
+            columns, people = of_individuals(table.columns, table.individuals) if table.individuals else (columns_of(table.columns), [])
         except ValueError as error:
             raise DataError(f"{path}, line {table.header_lines}: {error}") from None
         rows = read_rows(path, table, columns, progress)
+        rows = a_row_an_individual(rows, people) if people else rows
     if table.separator != "," and table.decimal == ".":
         _refuse_thousands(path, table, rows)
     dealt = deal(rows)
