@@ -50,8 +50,8 @@ def understand(recordings: Sequence[Recording], options: ReadOptions) -> Underst
     """The numbers of all recordings, looked at together.
 
     Exactly (0, 0), (-1, -1) and what is not finite are joints that were not found, but for a joint that is the origin of all others; so is what has
-    a confidence below `min_confidence`. Positions that are shares of the image, by their form or their numbers, are multiplied by its size: from 0 to 1,
-    or, of OpenPose's joints, from -1 to 1. 3D poses are turned so that y points up.
+    a confidence below `min_confidence`. Positions that are shares of the image, by their form or their numbers, are multiplied by its size: from 0 to
+    1, or, of OpenPose's joints, from -1 to 1. 3D poses are turned so that y points up.
 
     Raises:
         DataError: `up` for data in 2D.
