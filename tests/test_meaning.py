@@ -156,14 +156,14 @@ def test_who_is_partly_outside_is_in_shares_as_the_others_are() -> None:
 
 def test_openpose_s_keypoint_scale_4_is_shares_from_the_middle() -> None:
     layout = LAYOUTS["openpose25"]
-    pixels = in_image(layout) + [400, 300]
+    pixels = in_image(layout) + np.array([400, 300])
     shares = pixels / (640, 540) - 1  # of an image of 1280 x 1080
-    corner = (in_image(layout) + [900, 600]) / (640, 540) - 1  # without a number below 0
+    corner = (in_image(layout) + np.array([900, 600])) / (640, 540) - 1  # without a number below 0
     assert (shares < 0).any()
     assert (corner > 0).all()
     result = understood(recording(shares, layout), recording(corner, layout), image_size=(1280, 1080))
     np.testing.assert_allclose(result.recordings[0].detections.joints, pixels, rtol=1e-4)
-    np.testing.assert_allclose(result.recordings[1].detections.joints, in_image(layout) + [900, 600], rtol=1e-4)
+    np.testing.assert_allclose(result.recordings[1].detections.joints, in_image(layout) + np.array([900, 600]), rtol=1e-4)
     [left] = understood(recording(shares, layout)).left_out
     assert "between -1 and 1, as OpenPose writes them with --keypoint_scale 4" in left.reason
     assert "--image-size" in left.reason

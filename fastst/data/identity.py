@@ -78,8 +78,9 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
     """The walks under names of their own, with who walks and what their names say.
 
     Who walks is said, in this order, by `--name-pattern`; a labels file by walk; the file itself; a name as large data sets have them; the part of
-    the name that is a subject in the labels file (before the third, where the labels file knows nobody of the third); where there is no such file, or
-    none that knows most of them, the only folder, or else the only part of the name, that can be a person's. Otherwise every walk counts as a person of its own, which `WalkSet.whose` tells.
+    the name that is a subject in the labels file (before the third, where the labels file knows nobody of the third); where there is no such file,
+    or none that knows most of them, the only folder, or else the only part of the name, that can be a person's. Otherwise every walk counts as a
+    person of its own, which `WalkSet.whose` tells.
 
     Raises:
         DataError: the pattern can't be used, or none of the names has it; a line of the labels file fits several walks; several parts of the names

@@ -47,6 +47,7 @@ class Columns:
         coordinates: of every joint its columns of x, y and, in 3D, z.
         confidences: of every joint, or empty.
         image, frame, person: the columns with the image's name, the frame's number and who it is in a frame.
+        is_track: whether the column of the person is called so, and not just ID.
         keys: what tells walks apart -> its columns; `subject`, `condition`, `sequence` and `view` among them are attributes, too.
         attributes: what else is said of a walk -> its column.
         landmark: where each row is one joint, the column that says which.
@@ -59,6 +60,7 @@ class Columns:
     image: int | None = None
     frame: int | None = None
     person: int | None = None
+    is_track: bool = True
     keys: dict[str, list[int]] = field(default_factory=dict)
     attributes: dict[str, int] = field(default_factory=dict)
     landmark: int | None = None
@@ -222,6 +224,7 @@ def roles_of(names: Sequence[str], used: Collection[int] = ()) -> dict[str, Any]
         return [columns[word] for word in words.split() if word in columns]
 
     return {
+        "is_track": not named("id") or named(_ROLES["person"])[0] != named("id")[0],
         **{role: found[0] for role, words in _ROLES.items() if (found := named(words))},
         "keys": {key: found if key == "walk" else found[:1] for key, words in _KEYS.items() if (found := named(words))},
         "attributes": {word: columns[word] for word in _ATTRIBUTES.split() if word in columns},
