@@ -131,8 +131,12 @@ class Table:
             return [whole]
         found = []
         kind_of = kinds.indices.to_numpy()
-        for kind, name in enumerate(_places(kinds.dictionary.to_pylist())):
-            part = detections.take(kind_of == kind)
+        if (np.diff(kind_of) < 0).any():
+            order = np.argsort(kind_of, kind="stable")
+            detections, kind_of = detections.take(order), kind_of[order]
+        ends = np.searchsorted(kind_of, np.arange(len(kinds.dictionary)), side="right").tolist()
+        for kind, (name, start, end) in enumerate(zip(_places(kinds.dictionary.to_pylist()), [0, *ends], ends, strict=False)):
+            part = detections.take(slice(start, end))
             found.append(Recording(whole.source, (*whole.places, *name), whole.layout, part, left_out=whole.left_out if kind == 0 else (), **fields))
         return found
 
