@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastst.data.digits import has_number
 from fastst.data.frames import split_frames
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import SKELETONS, unnamed
@@ -18,7 +19,6 @@ from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
 
 _ABOVE_ZERO = float(np.nextafter(np.float32(0), np.float32(1)))
-_NUMBERED = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name with a number that split_frames can take
 _RESERVED_BYTES = 64 << 20  # of a column that grows: memory of that size is moved, not copied, when it must be larger
 _LARGE = 1e30  # so many pixels there are nowhere
 _NOT_A_FRAME = "expected a frame number or a name with one, such as '12.jpg'"
@@ -287,13 +287,21 @@ def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> np.ndarray | pa.
     """Frame numbers [n] int64, or names with a number."""
     if set(map(type, frames)) <= {int} and all(0 <= frame < 1 << 62 for frame in frames):
         return np.array(frames, dtype=np.int64)
-    names = [_name(frame) for frame in frames]
-    # A name may have half a character (a lone surrogate), which nothing could print, or more than one line.
-    array = pa.array([name.encode(errors="replace").decode().replace("\n", " ") for name in names], pa.string())
-    numbered = pc.match_substring_regex(array, _NUMBERED).to_numpy(zero_copy_only=False)
-    for i in np.flatnonzero(~numbered).tolist():
+    array = _names(frames)
+    for i in np.flatnonzero(~has_number(array)).tolist():
         wrong.setdefault(i, f"image_id is {shortened(frames[i])}, {_NOT_A_FRAME}")
     return array
+
+
+def _names(frames: Sequence[Any]) -> pa.Array:
+    """Names that can be printed: one may have half a character (a lone surrogate), or more than one line."""
+    try:
+        array = pa.array(frames, pa.string())
+    except (pa.ArrowException, UnicodeError, OverflowError, TypeError):
+        array = None
+    if array is not None and not array.null_count and not pc.any(pc.match_substring(array, "\n")).as_py():
+        return array
+    return pa.array([_name(frame).encode(errors="replace").decode().replace("\n", " ") for frame in frames], pa.string())
 
 
 def _name(frame: Any) -> str:
