@@ -21,7 +21,7 @@ from fastst.errors import UserError, run_command
 from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
-from fastst.runs.folder import read_json, read_lines, write_json
+from fastst.runs.folder import read_lines, read_summary, write_json
 from fastst.runs.opened import TrainedModel, for_model, open_run
 from fastst.runs.tables import check_not_needed
 from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
@@ -130,7 +130,7 @@ def _finished(config: AuditConfig, trained: TrainedModel) -> Finished:
     model, training, split = trained.model, trained.config, trained.split
     if split is None:
         raise UserError(f"{config.run} has no split.json, which says whom it was trained on: bring it back, or train it again")
-    summary = read_json(config.run / "summary.json") or {}
+    summary = read_summary(config.run) or {}
     own = _task(training, trained, summary.get("data"))
     train_walks, _, test_walks = walks_of(own, split)
     fold = Fold(config.run, "audit", split, trained.seed)

@@ -18,6 +18,7 @@ from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError, run_command
 from fastst.explanation import preview
+from fastst.files import is_there
 
 _ENDINGS = (".npz", ".pkl", ".pickle")
 _PICTURES = (".png", ".svg", ".pdf")
@@ -66,9 +67,9 @@ def _check_out(out: Path, data: Path) -> None:
     """That it is a new file, of a known ending, and not among the data, where it would be read with them the next time."""
     if out.suffix not in _ENDINGS:
         raise UserError(f"--out {out} must end in one of {', '.join(_ENDINGS)}")
-    if out.exists():
+    if is_there(out):
         raise UserError(f"--out {out} is there already, and no file is replaced; give another name")
-    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+    if is_there(data) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise UserError(f"--out {out} would lie among the data in {data}, and be read with it the next time; give a place outside of it")
 
 

@@ -34,8 +34,9 @@ from fastst.data.splits import (
 )
 from fastst.errors import UserError, run_command
 from fastst.explanation.report import explain, in_words, mean_of_folds
+from fastst.files import WriteError, is_there
 from fastst.ops.backends import current_backend
-from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
+from fastst.runs.folder import read_run_config, read_summary, write_json, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
 from fastst.runs.opened import open_run
 from fastst.runs.scores import out_of_fold, score_in_words
@@ -129,7 +130,7 @@ def train(
     summary = results[0]
     if processes.leads and config.folds:
         summary = _mean_of_folds(results) | {"out_of_fold": out_of_fold(config.out, task, every_fold)}
-        write_json(config.out / "summary.json", summary)
+        write_summary(config.out, summary)
         for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
             console.print(f"mean of {config.folds} folds: {line}", highlight=False)
         console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
@@ -147,7 +148,7 @@ def _train_once(
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """A fold's summary: that which is there, or of a training to its end."""
-    result = read_json(fold.folder / "summary.json")
+    result = read_summary(fold.folder)
     if result is None:
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
@@ -203,9 +204,9 @@ def _check_folder(config: TrainConfig) -> None:
     try:
         taken = config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))
     except OSError as error:
-        raise UserError(f"--out {config.out} can't be used: {error.strerror}") from None
+        raise UserError(f"--out {config.out} can't be used: {error.strerror}; name another folder") from None
     if taken:
-        what = "holds another run; --resume goes on with it" if (config.out / "config.json").exists() else "exists and is not empty"
+        what = "holds another run; --resume goes on with it" if is_there(config.out / "config.json") else "exists and is not empty"
         raise UserError(f"--out {config.out} {what}; name a new folder with --out, or delete it")
 
 
@@ -214,7 +215,7 @@ def _open_folder(config: TrainConfig) -> None:
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {config.out} can't be made: {error.strerror}") from None
+        raise UserError(f"--out {config.out} can't be made: {error.strerror}; name another folder") from None
     write_text(config.out / "config.json", config.to_json())
 
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from fastst.errors import UserError
-from fastst.runs.folder import WriteError, write_atomically, write_text
+from fastst.files import WriteError, write_atomically
+from fastst.runs.folder import write_text
 from fastst.runs.tables import check_not_needed
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from fastst.config import TrainConfig, differing, option
 from fastst.data.splits import person
 from fastst.errors import UserError
-from fastst.runs.folder import read_json, read_run_config
+from fastst.files import is_there
+from fastst.runs.folder import read_run_config, read_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes
 from fastst.runs.uncertainty import sign_flip_p_value, uncertainty
 
@@ -74,9 +75,9 @@ def paired(first: _Run, other: _Run) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> _Run:
-    top = folder if (folder / "config.json").is_file() else folder.parent
-    config = read_run_config(top if (top / "config.json").is_file() else folder)
-    summary = read_json(folder / "summary.json")
+    top = folder if is_there(folder / "config.json") else folder.parent
+    config = read_run_config(top if is_there(top / "config.json") else folder)
+    summary = read_summary(folder)
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json); finish it with fastst.train --resume")
     return _Run(folder, config, read_outcomes(folder / PREDICTIONS), summary["kept_share"])

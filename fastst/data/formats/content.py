@@ -6,7 +6,6 @@ import codecs
 import itertools
 import json
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from fastst.data.formats.scan import MAX_DEPTH, Scanned, scan
 from fastst.data.progress import open_with_progress
 from fastst.data.walks import DataError
+from fastst.files import open_file
 
 _HEAD_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
@@ -35,13 +35,8 @@ def head_of(path: Path) -> bytes:
         EmptyFileError: nothing is in it.
         DataError: there is none, or it can't be read.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path} is not a regular file; give a file or a folder")
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    with open_file(path) as file:
+        head = file.read(_HEAD_BYTES)
     if not head.strip():
         raise EmptyFileError(f"{path} is empty; was it written to the end?")
     return head
@@ -102,25 +97,22 @@ def _pieces(path: Path, progress: bool) -> Iterator[Any]:
 
 def _scanned(path: Path, progress: bool) -> Iterator[tuple[bytes, Scanned, bool]]:
     """Pieces of a file, what they hold, and whether it is the last."""
-    try:
-        with open_with_progress(path, path.name, progress) as file:
-            openers, rest, size, whole = b"", file.read(4), _PIECE_BYTES, False
-            if encoding_of(rest) == "utf-16":
-                rest = (rest + file.read()).decode("utf-16", errors="replace").encode()
-            rest = rest.removeprefix(codecs.BOM_UTF8)
-            while not whole:
-                block = file.read(size)
-                rest, whole = rest + block, len(block) < size
-                # What came before the comma was in the piece before.
-                piece = openers + (rest.replace(b",", b" ", 1) if openers and re.match(rb"\s*,", rest) else rest)
-                scanned = _scan(path, piece, whole)
-                if scanned is None:
-                    size = len(rest)  # no element ends in it: look at twice as much
-                    continue
-                yield piece, scanned, whole
-                size, rest, openers = _PIECE_BYTES, piece[scanned.end :], scanned.openers
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    with open_with_progress(path, path.name, progress) as file:
+        openers, rest, size, whole = b"", file.read(4), _PIECE_BYTES, False
+        if encoding_of(rest) == "utf-16":
+            rest = (rest + file.read()).decode("utf-16", errors="replace").encode()
+        rest = rest.removeprefix(codecs.BOM_UTF8)
+        while not whole:
+            block = file.read(size)
+            rest, whole = rest + block, len(block) < size
+            # What came before the comma was in the piece before.
+            piece = openers + (rest.replace(b",", b" ", 1) if openers and re.match(rb"\s*,", rest) else rest)
+            scanned = _scan(path, piece, whole)
+            if scanned is None:
+                size = len(rest)  # no element ends in it: look at twice as much
+                continue
+            yield piece, scanned, whole
+            size, rest, openers = _PIECE_BYTES, piece[scanned.end :], scanned.openers
 
 
 def _scan(path: Path, piece: bytes, whole: bool) -> Scanned | None:
