@@ -13,14 +13,14 @@ _JOINERS = "\u200c\u200d"  # shape the letters beside them, and make one emoji o
 
 
 def visible(text: str) -> str:
-    """The text with an escape, such as \\x1b, \\n or \\u202e, for each of its characters that can't be seen.
+    """The text with the code, such as <U+202E>, of each of its characters that can't be seen.
 
     In a name that comes from a file they would steer a terminal, break a line in two, turn the direction of what follows, or make two names look
     alike. Letters and signs of all scripts stay, and so do the joiners between them.
     """
     if text.isprintable():
         return text
-    return "".join(character if _is_seen(text, at) else character.encode("unicode_escape").decode() for at, character in enumerate(text))
+    return "".join(character if _is_seen(text, at) else f"<U+{ord(character):04X}>" for at, character in enumerate(text))
 
 
 def _is_seen(text: str, at: int) -> bool:

@@ -87,14 +87,15 @@ def is_there(path: Path) -> bool:
 
 
 def read_text(path: Path, expected: str) -> str:
-    """All of a file of UTF-8. `expected` is what an error says that it should have been.
+    """All of a file of UTF-8. An error ends with `expected`: what the file should have been, or what to do.
 
     Raises:
         DataError: it can't be read, has more than 256 MiB, or is no text.
     """
     with reading(path), open_file(path) as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(_MOST_BYTES + 1) if size <= _MOST_BYTES else b""  # which may have grown since
+    if max(size, len(content)) > _MOST_BYTES:
         raise DataError(f"{path} is larger than {_MOST_BYTES >> 20} MiB; {expected}")
     try:
         return content.decode("utf-8-sig")
@@ -230,10 +231,11 @@ def _cannot_read(path: Path | str, error: OSError) -> str:
 def _unforeseen(path: Path | str, error: Exception) -> DataError:
     words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     try:
-        where = f"please report it with {_noted_down(path, error)}"
-    except OSError:
-        where = "please report it"
-    return DataError(f"{path} can't be read ({words}), and fastst doesn't say why, which is a mistake in it: {where}. Leave the file out until then")
+        report = f" with {_noted_down(path, error)}"
+    except OSError:  # nothing can be written there
+        report = ""
+    advice = f"that nothing better is said of it is a mistake in fastst: please report it{report}, and leave the file out until then"
+    return DataError(f"{path} can't be read ({words}); {advice}")
 
 
 def _noted_down(path: Path | str, error: Exception) -> Path:

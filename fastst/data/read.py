@@ -200,9 +200,9 @@ def _with_visible_names(recordings: list[Recording]) -> tuple[list[Recording], l
     changed = [new for new, old in zip(made, recordings, strict=True) if new is not old]
     if not changed:
         return recordings, []
-    example = next((text for recording in changed for text in _called(recording) if "\\" in text), changed[0].name)
+    example = next((text for recording in changed for text in _called(recording) if "<U+" in text), changed[0].name)
     what = f"names in {len(changed)} recording(s) have characters that can't be seen"
-    return made, [f"{what}, for which escapes stand from here on, as in {example}"]
+    return made, [f"{what}, for which their codes stand from here on, as in {example}"]
 
 
 def _with_visible_name(recording: Recording) -> Recording:

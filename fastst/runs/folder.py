@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: the file can't be read, or is damaged.
     """
-    return files.read_json(path, f"it is damaged: {WRITE_AGAIN}") if is_there(path) else None
+    return files.read_json(path, WRITE_AGAIN) if is_there(path) else None
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def read_run_config(folder: Path) -> TrainConfig:
         raise UserError(f"{folder} holds no run of fastst.train (no config.json)")
     expected = "is not the configuration of a run"
     try:
-        return TrainConfig.from_json(files.read_text(path, f"it {expected}: {_BRING_BACK}"), folder)
+        return TrainConfig.from_json(files.read_text(path, _BRING_BACK), folder)
     except DataError:
         raise
     except RecursionError:
