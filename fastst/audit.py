@@ -17,7 +17,7 @@ import tyro
 from fastst.config import TrainConfig
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.load import Task, load_task
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_not_needed(config.out, config.data, config.labels, option="--out")
     finished = _finished(config, open_run(config.run))
     if config.walk is not None:
-        print(f"the picture is in {_draw(config, finished)}")
+        print(f"the picture is in {visible(str(_draw(config, finished)))}")
         return
     print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
     found = examine(finished)
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}: ROC-AUC {score['roc_auc']:.3f}, R-precision {score['r_precision']:.2f}, precision at 5 % {score['precision_5']:.2f}")
     if config.out is not None:
         write_json(config.out, found)
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
 
 
 def _check_picture(config: AuditConfig) -> None:

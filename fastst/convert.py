@@ -16,7 +16,7 @@ from fastst.data.options import ReadOptions
 from fastst.data.prepare import drop_joints
 from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation import preview
 from fastst.files import is_there
 
@@ -54,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.preview:
         print("\n".join(preview.description(walks)))
         preview.picture(walks, picture)
-        print(f"some poses are drawn in {picture}")
+        print(f"some poses are drawn in {visible(str(picture))}")
     else:
         for item in walks.left_out:
             print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     if config.out is not None:
         _write(config.out, walks, config.image_size)
-        print(f"{len(walks)} walks of {len(set(walks.subjects))} people are in {config.out}")
+        print(f"{len(walks)} walks of {len(set(walks.subjects))} people are in {visible(str(config.out))}")
 
 
 def _check_out(out: Path, data: Path) -> None:

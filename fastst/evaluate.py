@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
-from fastst.errors import run_command
+from fastst.errors import run_command, visible
 from fastst.runs.evaluation import SEEN, evaluate_models
 from fastst.runs.folder import write_json
 from fastst.runs.opened import labelled_task, open_models
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_outcomes(config.out, evaluation.outcomes, trained_on=["yes" if was else "no" for was in evaluation.trained_on])
         else:
             write_json(config.out, evaluation.result)
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
 
 
 def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:

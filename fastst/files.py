@@ -111,13 +111,22 @@ def read_json(path: Path, expected: str) -> Any:
     """
     text = read_text(path, expected)
     try:
-        return _all_visible(json.loads(text))
+        return all_visible(json.loads(text))
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON ({error}); {expected}") from None
     except RecursionError:
         raise DataError(f"{path} can't be read: its lists are nested too deep; {expected}") from None
     except ValueError:  # what is left of them
         raise DataError(f"{path} can't be read: it has an integer of thousands of digits; {expected}") from None
+
+
+def all_visible(value: Any) -> Any:
+    """A value of JSON with every text in it `visible`."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(name): all_visible(part) for name, part in value.items()}
+    return [all_visible(part) for part in value] if isinstance(value, list) else value
 
 
 class WriteError(UserError):
@@ -183,14 +192,6 @@ def reading(path: Path | str) -> Iterator[None]:
 def _without_waiting(path: str, flags: int) -> int:
     """As `os.open`, but not until somebody writes into a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _all_visible(value: Any) -> Any:
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, dict):
-        return {visible(name): _all_visible(part) for name, part in value.items()}
-    return [_all_visible(part) for part in value] if isinstance(value, list) else value
 
 
 def _check_regular(path: Path, found: os.stat_result) -> None:

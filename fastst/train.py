@@ -32,7 +32,7 @@ from fastst.data.splits import (
     set_aside,
     split_from_labels,
 )
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.files import WriteError, is_there
 from fastst.ops.backends import current_backend
@@ -134,7 +134,7 @@ def train(
         for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
             console.print(f"mean of {config.folds} folds: {line}", highlight=False)
         console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
-    console.print(f"everything is in {config.out}", highlight=False)
+    console.print(f"everything is in {visible(str(config.out))}", highlight=False)
     return summary
 
 
@@ -291,13 +291,13 @@ def _report_sides(config: TrainConfig, task: Task, every_fold: list[Fold], conso
     """Says whom a model to start from knows already, and who of the data is on no side of a split that came from a file."""
     for fold in every_fold:
         if known := len(fold.split.known):
-            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {config.init}"
+            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {visible(config.init or '')}"
             console.print(f"{fold.name}: {whom}: the score is not one of people whom the model never saw", highlight=False)
     for fold in every_fold if config.split_file else ():
         nobody = set(task.walks.subjects) - fold.split.train - fold.split.validation - fold.split.test
         if nobody:
             who = f"{len(nobody)} people, such as {min(nobody)!r}, are" if len(nobody) > 1 else f"{min(nobody)!r} is"
-            console.print(f"{who} not in {config.split_file}: neither trained nor tested on", highlight=False)
+            console.print(f"{who} not in {visible(config.split_file or '')}: neither trained nor tested on", highlight=False)
 
 
 def _in_words(summary: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,6 +180,20 @@ def test_what_lies_in_a_folder_and_is_no_file_is_left_out(tmp_path: Path):
     assert len(reasons) == 3
     for name, words in (("b", "is a pipe"), ("c", "No such file"), ("d", "links lead round in a circle; mend them")):
         assert any(f"{name}.json" in reason and words in reason for reason in reasons)
+
+
+def test_an_array_of_nothing_a_million_million_times(tmp_path: Path):
+    """Texts of no letters take no room in a file, and all memory as a list."""
+    save_walks(tmp_path / "walks.npz")
+    with zipfile.ZipFile(tmp_path / "walks.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = b"{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }\n"
+    members["joints.npy"] = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "walks.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataError, match=r"array 'joints' says that it is <U0 \[1000000000000\], 0 bytes, but has 0"):
+        read_walks(tmp_path / "walks.npz")
 
 
 # ------------------------------------------------------------------------------------------------------------- what nobody foresaw

@@ -50,7 +50,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
-@pytest.mark.parametrize("kind", ["a folder", "no regular file", "no regular file by a link"])
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a pipe by a link"])
 def test_what_is_no_regular_file_stays(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it.txt"
     if kind == "a folder":

@@ -16,6 +16,7 @@ from fastst.errors import visible
 from fastst.files import open_file, reading
 
 _FORM = "expected a CSV file with the columns subject,label or walk,subject,label and, if wanted, split and further ones"
+_LONGEST = 300  # of a file's words in an error
 _MAP_FORM = "expected VALUE=CLASS,VALUE=CLASS,... where * stands for all other values, such as 'Healthy=healthy,*=patient'"
 
 
@@ -220,7 +221,7 @@ def _delimiter(text: str) -> str:
 
 def _check_header(path: Path, line: int, header: list[str]) -> None:
     where = f"{path}, line {line}"
-    found = f"its columns are {', '.join(header)}"
+    found = f"its columns are {', '.join(header)[:_LONGEST]}"
     if not {"subject", "walk"} & set(header):
         raise DataError(f"{where}: no column 'subject'; {found}; {_FORM}")
     if twice := [column for column, count in Counter(header).items() if count > 1]:

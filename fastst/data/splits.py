@@ -192,7 +192,7 @@ def _csv_sides(path: Path) -> list[tuple[str, str]]:
         raise DataError(f"{path} is empty; {_SPLIT_FORM}")
     line, header = rows[0]
     if not {"subject", "split"} <= set(header):
-        raise DataError(f"{path}, line {line}: its columns are {', '.join(header)}; {_SPLIT_FORM}")
+        raise DataError(f"{path}, line {line}: its columns are {', '.join(header)[:300]}; {_SPLIT_FORM}")
     named = []
     for line, fields in rows[1:]:
         if len(fields) != len(header):

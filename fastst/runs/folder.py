@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastst import files
 from fastst.config import TrainConfig
-from fastst.errors import DataError, UserError, visible
+from fastst.errors import DataError, UserError
 from fastst.files import is_there, open_file, reading, write_atomically
 from fastst.nn import GraphClassifier
 from fastst.runs.checksum import NO_CHECKSUM, is_intact, with_checksum
@@ -111,7 +111,7 @@ def read_run_config(folder: Path) -> TrainConfig:
         raise UserError(f"{folder} holds no run of fastst.train (no config.json)")
     expected = "is not the configuration of a run"
     try:
-        return TrainConfig.from_json(files.read_text(path, _BRING_BACK), folder)
+        return TrainConfig.from_json(files.read_text(path, f"it {expected}: {_BRING_BACK}"), folder)
     except DataError:
         raise
     except RecursionError:
@@ -134,12 +134,14 @@ def load_model(path: Path) -> tuple[GraphClassifier, dict[str, Any], list[str]]:
     """
     tensors, metadata = _read_tensors(path, _MODEL, "a model", _TRAIN_AGAIN)
     try:
-        arguments, classes = json.loads(metadata["model"]), json.loads(metadata["classes"])
+        arguments, classes = (files.all_visible(json.loads(metadata[name])) for name in ("model", "classes"))
         model = GraphClassifier(**arguments)
         model.load_state_dict(tensors)
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise TypeError("its classes are no list of names")
     except Exception as error:  # it was written so: by another version, or by somebody else
         raise UserError(f"{path} is a model of fastst that can't be built: {_in_one_line(error)}; {_TRAIN_AGAIN}") from None
-    return model.eval(), arguments, [visible(str(name)) for name in classes]
+    return model.eval(), arguments, classes
 
 
 def save_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
