@@ -19,7 +19,7 @@ from fastst.files import is_there
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
 from fastst.runs.evaluation import evaluate_models
-from fastst.runs.folder import read_summary
+from fastst.runs.folder import as_written, read_summary
 from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
 from fastst.runs.opened import TrainedModel, labelled_task, open_models, open_run, unlabelled_task
 from fastst.runs.unlabelled import predicted_rows
@@ -186,13 +186,15 @@ class Run:
             UserError: the run has no audit; walks of another skeleton.
         """
         audit = self.summary.get("audit", {"error": "it was trained for comparison only, and not audited"})
-        if "error" in audit:
-            raise UserError(f"{self.folder} has no audit: {audit['error']}")
+        with as_written(self.folder):
+            if "error" in audit:
+                raise UserError(f"{self.folder} has no audit: {audit['error']}")
+            sentence = audit["verdict"]["sentence"]
         edges = None
         if data is not None:
             trained = self._opened
             edges = edge_table(trained.model, unlabelled_task(_walks(data, trained), trained), trained.asked)
-        return Explanation(audit["verdict"]["sentence"], audit, edges)
+        return Explanation(sentence, audit, edges)
 
 
 def _plain(value: Any) -> Any:

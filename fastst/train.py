@@ -36,7 +36,7 @@ from fastst.errors import UserError, run_command, visible
 from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.files import WriteError, is_there
 from fastst.ops.backends import current_backend
-from fastst.runs.folder import read_run_config, read_summary, write_json, write_summary, write_text
+from fastst.runs.folder import as_written, read_run_config, read_summary, write_json, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
 from fastst.runs.opened import open_run
 from fastst.runs.scores import out_of_fold, score_in_words
@@ -149,14 +149,20 @@ def _train_once(
 ) -> dict[str, Any]:
     """A fold's summary: that which is there, or of a training to its end."""
     result = read_summary(fold.folder)
-    if result is None:
+    if result is not None:
+        with as_written(fold.folder):  # all that is asked of it later
+            _mean_of_folds([{name: value for name, value in result.items() if name != "audit"}])
+            _said(result)
+    else:
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
-        console.print(f"{fold.name}: {_in_words(result)}", highlight=False)
-        console.print(f"{fold.name}: {score_in_words(result)}", highlight=False)
-        for line in in_words(result) if "audit" in result else []:
+        for line in _said(result):
             console.print(f"{fold.name}: {line}", highlight=False)
     return result
+
+
+def _said(result: dict[str, Any]) -> list[str]:
+    return [_in_words(result), score_in_words(result), *(in_words(result) if "audit" in result else [])]
 
 
 def _beside(fold: Fold, folder: Path, what: str, seed: int) -> Fold:

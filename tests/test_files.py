@@ -30,6 +30,7 @@ from fastst.errors import UserError
 from fastst.layouts import get_layout
 from fastst.nn import GraphClassifier
 from fastst.runs.checksum import NO_CHECKSUM, is_intact, with_checksum
+from fastst.runs.comparison import compare
 from fastst.runs.folder import load_checkpoint, load_model, read_lines, read_run_config, read_summary, save_checkpoint, save_model, write_summary
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import read_outcomes
@@ -362,6 +363,17 @@ def test_a_model_with_arguments_of_the_wrong_type(arguments: Any, tmp_path: Path
         load_model(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"is not a checkpoint of fastst, but 'fastst model 1'"):
         untrained_checkpoint(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("summary", [{}, {"kept_share": [0.5]}])
+def test_a_summary_without_what_is_asked_of_it(summary: dict[str, Any], tmp_path: Path):
+    """Of another version, or signed anew by somebody who changed it."""
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        (folder / "config.json").write_text(TrainConfig().to_json())
+        write_summary(folder, summary)
+    with pytest.raises(UserError, match=r"summary\.json is not as fastst\.train writes it \((Key|Type)Error.*\); copy it again"):
+        compare([tmp_path / "a", tmp_path / "b"])
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path):

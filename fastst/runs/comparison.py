@@ -13,8 +13,8 @@ import numpy as np
 from fastst.config import TrainConfig, differing, option
 from fastst.data.splits import person
 from fastst.errors import UserError, visible
-from fastst.files import is_there, reading
-from fastst.runs.folder import read_run_config, read_summary
+from fastst.files import is_there
+from fastst.runs.folder import as_written, read_run_config, read_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes
 from fastst.runs.uncertainty import sign_flip_p_value, uncertainty
 
@@ -80,7 +80,7 @@ def _read(folder: Path) -> _Run:
     summary = read_summary(folder)
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json); finish it with fastst.train --resume")
-    with reading(folder / "summary.json"):
+    with as_written(folder):
         kept_share = float(summary["kept_share"])
     return _Run(folder, config, read_outcomes(folder / PREDICTIONS), kept_share)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,21 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         why = "has no checksum: fastst.train did not write it" if intact is None else "is damaged, or was changed: its checksum doesn't fit"
         raise UserError(f"{path} {why}; {WRITE_AGAIN}")
     return {name: value for name, value in summary.items() if name not in NO_CHECKSUM}
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """For whoever uses the summary of a run: an error says that it lacks something, as that of another version does, or one that was changed by hand.
+
+    Raises:
+        UserError: in place of what goes wrong with fields that aren't there or are of another type.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{folder / _SUMMARY} is not as fastst.train writes it ({_in_one_line(error)}); {WRITE_AGAIN}") from None
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from fastst.data.walks import DataError, WalkSet
 from fastst.errors import UserError
 from fastst.files import is_there
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import WRITE_AGAIN, load_model, read_json, read_run_config, read_summary
+from fastst.runs.folder import WRITE_AGAIN, as_written, load_model, read_json, read_run_config, read_summary
 from fastst.runs.predictions import Asked
 
 _SIDES = ("train", "test", "validation", "initial")
@@ -113,8 +113,9 @@ def open_models(run: Path, option: str = "--run") -> list[TrainedModel]:
 
 def _open(folder: Path, config: TrainConfig) -> TrainedModel:
     model, arguments, class_names = load_model(folder / "model.safetensors")
-    summary = read_summary(folder) or {}
-    return TrainedModel(folder, model, config, arguments, class_names, summary.get("seed", config.seed), _split(folder / "split.json"), _seen(folder))
+    with as_written(folder):
+        seed = int((read_summary(folder) or {}).get("seed", config.seed))
+    return TrainedModel(folder, model, config, arguments, class_names, seed, _split(folder / "split.json"), _seen(folder))
 
 
 def _seen(folder: Path) -> frozenset[int]:
