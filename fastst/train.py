@@ -94,7 +94,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
     quiet = quiet or not processes.leads
-    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False)
+    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False, emoji=False)
     if processes.leads:
         _check_folder(config)
     device_of(config)

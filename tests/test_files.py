@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -114,6 +115,29 @@ def test_what_is_no_regular_file_is_refused_at_once(name: str, kind: str, tmp_pa
         return  # of walks, which may be called so
     with pytest.raises(UserError, match=f"{name} is {kind}, and no regular file; give a file"):
         DOORS[name](path)
+
+
+def opens(call: ast.Call) -> bool:
+    """Whether it reads a file by another door: `path.open()`, `path.open("rb")`, `open(path)`, `path.read_text()`."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    mode = call.args[1 if isinstance(call.func, ast.Name) else 0 :][:1]
+    writes = bool(mode) and isinstance(mode[0], ast.Constant) and not str(mode[0].value).strip("bt").startswith("r")
+    changes = bool(mode) and isinstance(mode[0], ast.Constant) and "+" in str(mode[0].value)
+    of_archive = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") in ("archive", "os")
+    return name in ("read_text", "read_bytes", "safe_open", "memmap") or (name == "open" and not (writes or changes or of_archive))
+
+
+def test_there_is_no_other_door():
+    """But those for what fastst itself keeps, its compiled kernels and its sources."""
+    package = Path(files.__file__).parent
+    others = {
+        f"{path.relative_to(package)}: {ast.unparse(node)}"
+        for path in package.rglob("*.py")
+        if path.relative_to(package).as_posix() not in ("files.py", "cpu/cache.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and opens(node) and not ast.unparse(node).startswith("files.")
+    }
+    assert not others
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def save(path: Path, **changes: Any) -> Path:
         "lengths": np.full(len(who), 8),
         "subject": np.array([f"{HOSTILE}{person}" for person in who]),
         "name": np.array([f"{HOSTILE}/../walk {walk}" for walk in range(len(who))]),
-        "label": np.where(who % 2, "健康 😀", f"ill {HOSTILE}"),
+        "label": np.where(who % 2, "健康 😀", f"[/ill] :x: {HOSTILE}"),
         "joints": np.array(["hips", "left_knee", "right_knee", f"head {HOSTILE}"]),
         "bones": np.array([[0, 1], [0, 2], [0, 3]]),
         f"site {HOSTILE}": np.array([HOSTILE] * len(who)),
@@ -125,12 +125,14 @@ def test_hostile_names_from_the_file_to_the_results(tmp_path: Path, said: Any, m
     assert all(is_clean(row["sequence"]) for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8")))
     assert is_clean((tmp_path / "walks.svg").read_text(encoding="utf-8"))
     ElementTree.parse(tmp_path / "walks.svg")
+    assert "[/ill] :x: a<U+001B>" in printed[0]
+    assert "\\" not in "".join(printed)  # as they are, and no marks of a library's
     # Nothing of a name was taken for a place.
     [picture] = run.glob("walk_*.png")
     assert re.fullmatch(r"walk_[\w.-]+\.png", picture.name)
     assert {path.name for path in tmp_path.iterdir()} == {"walks.npz", "other.npz", "run", "out.csv", "out.json", "edges.csv", "walks.svg"}
     model = open_run(run)
-    assert model.class_names == [visible(f"ill {HOSTILE}"), "健康 😀"]
+    assert model.class_names == [visible(f"[/ill] :x: {HOSTILE}"), "健康 😀"]
     assert model.model.graph.layout.joints[3] == visible(f"head {HOSTILE}")
 
 

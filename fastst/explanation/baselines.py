@@ -63,7 +63,7 @@ def _fixed_model(finished: Finished) -> GraphClassifier:
     if not is_there(folder / "summary.json"):
         config = dataclasses.replace(finished.config, graph="fixed", init=None)
         fold = Fold(folder, "fixed graph", finished.fold.split, finished.fold.seed)
-        train_fold(config, finished.task, fold, Processes(0, 1), Console(stderr=True, soft_wrap=True, markup=False))
+        train_fold(config, finished.task, fold, Processes(0, 1), Console(stderr=True, soft_wrap=True, markup=False, emoji=False))
     return load_model(folder / "model.safetensors")[0].to(next(finished.model.parameters()).device)
 
 
