@@ -56,7 +56,7 @@ class AuditConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
-    _check_picture(config)
+    _check_options(config)
     if config.out is not None:
         check_not_needed(config.out, config.data, config.labels, option="--out")
     finished = _finished(config, open_run(config.run))
@@ -76,12 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"everything is in {visible(str(config.out))}")
 
 
-def _check_picture(config: AuditConfig) -> None:
-    """That the options go together; nothing has been read yet."""
+def _check_options(config: AuditConfig) -> None:
+    """That they go together; nothing has been read yet."""
     if config.walk is None:
         for name in ("frames", "azimuth", "elevation"):
             if getattr(config, name) is not None:
                 raise UserError(f"--{name} is for a picture of a walk; name the walk with --walk")
+        if config.out is not None and config.out.suffix.lower() != ".json":
+            raise UserError(f"--out {config.out} is of no kind that numbers can be written as; name a file that ends in .json")
         return
     if config.baselines:
         raise UserError("--walk draws a picture and scores nothing; leave --baselines out")
@@ -107,7 +109,7 @@ def _draw(config: AuditConfig, finished: Finished) -> Path:
 
 def _walk_called(name: str, task: Task) -> tuple[int, np.ndarray]:
     """Its number and poses."""
-    names = task.walks.names
+    names, name = task.walks.names, visible(name)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
         raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib import figure
 from safetensors.torch import save_file
 
 from fastst.errors import UserError
@@ -103,5 +104,11 @@ def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
         check_not_needed(path, data, None, option="--out")
     with pytest.raises(UserError, match=r"labels\.csv is there already, and not a file that fastst wrote"):
         check_not_needed(tmp_path / "labels.csv", option="--out")
+    for name in ("photo.png", "thesis.pdf", "drawing.svg"):
+        (tmp_path / name).write_bytes(b"\x89PNG mine")
+        with pytest.raises(UserError, match=rf"{name} is there already, and not a file that fastst wrote"):
+            check_not_needed(tmp_path / name, option="--picture")
+        figure.Figure().savefig(tmp_path / name)
+        check_not_needed(tmp_path / name, option="--picture")
     with pytest.raises(UserError, match=r"there is no folder .*none; make it"):
         check_not_needed(tmp_path / "none" / "a.csv", option="--out")

@@ -182,7 +182,7 @@ def _classes(label_map: str) -> dict[str, str]:
     """Value -> class; empty for the empty map."""
     classes: dict[str, str] = {}
     for item in label_map.split(",") if label_map.strip() else []:
-        value, equals, name = (part.strip() for part in item.partition("="))
+        value, equals, name = (visible(part.strip()) for part in item.partition("="))
         if not value or not equals or not name or "=" in name:
             raise DataError(f"label map {label_map!r}: {item.strip()!r} can't be understood; {_MAP_FORM}")
         if value in classes:

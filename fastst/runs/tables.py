@@ -12,6 +12,7 @@ from fastst.errors import UserError
 from fastst.files import is_there, open_file, write_atomically
 from fastst.runs.folder import write_json
 
+PICTURES = (".png", ".svg", ".pdf")
 _OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors", "walks_seen.json")
 
 
@@ -50,8 +51,8 @@ def _is_ours(path: Path) -> bool:
         head = file.read(1 << 16)
         file.seek(max(path.stat().st_size - (1 << 16), 0))
         tail = file.read()
-    if path.suffix.lower() == ".png":
-        return head.startswith(b"\x89PNG")
+    if path.suffix.lower() in PICTURES:
+        return any(b"atplotlib" in part for part in (head, tail))  # which signs what it draws
     return not head.strip() or any(word in part for word in (b"probabilit", b"balanced_accuracy") for part in (head, tail))
 
 
