@@ -17,11 +17,11 @@ import tyro
 from fastst.config import TrainConfig
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.load import Task, load_task
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
-from fastst.runs.folder import read_json, read_lines, write_json
+from fastst.runs.folder import read_lines, read_summary, write_json
 from fastst.runs.opened import TrainedModel, for_model, open_run
 from fastst.runs.tables import check_not_needed
 from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
@@ -56,12 +56,12 @@ class AuditConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
-    _check_picture(config)
+    _check_options(config)
     if config.out is not None:
         check_not_needed(config.out, config.data, config.labels, option="--out")
     finished = _finished(config, open_run(config.run))
     if config.walk is not None:
-        print(f"the picture is in {_draw(config, finished)}")
+        print(f"the picture is in {visible(str(_draw(config, finished)))}")
         return
     print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
     found = examine(finished)
@@ -73,15 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}: ROC-AUC {score['roc_auc']:.3f}, R-precision {score['r_precision']:.2f}, precision at 5 % {score['precision_5']:.2f}")
     if config.out is not None:
         write_json(config.out, found)
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
 
 
-def _check_picture(config: AuditConfig) -> None:
-    """That the options go together; nothing has been read yet."""
+def _check_options(config: AuditConfig) -> None:
+    """That they go together; nothing has been read yet."""
     if config.walk is None:
         for name in ("frames", "azimuth", "elevation"):
             if getattr(config, name) is not None:
                 raise UserError(f"--{name} is for a picture of a walk; name the walk with --walk")
+        if config.out is not None and config.out.suffix.lower() != ".json":
+            raise UserError(f"--out {config.out} is of no kind that numbers can be written as; name a file that ends in .json")
         return
     if config.baselines:
         raise UserError("--walk draws a picture and scores nothing; leave --baselines out")
@@ -107,7 +109,7 @@ def _draw(config: AuditConfig, finished: Finished) -> Path:
 
 def _walk_called(name: str, task: Task) -> tuple[int, np.ndarray]:
     """Its number and poses."""
-    names = task.walks.names
+    names, name = task.walks.names, visible(name)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
         raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
@@ -130,7 +132,7 @@ def _finished(config: AuditConfig, trained: TrainedModel) -> Finished:
     model, training, split = trained.model, trained.config, trained.split
     if split is None:
         raise UserError(f"{config.run} has no split.json, which says whom it was trained on: bring it back, or train it again")
-    summary = read_json(config.run / "summary.json") or {}
+    summary = read_summary(config.run) or {}
     own = _task(training, trained, summary.get("data"))
     train_walks, _, test_walks = walks_of(own, split)
     fold = Fold(config.run, "audit", split, trained.seed)

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from fastst.errors import run_command
+from fastst.errors import run_command, visible
 from fastst.runs.comparison import compare
 from fastst.runs.tables import check_table_file, write_table
 
@@ -41,18 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print(rows)
     if config.out is not None:
         write_table(config.out, rows, [_flat(row) for row in rows])
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    console = Console(soft_wrap=True, markup=False)
+    console = Console(soft_wrap=True, markup=False, emoji=False)
     table = Table("run", "people", "balanced accuracy", "macro F1", "edges kept")
     for row in rows:
         scores = (_score(row, name) for name in _SCORES)
-        table.add_row(*map(escape, (row["run"], str(row["people"]), *scores, f"{row['kept_share']:.0%}")))
+        table.add_row(row["run"], str(row["people"]), *scores, f"{row['kept_share']:.0%}")
     console.print(table)
     for row in rows if rows[0]["options"] else ():
-        print(f"{row['run']}: " + ", ".join(f"{name} {value}" for name, value in row["options"].items()))
+        print(f"{row['run']}: " + ", ".join(f"{name} {visible(str(value))}" for name, value in row["options"].items()))
     first, *others = rows
     for row in others:
         paired = row["against_first"]

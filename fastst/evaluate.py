@@ -10,12 +10,11 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
-from fastst.errors import run_command
+from fastst.errors import run_command, visible
 from fastst.runs.evaluation import SEEN, evaluate_models
 from fastst.runs.folder import write_json
 from fastst.runs.opened import labelled_task, open_models
@@ -67,23 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_outcomes(config.out, evaluation.outcomes, trained_on=["yes" if was else "no" for was in evaluation.trained_on])
         else:
             write_json(config.out, evaluation.result)
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
 
 
 def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:
-    console = Console(soft_wrap=True, markup=False)
+    console = Console(soft_wrap=True, markup=False, emoji=False)
     for title, key, listed in (("Sequences", "sequence", result["sequences"]), ("People", "subject", result["persons"])):
-        table = Table(key, "class", "predicted", *(f"P({escape(name)})" for name in class_names), title=title)
+        table = Table(key, "class", "predicted", *(f"P({name})" for name in class_names), title=title)
         for row in listed:
             style = None if row["class"] == row["predicted"] else "red"
-            table.add_row(*map(escape, (row[key], row["class"], row["predicted"])), *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
+            table.add_row(row[key], row["class"], row["predicted"], *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
         console.print(table)
     for column, rows in result["by"].items():
         table = Table(column, "walks", "people", "classes", "balanced accuracy", "95 % interval")
         for row in rows:
             inside = "too few people" if row["interval"] is None else "{:.2f} to {:.2f}".format(*row["interval"])
             classes = ", ".join(row["classes"]) if len(row["classes"]) > 1 else f"{row['classes'][0]} alone: guessing it has 1"
-            table.add_row(escape(row[column]), str(row["walks"]), str(row["people"]), escape(classes), f"{row['balanced_accuracy']:.3f}", inside)
+            table.add_row(row[column], str(row["walks"]), str(row["people"]), classes, f"{row['balanced_accuracy']:.3f}", inside)
         console.print(table)
 
 

@@ -15,10 +15,11 @@ from fastst.data.options import ReadOptions
 from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError
+from fastst.files import is_there
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
 from fastst.runs.evaluation import evaluate_models
-from fastst.runs.folder import read_json
+from fastst.runs.folder import as_written, read_summary
 from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
 from fastst.runs.opened import TrainedModel, labelled_task, open_models, open_run, unlabelled_task
 from fastst.runs.unlabelled import predicted_rows
@@ -73,14 +74,14 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
     known |= {"out": out, "data": str(file if isinstance(data, WalkSet) else data)}
     config = dataclasses.replace(TrainConfig.with_recipe(recipe), **known)
     if isinstance(data, WalkSet):
-        if file.exists():
+        if is_there(file):
             raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_walks_npz(file, data)
     try:
         train(config, on_epoch=on_epoch, quiet=True)
     except BaseException:
-        if isinstance(data, WalkSet) and not (out / "config.json").exists():  # no run was begun that would need them
+        if isinstance(data, WalkSet) and not is_there(out / "config.json"):  # no run was begun that would need them
             file.unlink(missing_ok=True)
         raise
     return load_run(out)
@@ -93,7 +94,7 @@ def load_run(folder: str | Path) -> Run:
         UserError: it holds no run.
     """
     folder = Path(folder)
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json)")
     return Run(folder, summary)
@@ -185,13 +186,15 @@ class Run:
             UserError: the run has no audit; walks of another skeleton.
         """
         audit = self.summary.get("audit", {"error": "it was trained for comparison only, and not audited"})
-        if "error" in audit:
-            raise UserError(f"{self.folder} has no audit: {audit['error']}")
+        with as_written(self.folder):
+            if "error" in audit:
+                raise UserError(f"{self.folder} has no audit: {audit['error']}")
+            sentence = audit["verdict"]["sentence"]
         edges = None
         if data is not None:
             trained = self._opened
             edges = edge_table(trained.model, unlabelled_task(_walks(data, trained), trained), trained.asked)
-        return Explanation(audit["verdict"]["sentence"], audit, edges)
+        return Explanation(sentence, audit, edges)
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import tyro
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.runs.edges import check_edges_file, write_edges
 from fastst.runs.opened import open_models, unlabelled_task
 from fastst.runs.tables import check_not_needed, check_table_file, write_table
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for item in task.walks.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     if len(models) > 1:
-        print(f"{config.run} has {len(models)} folds: what follows is the mean of their models' probabilities")
+        print(f"{visible(str(config.run))} has {len(models)} folds: what follows is the mean of their models' probabilities")
     rows = []
     for row in predicted_rows(models, task):
         rows.append(row)
@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"    {edge['kept_share']:6.1%}  {edge['from']} at {_frame(edge['offset'])} -> {edge['to']}")
     if config.out is not None:
         write_table(config.out, rows, [{name: value for name, value in row.items() if name != "edges"} for row in rows])
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
     if config.edges is not None:
         write_edges(config.edges, models[0].model, task, models[0].asked)
-        print(f"every edge is in {config.edges}")
+        print(f"every edge is in {visible(str(config.edges))}")
 
 
 def _frame(offset: int) -> str:

@@ -32,10 +32,11 @@ from fastst.data.splits import (
     set_aside,
     split_from_labels,
 )
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation.report import explain, in_words, mean_of_folds
+from fastst.files import WriteError, is_there
 from fastst.ops.backends import current_backend
-from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
+from fastst.runs.folder import as_written, read_run_config, read_summary, write_json, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
 from fastst.runs.opened import open_run
 from fastst.runs.scores import out_of_fold, score_in_words
@@ -93,7 +94,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
     quiet = quiet or not processes.leads
-    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False)
+    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False, emoji=False)
     if processes.leads:
         _check_folder(config)
     device_of(config)
@@ -129,11 +130,11 @@ def train(
     summary = results[0]
     if processes.leads and config.folds:
         summary = _mean_of_folds(results) | {"out_of_fold": out_of_fold(config.out, task, every_fold)}
-        write_json(config.out / "summary.json", summary)
+        write_summary(config.out, summary)
         for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
             console.print(f"mean of {config.folds} folds: {line}", highlight=False)
         console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
-    console.print(f"everything is in {config.out}", highlight=False)
+    console.print(f"everything is in {visible(str(config.out))}", highlight=False)
     return summary
 
 
@@ -147,15 +148,21 @@ def _train_once(
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """A fold's summary: that which is there, or of a training to its end."""
-    result = read_json(fold.folder / "summary.json")
-    if result is None:
+    result = read_summary(fold.folder)
+    if result is not None:
+        with as_written(fold.folder):  # all that is asked of it later
+            _mean_of_folds([{name: value for name, value in result.items() if name != "audit"}])
+            _said(result)
+    else:
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
-        console.print(f"{fold.name}: {_in_words(result)}", highlight=False)
-        console.print(f"{fold.name}: {score_in_words(result)}", highlight=False)
-        for line in in_words(result) if "audit" in result else []:
+        for line in _said(result):
             console.print(f"{fold.name}: {line}", highlight=False)
     return result
+
+
+def _said(result: dict[str, Any]) -> list[str]:
+    return [_in_words(result), score_in_words(result), *(in_words(result) if "audit" in result else [])]
 
 
 def _beside(fold: Fold, folder: Path, what: str, seed: int) -> Fold:
@@ -203,9 +210,9 @@ def _check_folder(config: TrainConfig) -> None:
     try:
         taken = config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))
     except OSError as error:
-        raise UserError(f"--out {config.out} can't be used: {error.strerror}") from None
+        raise UserError(f"--out {config.out} can't be used: {error.strerror}; name another folder") from None
     if taken:
-        what = "holds another run; --resume goes on with it" if (config.out / "config.json").exists() else "exists and is not empty"
+        what = "holds another run; --resume goes on with it" if is_there(config.out / "config.json") else "exists and is not empty"
         raise UserError(f"--out {config.out} {what}; name a new folder with --out, or delete it")
 
 
@@ -214,7 +221,7 @@ def _open_folder(config: TrainConfig) -> None:
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {config.out} can't be made: {error.strerror}") from None
+        raise UserError(f"--out {config.out} can't be made: {error.strerror}; name another folder") from None
     write_text(config.out / "config.json", config.to_json())
 
 
@@ -290,13 +297,13 @@ def _report_sides(config: TrainConfig, task: Task, every_fold: list[Fold], conso
     """Says whom a model to start from knows already, and who of the data is on no side of a split that came from a file."""
     for fold in every_fold:
         if known := len(fold.split.known):
-            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {config.init}"
+            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {visible(config.init or '')}"
             console.print(f"{fold.name}: {whom}: the score is not one of people whom the model never saw", highlight=False)
     for fold in every_fold if config.split_file else ():
         nobody = set(task.walks.subjects) - fold.split.train - fold.split.validation - fold.split.test
         if nobody:
             who = f"{len(nobody)} people, such as {min(nobody)!r}, are" if len(nobody) > 1 else f"{min(nobody)!r} is"
-            console.print(f"{who} not in {config.split_file}: neither trained nor tested on", highlight=False)
+            console.print(f"{who} not in {visible(config.split_file or '')}: neither trained nor tested on", highlight=False)
 
 
 def _in_words(summary: dict[str, Any]) -> str:

@@ -179,13 +179,14 @@ def test_a_picture_of_a_walk_is_left_in_the_folder_of_the_run(planted: Path, cap
 def test_the_name_of_a_walk_becomes_that_of_a_file_in_the_folder(in_3d: Path):
     before = set(in_3d.parent.iterdir())
     audit_command(["--run", str(in_3d), "--walk", "../步行 7\n"])
-    assert (in_3d / "walk_.._步行_7_.png").exists()
+    assert (in_3d / "walk_.._步行_7_U_000A_.png").exists()
     assert set(in_3d.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ("--out numbers.csv", "--out numbers.csv is of no kind that numbers can be written as; name a file that ends in .json"),
         ("--walk 001-nm-01-00", "none of the 32 walks is called so; there are 001-nm-01-000"),
         ("--walk NAME --frames 3", "--frames 3 must be the first frame and the one after the last, such as 10:70"),
         ("--walk NAME --frames 10:10", "are not frames of this walk: it has the frames 0:"),

@@ -26,6 +26,7 @@ from fastst.errors import run_command
 from fastst.explanation import report
 from fastst.layouts import LAYOUTS
 from fastst.ops import backends
+from fastst.runs import folder as run_folder
 from fastst.runs.trainer import Trainer
 
 TINY = ["--epochs", "1", "--frames", "4", "--hidden", "4", "--heads", "2", "--layers", "1", "--encoder-layers", "0", "--device", "cpu"]
@@ -133,7 +134,7 @@ def write_labels(path: Path, subjects: list[str], splits: list[str] | None = Non
 
 
 def without_time(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name != "seconds"}
+    return {name: value for name, value in summary.items() if name not in ("seconds", "sha256")}
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -555,6 +556,29 @@ def test_a_summary_that_is_damaged(finished: Path, command: Command) -> None:
     refused(command(train, "--out", finished, "--resume"), finished / "summary.json")
 
 
+def test_the_remedy_for_a_damaged_summary_works(tmp_path: Path, made: Path, command: Command) -> None:
+    """Also where the best model was chosen, whose own file is gone when all is done."""
+    run = tmp_path / "run"
+    assert command(train, "--data", made / "walks.npz", *TINY, "--validation", "0.3", "--out", run).code == 0
+    before = read_summary(run)
+    for name in ("summary.json", "predictions.csv", "split.json", "walks_seen.json"):
+        (run / name).unlink()
+    assert command(train, "--out", run, "--resume").code == 0
+    assert read_summary(run) == before
+    for name in ("summary.json", "model.safetensors", "checkpoint.safetensors"):
+        (run / name).unlink()
+    assert command(train, "--out", run, "--resume").code == 0
+    assert read_summary(run) == before
+
+
+def test_a_summary_of_another_version(finished: Path, command: Command) -> None:
+    summary = run_folder.read_summary(finished)
+    assert summary is not None
+    del summary["intervals"]
+    run_folder.write_summary(finished, summary)
+    refused(command(train, "--out", finished, "--resume"), finished / "summary.json", "is not as fastst.train writes it (KeyError: 'intervals')")
+
+
 @pytest.mark.parametrize("options", [["--hops", "2"], ["--learning-rate", "0.1"], ["--epochs", "50"], ["--data", "other.npz"], ["--no-mirror"]])
 def test_other_options_than_the_run_was_begun_with(stopped: Path, command: Command, options: list[str]) -> None:
     before = content(stopped)
@@ -665,7 +689,7 @@ def test_results_into_a_folder_that_is_there(
 ) -> None:
     monkeypatch.chdir(finished)
     (finished / "folder.json").mkdir()
-    refused(command(module, "--run", finished, "--data", made / "walks.npz", "--out", "folder.json"), "can't be written: it is a folder")
+    refused(command(module, "--run", finished, "--data", made / "walks.npz", "--out", "folder.json"), "folder.json is a folder, and no regular file")
 
 
 @pytest.mark.parametrize("module", [evaluate, predict])

@@ -10,6 +10,7 @@ from fastst.compare import main as compare_command
 from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.runs.comparison import compare
+from fastst.runs.folder import write_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, write_outcomes
 
 
@@ -22,7 +23,7 @@ def made(folder: Path, wrong: list[int], people: list[int] | None = None, names:
     texts = ([f"w{i:02d}-{n % walks}" for n, i in enumerate(who)], [f"{i:03d}" for i in who])
     write_outcomes(folder / PREDICTIONS, Outcomes(list(names), ["0"] * len(who), *texts, classes, np.eye(2)[said]))
     (folder / "config.json").write_text(TrainConfig(**options).to_json())
-    (folder / "summary.json").write_text(json.dumps({"kept_share": 0.17}))
+    write_summary(folder, {"kept_share": 0.17})
     return folder
 
 
@@ -89,7 +90,7 @@ def test_a_walk_of_another_class_and_what_is_no_run(tmp_path: Path):
     with pytest.raises(UserError, match=r"nowhere holds no run of fastst\.train"):
         compare([one, tmp_path / "nowhere"])
     (other / PREDICTIONS).unlink()
-    with pytest.raises(UserError, match=r"predictions\.csv can't be read: No such file"):
+    with pytest.raises(UserError, match=r"predictions\.csv doesn't exist"):
         compare([one, other])
     (other / "summary.json").unlink()
     with pytest.raises(UserError, match=r"other holds no finished run of fastst\.train"):

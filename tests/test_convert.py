@@ -140,7 +140,7 @@ def test_the_size_of_the_image_is_written(tmp_path: Path) -> None:
         (["--out", "nowhere/new.npz"], r"nowhere/new\.npz can't be written: No such file"),
         (["--out", "nowhere/new.pkl"], r"nowhere/new\.pkl can't be written: No such file"),
         (["--preview", "--picture", "some.txt"], r"--picture some\.txt must end in one of \.png"),
-        (["--preview", "--picture", "nowhere/a.png"], r"nowhere/a\.png can't be written"),
+        (["--preview", "--picture", "nowhere/a.png"], r"--picture nowhere/a\.png: there is no folder nowhere; make it"),
         (["--out", "new.npz", "--drop-joints", "wing"], "--drop-joints wing"),
     ],
 )

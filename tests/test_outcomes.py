@@ -69,5 +69,5 @@ def test_what_is_no_such_table_is_refused(text: str, words: str, tmp_path: Path)
 
 
 def test_a_table_that_is_not_there(tmp_path: Path):
-    with pytest.raises(UserError, match=r"predictions\.csv can't be read: No such file or directory; a finished run of fastst\.train has one"):
+    with pytest.raises(UserError, match=r"predictions\.csv doesn't exist; a finished run of fastst\.train has one"):
         read_outcomes(tmp_path / "predictions.csv")

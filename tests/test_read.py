@@ -59,7 +59,10 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "scandir", refuse)
     [left] = read_walks(tmp_path, progress=False).left_out
-    assert (left.name, left.reason) == ("locked", f"{tmp_path / 'locked'} can't be read: Permission denied")
+    assert (left.name, left.reason) == (
+        "locked",
+        f"{tmp_path / 'locked'} can't be read: Permission denied; get the right to read it (chmod u+rX), or let its owner do this",
+    )
     with pytest.raises(DataError, match="locked can't be read: Permission denied"):
         read_walks(tmp_path / "locked", progress=False)
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fastst.data.walks import WalkSet
+from fastst.files import write_atomically
 from fastst.layouts import Layout
-from fastst.runs.folder import write_atomically
 
 _VALUES_SHOWN, _NAMES_SHOWN, _LEFT_OUT_SHOWN = 8, 3, 20
 _LETTERS_SHOWN = 28  # of a name above a small pose

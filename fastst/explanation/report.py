@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from fastst.errors import UserError
+from fastst.errors import UserError, visible
 from fastst.explanation import figures, walk_figures
 from fastst.explanation.agreement import agreement_of_folds
 from fastst.explanation.audit import audit
@@ -16,7 +16,7 @@ from fastst.explanation.text import readable
 from fastst.explanation.verdict import verdict
 from fastst.explanation.views import View, standing_body
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import load_model, read_json
+from fastst.runs.folder import load_model, read_summary
 from fastst.runs.graphs import kept_graph_of_walk
 from fastst.runs.trainer import Finished
 
@@ -29,7 +29,7 @@ def explain(finished: Finished) -> dict[str, Any]:
     except UserError:  # a full disk, say: the run goes on from here with --resume
         raise
     except Exception as error:
-        found["figures_error"] = f"{type(error).__name__}: {error}"
+        found["figures_error"] = visible(f"{type(error).__name__}: {error}")
     return found
 
 
@@ -39,7 +39,7 @@ def examine(finished: Finished) -> dict[str, Any]:
         return audit(finished, _control(finished), _other_seeds(finished))
     except Exception as error:  # whatever it was, the trained model and its scores are not to be lost
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"audit": {"error": f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"}}
+        return {"audit": {"error": visible(f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})")}}
 
 
 def draw(finished: Finished, found: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ def _mean(values: list[Any]) -> Any:
 
 def _control(finished: Finished) -> dict[str, Any] | None:
     """The audit of the training with classes dealt out anew, without what is only of use for its own sake."""
-    summary = read_json(finished.fold.folder / "permuted" / "summary.json")
+    summary = read_summary(finished.fold.folder / "permuted")
     if summary is None:
         return None
     kept = ("kept", "random", "no_edges", "information", "verdict", "error")

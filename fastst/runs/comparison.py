@@ -12,8 +12,9 @@ import numpy as np
 
 from fastst.config import TrainConfig, differing, option
 from fastst.data.splits import person
-from fastst.errors import UserError
-from fastst.runs.folder import read_json, read_run_config
+from fastst.errors import UserError, visible
+from fastst.files import is_there
+from fastst.runs.folder import as_written, read_run_config, read_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes
 from fastst.runs.uncertainty import sign_flip_p_value, uncertainty
 
@@ -42,7 +43,7 @@ def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         metrics, found = run.outcomes.metrics(), uncertainty(run.outcomes)
-        row: dict[str, Any] = {"run": str(run.folder)} | {name: metrics[name] for name in ("walks", "people")}
+        row: dict[str, Any] = {"run": visible(str(run.folder))} | {name: metrics[name] for name in ("walks", "people")}
         for name in ("balanced_accuracy", "macro_f1"):
             row |= {name: metrics[name], f"{name}_interval": found["intervals"] and found["intervals"][name]}
         row |= {"kept_share": run.kept_share, "options": {option(name): getattr(run.config, name) for name in names}}
@@ -74,12 +75,14 @@ def paired(first: _Run, other: _Run) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> _Run:
-    top = folder if (folder / "config.json").is_file() else folder.parent
-    config = read_run_config(top if (top / "config.json").is_file() else folder)
-    summary = read_json(folder / "summary.json")
+    top = folder if is_there(folder / "config.json") else folder.parent
+    config = read_run_config(top if is_there(top / "config.json") else folder)
+    summary = read_summary(folder)
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json); finish it with fastst.train --resume")
-    return _Run(folder, config, read_outcomes(folder / PREDICTIONS), summary["kept_share"])
+    with as_written(folder):
+        kept_share = float(summary["kept_share"])
+    return _Run(folder, config, read_outcomes(folder / PREDICTIONS), kept_share)
 
 
 def _check_same_task(first: _Run, other: _Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastst.errors import UserError
+from fastst.errors import UserError, visible
+from fastst.files import is_there, open_file, reading
+from fastst.runs.folder import WRITE_AGAIN
 from fastst.runs.metrics import classification_metrics, mean_over_groups
 from fastst.runs.tables import write_csv
 
@@ -126,20 +129,25 @@ def read_outcomes(path: Path) -> Outcomes:
     Raises:
         UserError: with file and line: it is not there, or not such a table.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            header, *lines = [(reader.line_num, fields) for fields in reader]
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}; a finished run of fastst.train has one") from None
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of predictions: {error}") from None
+    if not is_there(path):
+        raise UserError(f"{path} doesn't exist; a finished run of fastst.train has one: finish it with --resume")
+    with reading(path), io.TextIOWrapper(open_file(path), "utf-8", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            lines = [(reader.line_num, [visible(field) for field in fields]) for fields in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} is not a table of predictions: {error}; {WRITE_AGAIN}") from None
+    if not lines:
+        raise UserError(f"{path} is not a table of predictions: it is empty; {WRITE_AGAIN}")
+    header, *lines = lines
     columns = header[1]
     names = [column.removeprefix(_PROBABILITY) for column in columns if column.startswith(_PROBABILITY)]
     missing = [column for column in _COLUMNS if column not in columns]
     if missing or not names or not lines:
         what = f"no column {missing[0]!r}" if missing else "no column probability_<class>" if not names else "no walk"
-        raise UserError(f"{path} is not a table of predictions, which has a line for every walk and the columns {','.join(_COLUMNS)},…: {what}")
+        raise UserError(
+            f"{path} is not a table of predictions, which has a line for every walk and the columns {','.join(_COLUMNS)},…: {what}; {WRITE_AGAIN}"
+        )
     rows = [_row(path, line, columns, fields, names) for line, fields in lines]
     folds, walks, subjects, classes, probabilities = zip(*rows, strict=True)
     return Outcomes(names, list(folds), list(walks), list(subjects), np.array(classes, np.int64), np.array(probabilities, np.float64))
@@ -150,7 +158,7 @@ def _row(path: Path, line: int, columns: list[str], fields: list[str], names: li
         row = dict(zip(columns, fields, strict=True))
         return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[_PROBABILITY + name]) for name in names]
     except ValueError as error:
-        raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}") from None
+        raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}; {WRITE_AGAIN}") from None
 
 
 def _metrics(outcomes: Outcomes) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fastst.errors import UserError
-from fastst.runs.folder import write_atomically, write_json
+from fastst.files import is_there, open_file, write_atomically
+from fastst.runs.folder import write_json
 
+PICTURES = (".png", ".svg", ".pdf")
 _OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors", "walks_seen.json")
 
 
@@ -27,15 +29,15 @@ def check_table_file(path: Path, *read: str | Path | None) -> None:
 
 def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
     """That a file can be written, is not one of a run's own, none of those that are read, and replaces only what fastst wrote; UserError if not."""
-    if not path.parent.is_dir():
+    if not is_there(path.parent):
         raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or give another name")
-    if not path.is_file():
+    if not is_there(path):
         return
     of_a_run = path.name in _OF_A_RUN or path.suffix == ".png"
-    if of_a_run and any((path.parent / name).is_file() for name in ("config.json", "split.json")) and not path.name.startswith("walk_"):
+    if of_a_run and any(is_there(path.parent / name) for name in ("config.json", "split.json")) and not path.name.startswith("walk_"):
         raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
     for other in read:
-        if other is None or not Path(other).exists():
+        if other is None or not is_there(Path(other)):
             continue
         if path.samefile(other) or (Path(other).is_dir() and path.resolve().is_relative_to(Path(other).resolve())):
             raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
@@ -45,12 +47,12 @@ def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file looks like results, which may be replaced by newer ones."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(1 << 16)
         file.seek(max(path.stat().st_size - (1 << 16), 0))
         tail = file.read()
-    if path.suffix.lower() == ".png":
-        return head.startswith(b"\x89PNG")
+    if path.suffix.lower() in PICTURES:
+        return any(b"atplotlib" in part for part in (head, tail))  # which signs what it draws
     return not head.strip() or any(word in part for word in (b"probabilit", b"balanced_accuracy") for part in (head, tail))
 
 
@@ -76,7 +78,7 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
 
 
 def _write(part: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from fastst.data.formats.scan import MAX_DEPTH, Scanned, scan
 from fastst.data.progress import open_with_progress
 from fastst.data.walks import DataError
+from fastst.files import open_file
 
 _HEAD_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
@@ -39,13 +39,8 @@ def head_of(path: Path) -> bytes:
         EmptyFileError: nothing is in it.
         DataError: there is none, or it can't be read.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path} is not a regular file; give a file or a folder")
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    with open_file(path) as file:
+        head = file.read(_HEAD_BYTES)
     if not head.strip():
         raise EmptyFileError(f"{path} is empty; was it written to the end?")
     return head
@@ -126,23 +121,20 @@ def _pieces(path: Path, progress: bool) -> Iterator[Any]:
 
 def _scanned(path: Path, progress: bool) -> Iterator[tuple[bytes, Scanned, bool]]:
     """Pieces of a file, what they hold, and whether it is the last."""
-    try:
-        with open_with_progress(path, path.name, progress) as file:
-            stream = _stream(path, file)
-            openers, rest, size, whole = b"", b"", _PIECE_BYTES, False
-            while not whole:
-                block = stream.read(size)
-                rest, whole = rest + block, len(block) < size
-                # What came before the comma was in the piece before.
-                piece = openers + (rest.replace(b",", b" ", 1) if openers and re.match(rb"\s*,", rest) else rest)
-                scanned = _scan(path, piece, whole)
-                if scanned is None:
-                    size = len(rest)  # no element ends in it: look at twice as much
-                    continue
-                yield piece, scanned, whole
-                size, rest, openers = _PIECE_BYTES, piece[scanned.end :], scanned.openers
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    with open_with_progress(path, path.name, progress) as file:
+        stream = _stream(path, file)
+        openers, rest, size, whole = b"", b"", _PIECE_BYTES, False
+        while not whole:
+            block = stream.read(size)
+            rest, whole = rest + block, len(block) < size
+            # What came before the comma was in the piece before.
+            piece = openers + (rest.replace(b",", b" ", 1) if openers and re.match(rb"\s*,", rest) else rest)
+            scanned = _scan(path, piece, whole)
+            if scanned is None:
+                size = len(rest)  # no element ends in it: look at twice as much
+                continue
+            yield piece, scanned, whole
+            size, rest, openers = _PIECE_BYTES, piece[scanned.end :], scanned.openers
 
 
 def _stream(path: Path, file: IO[bytes]) -> _Stream:

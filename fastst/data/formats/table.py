@@ -190,12 +190,9 @@ def read_blocks(path: Path, table: Table, texts: Sequence[int], numbers: Sequenc
     def parsed(piece: tuple[int, bytes]) -> Block:
         return _block(path, table, texts, numbers, *piece)
 
-    try:
-        with open_with_progress(path, path.name, progress) as file:
-            pieces = _pieces(_in_utf8(file, encoding_of(head_of(path))), table.header_lines)
-            yield from map(parsed, pieces) if path.stat().st_size <= _BLOCK_BYTES else _ahead(parsed, pieces)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
+    with open_with_progress(path, path.name, progress) as file:
+        pieces = _pieces(_in_utf8(file, encoding_of(head_of(path))), table.header_lines)
+        yield from map(parsed, pieces) if path.stat().st_size <= _BLOCK_BYTES else _ahead(parsed, pieces)
 
 
 def _in_utf8(file: BinaryIO, encoding: str) -> Any:
