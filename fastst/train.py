@@ -37,6 +37,7 @@ from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
 from fastst.runs.initial import check_fits, people_of
+from fastst.runs.lock import LOCK, owned
 from fastst.runs.opened import open_run
 from fastst.runs.scores import out_of_fold, score_in_words
 from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
@@ -91,11 +92,17 @@ def train(
     on_epoch: OnEpoch | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
-    quiet = quiet or not processes.leads
+    """Trains, tests and explains; everything lands in `config.out`, which nobody else may write in meanwhile. Returns the summary."""
+    if not processes.leads:
+        return _train(config, processes, on_finished, on_epoch, quiet=True)
+    _check_folder(config)
+    with owned(config.out):
+        _check_folder(config)  # again: another run may have been here since
+        return _train(config, processes, on_finished, on_epoch, quiet)
+
+
+def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, on_epoch: OnEpoch | None, quiet: bool) -> dict[str, Any]:
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False)
-    if processes.leads:
-        _check_folder(config)
     device_of(config)
     _check_backend()
     task = load_task(config, progress=not quiet)
@@ -113,7 +120,7 @@ def train(
     for fold in every_fold:
         _check_sides(task, fold)
     if processes.leads and not config.resume:
-        _open_folder(config)  # not before everything that can be wrong was looked at: a failed start leaves nothing behind
+        write_text(config.out / "config.json", config.to_json())  # not before everything was looked at: a failed start leaves nothing behind
     _report_left_out(config, task, processes, console)
     _report_sides(config, task, every_fold, console)
     results = []
@@ -201,21 +208,12 @@ def _check_folder(config: TrainConfig) -> None:
     if config.resume:
         return
     try:
-        taken = config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))
+        taken = config.out.exists() and (not config.out.is_dir() or any(path.name != LOCK for path in config.out.iterdir()))
     except OSError as error:
         raise UserError(f"--out {config.out} can't be used: {error.strerror}") from None
     if taken:
         what = "holds another run; --resume goes on with it" if (config.out / "config.json").exists() else "exists and is not empty"
         raise UserError(f"--out {config.out} {what}; name a new folder with --out, or delete it")
-
-
-def _open_folder(config: TrainConfig) -> None:
-    """Makes the run's folder and writes its configuration."""
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {config.out} can't be made: {error.strerror}") from None
-    write_text(config.out / "config.json", config.to_json())
 
 
 def _folds(config: TrainConfig, task: Task) -> list[Fold]:
