@@ -34,6 +34,7 @@ from fastst.data.splits import (
 )
 from fastst.errors import UserError, run_command
 from fastst.explanation.report import explain, in_words, mean_of_folds
+from fastst.interrupts import advise
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
 from fastst.runs.initial import check_fits, people_of
@@ -121,6 +122,7 @@ def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, o
         _check_sides(task, fold)
     if processes.leads and not config.resume:
         write_text(config.out / "config.json", config.to_json())  # not before everything was looked at: a failed start leaves nothing behind
+    advise("go on with --resume")
     _report_left_out(config, task, processes, console)
     _report_sides(config, task, every_fold, console)
     results = []
@@ -312,4 +314,4 @@ def _check_backend() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, "; go on with --resume")
+    run_command(main)

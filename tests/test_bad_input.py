@@ -54,7 +54,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
         code: Any = 0
         try:
-            run_command(module.main, "; go on with --resume")
+            run_command(module.main)
         except SystemExit as ended:
             code = ended.code
         captured = capsys.readouterr()
