@@ -97,7 +97,7 @@ def _interrupt(number: int, frame: Any) -> None:
         signal.signal(caught, signal.SIG_IGN)  # one is enough
     sys.unraisablehook = lambda _: None  # and one line too
     if not _working:
-        _exit(number)
+        end(number)
     raise Interrupt(number)
 
 
