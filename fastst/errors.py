@@ -34,6 +34,9 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
         interrupts.end(getattr(interrupt, "number", signal.SIGINT))
+    except SystemExit:  # it was said already
+        interrupts.speaks_first()
+        raise
     except Exception:
         if not interrupts.speaks_first():
             sys.exit(1)

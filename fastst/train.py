@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -59,7 +60,7 @@ class _Place:
 def main() -> None:
     keep_freed_memory()
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    config = read_config(sys.argv[1:])
+    config = _read_together(sys.argv[1:], processes)
     if processes.count > 1:
         backend = "nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=12))  # the first process tests and audits while the others wait
@@ -67,19 +68,36 @@ def main() -> None:
         train(config, processes)
     except WriteError as error:
         raise UserError(f"{error}, and go on with --resume") from None
+    except RuntimeError as error:
+        if processes.count == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        told = str(error).splitlines()[0]
+        raise UserError(f"another of the processes that train together has ended ({told}); see why, and go on with --resume") from None
     finally:
         if processes.count > 1:
             dist.destroy_process_group()
 
 
-def read_config(arguments: list[str]) -> TrainConfig:
+def _read_together(arguments: list[str], processes: Processes) -> TrainConfig:
+    """The options; what is wrong with them the first process says alone, after which torchrun ends the others."""
+    try:
+        return read_config(arguments, speaks=processes.leads)
+    except SystemExit:
+        if not processes.leads:
+            time.sleep(10)
+        raise
+
+
+def read_config(arguments: list[str], speaks: bool = True) -> TrainConfig:
     """The options of the command line; with --resume those of the run, and an error where the command line says otherwise."""
-    place, _ = tyro.cli(_Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False)
+    place, _ = tyro.cli(
+        _Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False, console_outputs=speaks
+    )
     if "--resume" not in arguments:
         recipe = place.recipe if place.recipe in RECIPES else TrainConfig.recipe  # a misspelled one is an error below
-        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe))
+        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe), console_outputs=speaks)
     saved = read_run_config(place.out)
-    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False))
+    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False), console_outputs=speaks)
     differing = differences(saved, asked)
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
