@@ -22,6 +22,7 @@ from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
 from fastst.runs.folder import read_lines, read_summary, write_json
+from fastst.runs.lock import owned_around
 from fastst.runs.opened import TrainedModel, for_model, open_run
 from fastst.runs.tables import check_not_needed
 from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
@@ -59,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_options(config)
     if config.out is not None:
         check_not_needed(config.out, config.data, config.labels, option="--out")
+    picture = config.run / "walk.png" if config.walk is not None else None  # where it will be, but for its name
+    with owned_around(config.out or picture):
+        _audit(config)
+
+
+def _audit(config: AuditConfig) -> None:
     finished = _finished(config, open_run(config.run))
     if config.walk is not None:
         print(f"the picture is in {visible(str(_draw(config, finished)))}")

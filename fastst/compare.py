@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fastst.errors import run_command, visible
 from fastst.runs.comparison import compare
+from fastst.runs.lock import owned_around
 from fastst.runs.tables import check_table_file, write_table
 
 _SCORES = ("balanced_accuracy", "macro_f1")
@@ -36,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(CompareConfig, prog="python -m fastst.compare", args=arguments)
     if config.out is not None:
         check_table_file(config.out)
-    rows = compare(config.runs)
-    _print(rows)
-    if config.out is not None:
-        write_table(config.out, rows, [_flat(row) for row in rows])
-        print(f"everything is in {visible(str(config.out))}")
+    with owned_around(config.out):
+        rows = compare(config.runs)
+        _print(rows)
+        if config.out is not None:
+            write_table(config.out, rows, [_flat(row) for row in rows])
+            print(f"everything is in {visible(str(config.out))}")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

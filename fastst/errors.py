@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable
+
+from fastst import interrupts
 
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))  # controls, marks without a shape, halves of characters, ends of lines and paragraphs
 _JOINERS = "\u200c\u200d"  # shape the letters beside them, and make one emoji of several
@@ -44,18 +47,29 @@ class DataError(UserError):
     """Data that can't be used. The message says where (file and line), what was wrong and what to do."""
 
 
-def run_command(main: Callable[[], None], resume_hint: str = "") -> None:
-    """Runs a command: a mendable error is printed and ends with status 2, Ctrl-C with 130."""
+def run_command(main: Callable[[], None]) -> None:
+    """Runs a command: a mendable error is printed and ends with status 2, Ctrl-C with 130, other signals with 128 and their number.
+
+    Of processes that torchrun started the first one that ends speaks for all.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no reason to stop
     try:
-        main()
+        with interrupts.work():
+            main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if interrupts.speaks_first():
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted{resume_hint}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        interrupts.end(getattr(interrupt, "number", signal.SIGINT))
+    except SystemExit:  # it was said already
+        interrupts.speaks_first()
+        raise
+    except Exception:
+        if not interrupts.speaks_first():
+            sys.exit(1)
+        raise

@@ -17,6 +17,7 @@ from fastst.data.options import OtherFiles
 from fastst.errors import run_command, visible
 from fastst.runs.evaluation import SEEN, evaluate_models
 from fastst.runs.folder import write_json
+from fastst.runs.lock import owned_around
 from fastst.runs.opened import labelled_task, open_models
 from fastst.runs.outcomes import write_outcomes
 from fastst.runs.scores import score_in_words
@@ -52,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     if config.out is not None:
         check_table_file(config.out, config.data, config.labels)
+    with owned_around(config.out):
+        _evaluate(config)
+
+
+def _evaluate(config: EvaluateConfig) -> None:
     models = open_models(config.run)
     task = labelled_task(config.data, models[0], config.labels, config.label_map, files=config)
     print(task.description())

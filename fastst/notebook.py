@@ -74,11 +74,14 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
     known |= {"out": out, "data": str(file if isinstance(data, WalkSet) else data)}
     config = dataclasses.replace(TrainConfig.with_recipe(recipe), **known)
     if isinstance(data, WalkSet):
-        if is_there(file):
-            raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_walks_npz(file, data)
+        try:
+            file.touch(exist_ok=False)
+        except FileExistsError:
+            raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it") from None
     try:
+        if isinstance(data, WalkSet):
+            write_walks_npz(file, data)
         train(config, on_epoch=on_epoch, quiet=True)
     except BaseException:
         if isinstance(data, WalkSet) and not is_there(out / "config.json"):  # no run was begun that would need them

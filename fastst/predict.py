@@ -14,6 +14,7 @@ from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.runs.edges import check_edges_file, write_edges
+from fastst.runs.lock import owned_around
 from fastst.runs.opened import open_models, unlabelled_task
 from fastst.runs.tables import check_not_needed, check_table_file, write_table
 from fastst.runs.unlabelled import predicted_rows
@@ -45,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_not_needed(config.edges, config.data, option="--edges")
         if config.out is not None and config.edges.resolve() == config.out.resolve():
             raise UserError(f"--out and --edges are both {config.out}; give them names of their own")
+    with owned_around(config.out, config.edges):
+        _predict(config)
+
+
+def _predict(config: PredictConfig) -> None:
     models = open_models(config.run)
     if config.edges is not None and len(models) > 1:
         raise UserError(f"--edges are those of one model, but --run {config.run} has several: it has folds; name one, such as {models[0].folder}")

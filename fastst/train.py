@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -35,9 +36,11 @@ from fastst.data.splits import (
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.files import WriteError, is_there
+from fastst.interrupts import advise
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import as_written, read_run_config, read_summary, write_json, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
+from fastst.runs.lock import LOCK, owned
 from fastst.runs.opened import open_run
 from fastst.runs.scores import out_of_fold, score_in_words
 from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
@@ -58,7 +61,7 @@ class _Place:
 def main() -> None:
     keep_freed_memory()
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    config = read_config(sys.argv[1:])
+    config = _read_together(sys.argv[1:], processes)
     if processes.count > 1:
         backend = "nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=12))  # the first process tests and audits while the others wait
@@ -66,19 +69,36 @@ def main() -> None:
         train(config, processes)
     except WriteError as error:
         raise UserError(f"{error}, and go on with --resume") from None
+    except RuntimeError as error:
+        if processes.count == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        told = str(error).splitlines()[0]
+        raise UserError(f"another of the processes that train together has ended ({told}); see why, and go on with --resume") from None
     finally:
         if processes.count > 1:
             dist.destroy_process_group()
 
 
-def read_config(arguments: list[str]) -> TrainConfig:
+def _read_together(arguments: list[str], processes: Processes) -> TrainConfig:
+    """The options; what is wrong with them the first process says alone, after which torchrun ends the others."""
+    try:
+        return read_config(arguments, speaks=processes.leads)
+    except SystemExit:
+        if not processes.leads:
+            time.sleep(10)
+        raise
+
+
+def read_config(arguments: list[str], speaks: bool = True) -> TrainConfig:
     """The options of the command line; with --resume those of the run, and an error where the command line says otherwise."""
-    place, _ = tyro.cli(_Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False)
+    place, _ = tyro.cli(
+        _Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False, console_outputs=speaks
+    )
     if "--resume" not in arguments:
         recipe = place.recipe if place.recipe in RECIPES else TrainConfig.recipe  # a misspelled one is an error below
-        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe))
+        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe), console_outputs=speaks)
     saved = read_run_config(place.out)
-    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False))
+    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False), console_outputs=speaks)
     differing = differences(saved, asked)
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
@@ -92,11 +112,17 @@ def train(
     on_epoch: OnEpoch | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
-    quiet = quiet or not processes.leads
+    """Trains, tests and explains; everything lands in `config.out`, which nobody else may write in meanwhile. Returns the summary."""
+    if not processes.leads:
+        return _train(config, processes, on_finished, on_epoch, quiet=True)
+    _check_folder(config)
+    with owned(config.out):
+        _check_folder(config)  # again: another run may have been here since
+        return _train(config, processes, on_finished, on_epoch, quiet)
+
+
+def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, on_epoch: OnEpoch | None, quiet: bool) -> dict[str, Any]:
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False, emoji=False)
-    if processes.leads:
-        _check_folder(config)
     device_of(config)
     _check_backend()
     task = load_task(config, progress=not quiet)
@@ -114,7 +140,8 @@ def train(
     for fold in every_fold:
         _check_sides(task, fold)
     if processes.leads and not config.resume:
-        _open_folder(config)  # not before everything that can be wrong was looked at: a failed start leaves nothing behind
+        write_text(config.out / "config.json", config.to_json())  # not before everything was looked at: a failed start leaves nothing behind
+    advise("go on with --resume")
     _report_left_out(config, task, processes, console)
     _report_sides(config, task, every_fold, console)
     results = []
@@ -208,21 +235,12 @@ def _check_folder(config: TrainConfig) -> None:
     if config.resume:
         return
     try:
-        taken = config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))
+        taken = config.out.exists() and (not config.out.is_dir() or any(path.name != LOCK for path in config.out.iterdir()))
     except OSError as error:
         raise UserError(f"--out {config.out} can't be used: {error.strerror}; name another folder") from None
     if taken:
         what = "holds another run; --resume goes on with it" if is_there(config.out / "config.json") else "exists and is not empty"
         raise UserError(f"--out {config.out} {what}; name a new folder with --out, or delete it")
-
-
-def _open_folder(config: TrainConfig) -> None:
-    """Makes the run's folder and writes its configuration."""
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {config.out} can't be made: {error.strerror}; name another folder") from None
-    write_text(config.out / "config.json", config.to_json())
 
 
 def _folds(config: TrainConfig, task: Task) -> list[Fold]:
@@ -321,4 +339,4 @@ def _check_backend() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, "; go on with --resume")
+    run_command(main)

@@ -43,6 +43,7 @@ from fastst.runs.folder import (
     write_text,
 )
 from fastst.runs.initial import start_from
+from fastst.runs.lock import check_owned
 from fastst.runs.opened import mark, open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
 from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
@@ -250,6 +251,7 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         row["seconds"] = self.seconds
         if self.processes.leads:
+            check_owned(self.fold.folder)
             append_line(self.metrics, row)
             save_checkpoint(self.checkpoint, self.model, self.optimizer, self._progress())
         return row
