@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fastst.errors import run_command
 from fastst.runs.comparison import compare
+from fastst.runs.scores import known_in_words
 from fastst.runs.tables import check_table_file, write_table
 
 _SCORES = ("balanced_accuracy", "macro_f1")
@@ -51,6 +52,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
         scores = (_score(row, name) for name in _SCORES)
         table.add_row(*map(escape, (row["run"], str(row["people"]), *scores, f"{row['kept_share']:.0%}")))
     console.print(table)
+    for row in rows:
+        if row["known_to_init"]:
+            print(f"{row['run']}: {known_in_words(row['known_to_init'], row['people'])}")
     for row in rows if rows[0]["options"] else ():
         print(f"{row['run']}: " + ", ".join(f"{name} {value}" for name, value in row["options"].items()))
     first, *others = rows
@@ -74,7 +78,12 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         low, high = row[f"{name}_interval"] or ("", "")
         flat |= {name: row[name], f"{name}_low": low, f"{name}_high": high}
     paired = row["against_first"] or dict.fromkeys(("people", "difference", "p_value"), "")
-    return flat | {"kept_share": row["kept_share"]} | row["options"] | {f"{name}_against_first": value for name, value in paired.items()}
+    return (
+        flat
+        | {name: row[name] for name in ("kept_share", "known_to_init")}
+        | row["options"]
+        | {f"{name}_against_first": value for name, value in paired.items()}
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError, run_command
 from fastst.explanation import preview
+from fastst.runs.left_out import left_out_file, report_left_out
 
 _ENDINGS = (".npz", ".pkl", ".pickle")
 _PICTURES = (".png", ".svg", ".pdf")
@@ -54,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(preview.description(walks)))
         preview.picture(walks, picture)
         print(f"some poses are drawn in {picture}")
-    else:
-        for item in walks.left_out:
-            print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+    for line in report_left_out(walks.left_out, left_out_file(config.out or picture)):
+        print(line, file=sys.stderr)
     if config.out is not None:
         _write(config.out, walks, config.image_size)
         print(f"{len(walks)} walks of {len(set(walks.subjects))} people are in {config.out}")

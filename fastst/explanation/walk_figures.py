@@ -46,7 +46,8 @@ def walk_with_kept_edges(
 
     Args:
         poses: the whole walk, `[T, J, D]`. 2D is drawn as in the image, 3D as it is seen from `view`.
-        kept, probability: `[P, T]`; the likelier an edge was to be kept, the darker and wider it is.
+        kept, probability: `[P, T]`; the likelier an edge was to be kept, the darker and wider it is. Of more than one a joint and frame the likeliest
+            are drawn, which the title then says.
         title: what is shown.
         planted: joints that are ringed.
         frames: the first, and the one after the last. At most twelve of these are drawn, in groups of successive ones, which edges through time lead
@@ -63,7 +64,8 @@ def walk_with_kept_edges(
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     _bones(axes, graph.layout, list(at.values()), 5)
-    tapers, likely = _tapers(graph, kept, probability, at, height)
+    found, chosen = _chosen(list(_edges(graph, kept, probability, at)), graph.layout.num_joints * len(at))
+    tapers, likely = _tapers(found, height)
     edges = PolyCollection(tapers, cmap=_LIKELY, linewidths=0, zorder=2)
     edges.set_array(np.array(likely))
     edges.set_clim(0, 1)
@@ -80,7 +82,8 @@ def walk_with_kept_edges(
     existing = int(graph.edge_mask(len(poses))[:, first:end].sum())
     share = f"{kept[:, first:end].sum() / max(existing, 1):.0%} of the edges kept in frames {first} to {end - 1}"
     seen = f", seen {view.in_words()}" if poses.shape[2] == 3 else ", drawn as in the image"
-    axes.set_title("\n".join([*textwrap.wrap(title, int(5.6 * figure.get_figwidth())), share + seen]))
+    width = figure.get_figwidth()  # the title's letters may be twice as wide as Latin ones
+    axes.set_title("\n".join([*textwrap.wrap(title, int(5.6 * width)), *textwrap.wrap(share + seen + chosen, int(9 * width))]))
     bar = figure.colorbar(edges, ax=axes, label="how likely the edge was to be kept", shrink=0.8, format=PercentFormatter(1))
     bar.ax.yaxis.set_label_position("left")
     _legend(figure, axes, graph.layout)
@@ -103,14 +106,16 @@ def kept_of_joints(result: dict[str, Any], sentence: str, layout: Layout, body: 
     rows, expected = result["joints"], result["expected"]
     means = np.array([[row[side][0] for side in SIDES] for row in rows.values()])
     tells = result["people"] >= FEWEST_PEOPLE
-    colors = _around(expected, np.abs(means - expected).max())
+    colors, coloured = _around(expected, np.abs(means - expected).max()), False
     for axes, side, title in zip((sends, receives), SIDES, ("sent from a joint to others", "received by a joint from others"), strict=True):
         shares = np.array([rows[joint][side] for joint in layout.joints])  # [J, 3]
         above = tells * ((shares[:, 1] > expected).astype(int) - (shares[:, 2] < expected))
         _on_body(axes, layout, body, shares[:, 0], above, means.max(), colors)
         axes.set_title(f"Edges {title}")
-    bar = figure.colorbar(colors, ax=[sends, receives], label="share that is kept", shrink=0.7, format=PercentFormatter(1))
-    bar.ax.yaxis.set_label_position("left")
+        coloured = coloured or bool(above.any())
+    if coloured:
+        bar = figure.colorbar(colors, ax=[sends, receives], label="share that is kept", shrink=0.7, format=PercentFormatter(1))
+        bar.ax.yaxis.set_label_position("left")
     _bars(bars, result)
     figure.suptitle(
         "\n".join(["How many of its edges every joint keeps, of people whom the model was not trained on", *textwrap.wrap(sentence, 150)])
@@ -162,22 +167,33 @@ def _bone_color(bone: set[int], left: set[int], right: set[int]) -> str:
     return _MIDDLE if on_left == on_right else _LEFT if on_left else _RIGHT
 
 
-def _tapers(
-    graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, at: dict[int, np.ndarray], height: float
-) -> tuple[list[np.ndarray], list[float]]:
-    """A triangle for every kept edge between frames that are drawn, and its probability; the likeliest last, on top."""
-    found = sorted(_edges(graph, kept, probability, at), key=lambda edge: edge[2])
+Edge = tuple[np.ndarray, np.ndarray, float]  # from, to, and how likely it was to be kept
+
+
+def _chosen(edges: list[Edge], most: int) -> tuple[list[Edge], str]:
+    """The likeliest edges, where there are more than `most`, among which none could be seen; and what is to be said of that."""
+    if len(edges) <= most:
+        return edges, ""
+    least = sorted((likely for _, _, likely in edges), reverse=True)[most]
+    likeliest = [edge for edge in edges if edge[2] > least]
+    if not likeliest:
+        return [], f"; none is drawn, since of {len(edges)}, too many to be seen, none is likelier than {_percent(least)}"
+    return likeliest, f"; of {len(edges)}, too many to be seen, the {len(likeliest)} likeliest are drawn (above {_percent(least)})"
+
+
+def _tapers(edges: list[Edge], height: float) -> tuple[list[np.ndarray], list[float]]:
+    """A triangle for every edge, and its probability; the likeliest last, on top."""
+    edges = sorted(edges, key=lambda edge: edge[2])
     tapers = []
-    for start, stop, likely in found:
+    for start, stop, likely in edges:
         along = stop - start
         aside = np.array([-along[1], along[0]]) / max(np.linalg.norm(along), 1e-9) * height * (0.005 + 0.01 * likely)
         tapers.append(np.array([start + aside, start - aside, stop]))
-    return tapers, [likely for _, _, likely in found]
+    return tapers, [likely for _, _, likely in edges]
 
 
-def _edges(
-    graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, at: dict[int, np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+def _edges(graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, at: dict[int, np.ndarray]) -> Iterator[Edge]:
+    """The kept ones between frames that are drawn."""
     for p, (src, dst, offset) in enumerate(zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True)):
         for t, body in at.items():
             if kept[p, t] and t + offset in at:
