@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from fastst.errors import run_command
 from fastst.runs.comparison import compare
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print(rows: list[dict[str, Any]]) -> None:
     console = Console(soft_wrap=True, markup=False)
-    table = Table("run", "people", "balanced accuracy", "macro F1", "edges kept")
+    run = Column("run", overflow="fold")  # whole, however narrow the terminal
+    table = Table(run, "people", "balanced accuracy (95 % interval)", "macro F1 (95 % interval)", "edges kept")
     for row in rows:
         scores = (_score(row, name) for name in _SCORES)
         table.add_row(*map(escape, (row["run"], str(row["people"]), *scores, f"{row['kept_share']:.0%}")))
@@ -62,7 +63,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         paired = row["against_first"]
         print(
             f"{row['run']} against {first['run']}: {paired['difference']:+.3f} in a person's share of right answers, p {paired['p_value']:.4f} "
-            f"({paired['people']} people tested on in both), classes weighed alike"
+            f"({paired['people']} people tested on in both), classes weighed alike; by chance alone p is below 0.05 in one comparison of twenty"
         )
 
 

@@ -14,6 +14,7 @@ from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command
 from fastst.runs.edges import check_edges_file, write_edges
+from fastst.runs.folder import read_json
 from fastst.runs.left_out import left_out_file, report_left_out
 from fastst.runs.opened import open_models, seen_people, unlabelled_task
 from fastst.runs.scores import seen_in_words
@@ -66,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said, kept = row["predicted"], row["kept_share"]
         print(f"{row['walk']}: {said} (probability {row['probabilities'][said]:.3f}), {kept:.1%} of the edges kept")
         for edge in row["edges"][:_EDGES_PRINTED]:
-            print(f"    {edge['kept_share']:6.1%}  {edge['from']} at {_frame(edge['offset'])} -> {edge['to']}")
+            print(f"    {edge['kept_share']:6.1%} of its frames keep {edge['from']} at {_frame(edge['offset'])} -> {edge['to']} at t")
+    audit = (read_json(config.run / "summary.json") or {}).get("audit", {})
+    if "verdict" in audit:
+        print(f"what the edges of this run are worth, by its audit: {audit['verdict']['sentence']}")
     if config.out is not None:
         write_table(config.out, rows, [{name: value for name, value in row.items() if name != "edges"} for row in rows])
         print(f"everything is in {config.out}")

@@ -142,7 +142,9 @@ def test_where_every_edge_is_as_likely_none_is_drawn(drawn: Drawn):
     kept = graph.edge_mask(6).numpy()
     figure = drawn(walk_figures.walk_with_kept_edges, walk(6, 2), graph, kept, kept, "walk")
     assert not edges_of(figure)
-    assert "none is drawn, since of 396, too many to be seen, none is likelier than 100 %" in figure.axes[0].get_title().replace("\n", " ")
+    assert "none is drawn: 396 would be, too many to be seen, and the likeliest are equally likely (100 %)" in figure.axes[0].get_title().replace(
+        "\n", " "
+    )
 
 
 def edges_of(figure: Figure) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ from fastst.runs.uncertainty import FEWEST_PEOPLE
 
 _SHOWN = 12  # frames of a walk
 _NAMED = 5  # joints of a body
+_EASILY_SEEN = 30  # joints, beside which more are drawn smaller
 _LEFT, _MIDDLE, _RIGHT = "gainsboro", "silver", "darkgrey"  # bones
 _LIKELY = ListedColormap(colormaps["inferno_r"](np.linspace(0.2, 0.9, 256)))
 
@@ -177,7 +178,7 @@ def _chosen(edges: list[Edge], most: int) -> tuple[list[Edge], str]:
     least = sorted((likely for _, _, likely in edges), reverse=True)[most]
     likeliest = [edge for edge in edges if edge[2] > least]
     if not likeliest:
-        return [], f"; none is drawn, since of {len(edges)}, too many to be seen, none is likelier than {_percent(least)}"
+        return [], f"; none is drawn: {len(edges)} would be, too many to be seen, and the likeliest are equally likely ({_percent(least)})"
     return likeliest, f"; of {len(edges)}, too many to be seen, the {len(likeliest)} likeliest are drawn (above {_percent(least)})"
 
 
@@ -226,28 +227,32 @@ def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
 def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, above: np.ndarray, largest: float, colors: ScalarMappable) -> None:
     """Joints with their shares `[J]`; those above (1) and below (-1) the others `[J]` are coloured, the largest above named beside the body."""
     _bones(axes, layout, [body], 4)
+    room = min(1, _EASILY_SEEN / layout.num_joints)
     filled = np.where(above[:, None] != 0, colors.to_rgba(shares), 1.0)
-    axes.scatter(body[:, 0], body[:, 1], s=20 + 230 * shares / (largest or 1), c=filled, zorder=2, edgecolors="black")
+    axes.scatter(body[:, 0], body[:, 1], s=room * (20 + 230 * shares / (largest or 1)), c=filled, zorder=2, edgecolors="black")
     low, high = body.min(0), body.max(0)
-    height, width = max(high[1] - low[1], 1e-6), high[0] - low[0]
+    width, middle = high[0] - low[0], (low[1] + high[1]) / 2
+    height = max(high[1] - low[1], 0.8 * width, 1e-6)  # beside a flat body there has to be room for names too
     aside = max(0.75 * height - width, 0.5 * width) / 2
-    axes.set(xlim=(low[0] - aside, high[0] + aside), ylim=(low[1] - 0.1 * height, high[1] + 0.1 * height), aspect="equal")
-    _name_joints(axes, layout, body, shares, [j for j in np.argsort(-shares)[:_NAMED] if above[j] > 0], aside)
+    axes.set(xlim=(low[0] - aside, high[0] + aside), ylim=(middle - 0.6 * height, middle + 0.6 * height), aspect="equal")
+    _name_joints(
+        axes, layout, body, shares, [j for j in np.argsort(-shares)[:_NAMED] if above[j] > 0], aside, max(0.07 * height, 0.1 * (width + 2 * aside))
+    )
     if not (above > 0).any():
-        axes.text(0.5, 0.98, "no joint is shown to keep more than others", transform=axes.transAxes, ha="center", va="top", color="dimgrey")
+        axes.set_xlabel("no joint is shown to keep more than others", color="dimgrey")
     for x, side in ((0.02, "right"), (0.98, "left")) if layout.mirrored else ():
         axes.text(x, 0.02, f"{side} side", transform=axes.transAxes, ha="left" if x < 0.5 else "right", color="dimgrey")
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, joints: list[int], aside: float) -> None:
-    """Names at the margin that is nearer, one above the other."""
-    middle, height = body[:, 0].mean(), np.ptp(body[:, 1])
+def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, joints: list[int], aside: float, apart: float) -> None:
+    """Names at the margin that is nearer, one above the other and so far apart."""
+    middle = body[:, 0].mean()
     for sign in (-1, 1):
         lowest = -np.inf
         for j in sorted((j for j in joints if (body[j, 0] >= middle) == (sign > 0)), key=lambda j: body[j, 1]):
-            lowest = max(body[j, 1], lowest + 0.07 * height)
+            lowest = max(body[j, 1], lowest + apart)
             x = (body[:, 0].max() if sign > 0 else body[:, 0].min()) + sign * 0.92 * aside
             text = f"{readable(layout.joints[j])}\n{_percent(shares[j])}"
             arrow = {"arrowstyle": "-", "color": "dimgrey", "linewidth": 0.7}
@@ -266,7 +271,7 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
         axes.barh(places + shift, mean, 0.4, xerr=whiskers, label=label, color=color, error_kw={"elinewidth": 1, "ecolor": "black"})
     expected = f"if all joints were alike: {_percent(result['expected'])}"
     axes.axvline(result["expected"], color="black", linestyle="--", label=expected)
-    axes.set_yticks(places, [readable(name) for name in names], fontsize=8)
+    axes.set_yticks(places, [readable(name) for name in names], fontsize=8 * min(1, 1.2 * _EASILY_SEEN / len(names)))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     people = f"{result['people']:g} people" if result["people"] != 1 else "1 person"
     said = f"mean over {people}" + (", 95 % interval" if result["people"] >= FEWEST_PEOPLE else "")
