@@ -19,6 +19,7 @@ from fastst.data.walks import WalkSet
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation import preview
 from fastst.files import is_there
+from fastst.runs.left_out import left_out_file, report_left_out
 from fastst.runs.tables import PICTURES, check_not_needed
 
 _ENDINGS = (".npz", ".pkl", ".pickle")
@@ -55,9 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(preview.description(walks)))
         preview.picture(walks, picture)
         print(f"some poses are drawn in {visible(str(picture))}")
-    else:
-        for item in walks.left_out:
-            print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+    for line in report_left_out(walks.left_out, left_out_file(config.out or picture)):
+        print(line, file=sys.stderr)
     if config.out is not None:
         _write(config.out, walks, config.image_size)
         print(f"{len(walks)} walks of {len(set(walks.subjects))} people are in {visible(str(config.out))}")

@@ -54,8 +54,8 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
         options: of `fastst.train`, with underscores: `labels="labels.csv"`, `target="sex"`, `recipe="paper"`, `epochs=10`.
 
     Returns:
-        The run. With `folds` its summary is the mean of the folds, with the score of everybody out of fold under `out_of_fold`, and each fold is a
-        run of its own: `load_run(out / "fold-1")`.
+        The run. With `folds` its scores are of everybody, each judged by the fold that was not trained on that person (the means of the folds' own
+        scores are under `mean_of_folds`), and each fold is a run of its own: `load_run(out / "fold-1")`.
 
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
@@ -143,7 +143,8 @@ class Run:
         return self._opened.model
 
     def predict(self, data: str | Path | WalkSet) -> list[dict[str, Any]]:
-        """Of every walk: sequence, label, probability, probabilities, kept_share, and edges: the slots of which something was kept, most first.
+        """Of every walk: fold, walk, subject, class (None), predicted, probabilities, kept_share, and edges: the slots of which something was kept,
+        most first.
 
         Of a run with folds it is the mean of what the folds' models say.
 
@@ -171,7 +172,7 @@ class Run:
         """
         walks = data if isinstance(data, WalkSet) else str(data)
         task = labelled_task(walks, self._models[0], None if labels is None else str(labels), label_map, progress=False)
-        return evaluate_models(self._models, task, by, other_people).result
+        return evaluate_models(self._models, task, by, other_people)
 
     def graphs(self, data: str | Path | WalkSet) -> list[KeptGraph]:
         """What was kept of every walk's graph, for other libraries: `edge_index()`, `to_networkx()`, `save("walk.graphml")`.

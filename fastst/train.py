@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from statistics import mean, pstdev
 from typing import Any
 
 import numpy as np
@@ -38,11 +37,12 @@ from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.files import WriteError, is_there
 from fastst.interrupts import advise
 from fastst.ops.backends import current_backend
-from fastst.runs.folder import as_written, read_run_config, read_summary, write_json, write_summary, write_text
+from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
+from fastst.runs.left_out import LEFT_OUT, report_left_out
 from fastst.runs.lock import LOCK, owned
-from fastst.runs.opened import open_run
-from fastst.runs.scores import out_of_fold, score_in_words
+from fastst.runs.opened import open_run, seen_people
+from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds
 from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
@@ -142,7 +142,8 @@ def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, o
     if processes.leads and not config.resume:
         write_text(config.out / "config.json", config.to_json())  # not before everything was looked at: a failed start leaves nothing behind
     advise("go on with --resume")
-    _report_left_out(config, task, processes, console)
+    for line in report_left_out(task.walks.left_out, config.out / LEFT_OUT if processes.leads else None):
+        console.print(line, highlight=False)
     _report_sides(config, task, every_fold, console)
     results = []
     for number, fold in enumerate(every_fold):
@@ -156,11 +157,13 @@ def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, o
         results.append(_train_once(config, task, fold, processes, console, on_finished, on_epoch))
     summary = results[0]
     if processes.leads and config.folds:
-        summary = _mean_of_folds(results) | {"out_of_fold": out_of_fold(config.out, task, every_fold)}
+        summary = _of_all_folds(results, scores_of_folds(config.out, task, every_fold, results))
         write_summary(config.out, summary)
-        for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
-            console.print(f"mean of {config.folds} folds: {line}", highlight=False)
-        console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
+        console.print(f"\n{_of_whom(summary)}, each judged by the fold that was not trained on that person:", highlight=False)
+        for line in (*in_lines(summary), *(in_words(summary)[:1] if "audit" in summary else ())):
+            console.print(f"all {config.folds} folds: {line}", highlight=False)
+        for line in (mean_in_words(summary), *(in_words(summary)[1:] if "audit" in summary else ())):
+            console.print(f"mean of the {config.folds} folds: {line}", highlight=False)
     console.print(f"everything is in {visible(str(config.out))}", highlight=False)
     return summary
 
@@ -178,18 +181,19 @@ def _train_once(
     result = read_summary(fold.folder)
     if result is not None:
         with as_written(fold.folder):  # all that is asked of it later
-            _mean_of_folds([{name: value for name, value in result.items() if name != "audit"}])
+            _of_all_folds([{name: value for name, value in result.items() if name != "audit"}], {name: float(result[name]) for name in MEANS})
             _said(result)
     else:
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
+        console.print(f"\n{fold.name}, tested on {_of_whom(result)} ({result['seconds']:.0f} s of training):", highlight=False)
         for line in _said(result):
             console.print(f"{fold.name}: {line}", highlight=False)
     return result
 
 
 def _said(result: dict[str, Any]) -> list[str]:
-    return [_in_words(result), score_in_words(result), *(in_words(result) if "audit" in result else [])]
+    return [*in_lines(result), *(in_words(result) if "audit" in result else [])]
 
 
 def _beside(fold: Fold, folder: Path, what: str, seed: int) -> Fold:
@@ -259,8 +263,8 @@ def _from_initial(init: str, config: TrainConfig, task: Task, every_fold: list[F
     """The folds, which know the people of the model that they start from; an error where it doesn't fit."""
     initial = open_run(Path(init), "--init")
     check_fits(model_arguments(config, task), initial)
-    people = people_of(initial)
     before = initial.walks_seen
+    people = people_of(initial) | seen_people(initial, task)
     return [dataclasses.replace(fold, split=dataclasses.replace(fold.split, initial=people), walks_before=before) for fold in every_fold]
 
 
@@ -287,36 +291,22 @@ def _check_sides(task: Task, fold: Fold) -> None:
             raise UserError(f"{fold.name}: class {name!r} has nobody to train on; it needs people on both sides of the split")
 
 
-def _mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means and standard deviations over the folds, sums of what is counted, and the folds themselves."""
+def _of_all_folds(results: list[dict[str, Any]], scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of everybody, sums of what is counted, the folds' audits in one, and the folds themselves."""
     return {
-        **{name: mean(result[name] for result in results) for name in MEANS},
-        "std": {name: pstdev([result[name] for result in results]) for name in MEANS},
-        **{name: sum(result[name] for result in results) for name in ("walks", "people", "seconds")},
+        **scores,
+        "seconds": sum(result["seconds"] for result in results),
         **{name: results[0][name] for name in ("parameters", "classes", "left_out", "filled_share", "versions", "threads", "device")},
         **(mean_of_folds(results) if "audit" in results[0] else {}),
         "folds": results,
     }
 
 
-def _report_left_out(config: TrainConfig, task: Task, processes: Processes, console: Console) -> None:
-    left_out = task.walks.left_out
-    if not left_out:
-        return
-    for item in left_out[:10]:
-        console.print(f"left out: {item.name}: {item.reason}", highlight=False)
-    if len(left_out) > 10:
-        console.print(f"left out: {len(left_out) - 10} more", highlight=False)
-    if processes.leads:
-        write_json(config.out / "left_out.json", [dataclasses.asdict(item) for item in left_out])
-
-
 def _report_sides(config: TrainConfig, task: Task, every_fold: list[Fold], console: Console) -> None:
     """Says whom a model to start from knows already, and who of the data is on no side of a split that came from a file."""
     for fold in every_fold:
         if known := len(fold.split.known):
-            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {visible(config.init or '')}"
-            console.print(f"{fold.name}: {whom}: the score is not one of people whom the model never saw", highlight=False)
+            console.print(f"{fold.name}: {known_in_words(known, len(fold.split.test))}", highlight=False)
     for fold in every_fold if config.split_file else ():
         nobody = set(task.walks.subjects) - fold.split.train - fold.split.validation - fold.split.test
         if nobody:
@@ -324,11 +314,8 @@ def _report_sides(config: TrainConfig, task: Task, every_fold: list[Fold], conso
             console.print(f"{who} not in {visible(config.split_file or '')}: neither trained nor tested on", highlight=False)
 
 
-def _in_words(summary: dict[str, Any]) -> str:
-    return (
-        f"macro F1 {summary['macro_f1']:.3f}, balanced accuracy {summary['balanced_accuracy']:.3f}, MAD {summary['mad']:.3f}, "
-        f"{summary['kept_share']:.0%} of the edges kept ({summary['walks']} walks of {summary['people']} people, {summary['seconds']:.0f} s)"
-    )
+def _of_whom(summary: dict[str, Any]) -> str:
+    return f"{summary['walks']} walks of {summary['people']} people"
 
 
 def _check_backend() -> None:

@@ -778,8 +778,8 @@ def test_data_of_one_of_the_model_s_classes_can_be_tested_on(tmp_path: Path, fin
     data = write_npz(tmp_path / "well.npz", label=np.full(12, "well"))
     ended = command(evaluate, "--run", finished, "--data", data)
     assert ended.code == 0
-    assert "4 sequences of 2 people it was not trained on" in ended.out
-    assert "apart from that, 8 sequences of 4 people it was trained on" in ended.out
+    assert "4 walks of 2 people it was not trained on" in ended.out
+    assert "apart from that, 8 walks of 4 people it was trained on" in ended.out
 
 
 def test_the_model_s_skeleton_is_used_for_new_data(tmp_path: Path, command: Command) -> None:

@@ -45,7 +45,7 @@ def test_predictions_and_explanations_of_new_walks(run, tmp_path: Path):
     walks = synthetic_walks(3, 1, seed=5, frames=30)
     write_walks_npz(tmp_path / "walks.npz", walks)
     rows = run.predict(str(tmp_path / "walks.npz"))
-    assert [row["sequence"] for row in rows] == walks.names
+    assert [row["walk"] for row in rows] == walks.names
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-6 for row in rows)
     assert run.predict(fastst.load_walks(tmp_path / "walks.npz")) == rows
     told = run.explain(walks)

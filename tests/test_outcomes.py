@@ -18,10 +18,10 @@ def three_walks() -> Outcomes:
 
 def test_there_and_back(tmp_path: Path):
     made = three_walks()
-    write_outcomes(tmp_path / "predictions.csv", made, trained_on=["no", "no", "yes"])
+    write_outcomes(tmp_path / "predictions.csv", made)
     text = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert text[0] == 'fold,walk,subject,class,predicted,"probability_a, b",probability_c,trained_on'
-    assert text[3] == '1+2,w3,q,c,"a, b",0.5,0.5,yes'
+    assert text[0] == 'fold,walk,subject,class,predicted,"probability_a, b",probability_c'
+    assert text[3] == '1+2,w3,q,c,"a, b",0.5,0.5'
     again = read_outcomes(tmp_path / "predictions.csv")
     assert (again.class_names, again.folds, again.walks, again.subjects) == (made.class_names, made.folds, made.walks, made.subjects)
     assert (again.classes == made.classes).all()

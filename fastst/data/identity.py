@@ -110,7 +110,7 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
         left_out,
         paths=[paths[i] for i in kept],
         fps=[walks[i].fps for i in kept],
-        whose=_whose([names[i] for i in kept], [found[i] for i in kept]),
+        whose=_whose([names[i] for i in kept], [paths[i] for i in kept], [found[i] for i in kept]),
         notes=[
             *(f"{' and '.join(map(repr, spellings))} are the same person" for spellings in merged),
             *(f"{' and '.join(map(repr, near))} may be the same person; if so, spell them alike" for near in near_spellings(subjects)),
@@ -320,7 +320,8 @@ def _names(walks: Sequence[Walk], paths: Sequence[str], found: Sequence[_Found])
     return names
 
 
-def _whose(names: Sequence[str], found: Sequence[_Found]) -> Whose:
+def _whose(names: Sequence[str], paths: Sequence[str], found: Sequence[_Found]) -> Whose:
+    """Examples are given as the files are called, which is what a pattern is searched in."""
     ways: dict[str, list[int]] = defaultdict(list)
     for i, each in enumerate(found):
         ways[each.words or ""].append(i)
@@ -328,7 +329,7 @@ def _whose(names: Sequence[str], found: Sequence[_Found]) -> Whose:
     for words, members in ways.items():
         if words:
             examples = "; ".join(
-                f"{names[i]!r} is {', '.join(f'{part} {text}' for part, text in found[i].parts.items())}" for i in members[:_EXAMPLES]
+                f"{paths[i]!r} is {', '.join(f'{part} {text}' for part, text in found[i].parts.items())}" for i in members[:_EXAMPLES]
             )
             lines.append(f"{words}: {len(members)} walk(s), such as {examples}")
     return Whose(tuple(lines), tuple(names[i] for i in ways.get("", ())))

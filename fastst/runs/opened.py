@@ -80,6 +80,20 @@ def mark(poses: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(poses).tobytes())
 
 
+def seen_people(trained: TrainedModel, task: Task, other_people: bool = False) -> set[str]:
+    """Whose walks are of people who had a part in the model, under this name, or under another with the same walk.
+
+    Args:
+        other_people: a name alone tells nothing: these are other people, though they may have the same names.
+
+    Raises:
+        UserError: it isn't known whom the model was trained on.
+    """
+    subjects = task.walks.subjects
+    found = {subject for subject, poses in zip(subjects, task.walks.poses, strict=True) if mark(poses) in trained.walks_seen}
+    return found | {subject for subject in set(subjects) if not other_people and trained.has_seen(subject)}
+
+
 def open_run(run: Path, option: str = "--run") -> TrainedModel:
     """The model of a finished run without folds, or of one fold. `option` is what an error calls it.
 

@@ -1,11 +1,11 @@
-"""What models said of walks whose class is known: the table behind every score, and its form as a file."""
+"""What models said of walks: the table of predictions, in which all that predict write the same columns, and the scores where classes are known."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,16 @@ from fastst.errors import UserError, visible
 from fastst.files import is_there, open_file, reading
 from fastst.runs.folder import WRITE_AGAIN
 from fastst.runs.metrics import classification_metrics, mean_over_groups
-from fastst.runs.tables import write_csv
+from fastst.runs.tables import PROBABILITY, write_rows
 
 PREDICTIONS = "predictions.csv"  # in the folder of a run
-_COLUMNS = ("fold", "walk", "subject", "class", "predicted")
-_PROBABILITY = "probability_"
+_COLUMNS = ("fold", "walk", "subject", "class", "predicted")  # and the probabilities
+
+
+def prediction(fold: str, walk: str, subject: str, true: str | None, probabilities: Mapping[str, float]) -> dict[str, Any]:
+    """A row of a table of predictions: fold, walk, subject, class (None where it is not known), predicted, and the probability of every class."""
+    likeliest = max(probabilities, key=probabilities.__getitem__)
+    return dict(zip(_COLUMNS, (fold, walk, subject, true, likeliest), strict=True)) | {"probabilities": dict(probabilities)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,28 +86,22 @@ class Outcomes:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """sequence, subject, class, predicted and probabilities of every walk."""
-        columns = (self.walks, self.subjects, self.classes, self.predicted, self.probabilities.tolist())
+        """A `prediction` for every walk."""
+        columns = (self.folds, self.walks, self.subjects, self.classes.tolist(), self.probabilities.tolist())
         return [
-            {
-                "sequence": walk,
-                "subject": subject,
-                "class": self.class_names[true],
-                "predicted": self.class_names[said],
-                "probabilities": dict(zip(self.class_names, probabilities, strict=True)),
-            }
-            for walk, subject, true, said, probabilities in zip(*columns, strict=True)
+            prediction(fold, walk, subject, self.class_names[true], dict(zip(self.class_names, probabilities, strict=True)))
+            for fold, walk, subject, true, probabilities in zip(*columns, strict=True)
         ]
 
     def person_rows(self) -> list[dict[str, Any]]:
         """subject, class, predicted, probabilities and walks (how many) of every person."""
         count = Counter(zip(self.subjects, self.classes.tolist(), strict=True))
         people = self.of_people()
-        rows = people.rows()
-        for row, true in zip(rows, people.classes.tolist(), strict=True):
-            del row["sequence"]
-            row["walks"] = count[row["subject"], true]
-        return rows
+        told = ("subject", "class", "predicted", "probabilities")
+        return [
+            {name: row[name] for name in told} | {"walks": count[row["subject"], true]}
+            for row, true in zip(people.rows(), people.classes.tolist(), strict=True)
+        ]
 
 
 def together(parts: Sequence[Outcomes]) -> Outcomes:
@@ -112,15 +111,9 @@ def together(parts: Sequence[Outcomes]) -> Outcomes:
     return Outcomes(parts[0].class_names, folds, walks, subjects, classes, probabilities)
 
 
-def write_outcomes(path: Path, outcomes: Outcomes, **more: Sequence[str]) -> None:
-    """fold, walk, subject, class, predicted, a column `probability_<class>` for every class, and the columns `more`, as a CSV file."""
-    names, columns = outcomes.class_names, (outcomes.folds, outcomes.walks, outcomes.subjects, outcomes.classes, outcomes.predicted)
-    further = zip(*more.values(), strict=True) if more else ((),) * len(outcomes)
-    table = [
-        [fold, walk, subject, names[true], names[said], *probabilities, *rest]
-        for fold, walk, subject, true, said, probabilities, rest in zip(*columns, outcomes.probabilities.tolist(), further, strict=True)
-    ]
-    write_csv(path, [*_COLUMNS, *(_PROBABILITY + name for name in names), *more], table)
+def write_outcomes(path: Path, outcomes: Outcomes) -> None:
+    """A CSV file with the columns fold, walk, subject, class, predicted, and `probability_<class>` for every class."""
+    write_rows(path, outcomes.rows())
 
 
 def read_outcomes(path: Path) -> Outcomes:
@@ -141,7 +134,7 @@ def read_outcomes(path: Path) -> Outcomes:
         raise UserError(f"{path} is not a table of predictions: it is empty; {WRITE_AGAIN}")
     header, *lines = lines
     columns = header[1]
-    names = [column.removeprefix(_PROBABILITY) for column in columns if column.startswith(_PROBABILITY)]
+    names = [column.removeprefix(PROBABILITY) for column in columns if column.startswith(PROBABILITY)]
     missing = [column for column in _COLUMNS if column not in columns]
     if missing or not names or not lines:
         what = f"no column {missing[0]!r}" if missing else "no column probability_<class>" if not names else "no walk"
@@ -156,7 +149,7 @@ def read_outcomes(path: Path) -> Outcomes:
 def _row(path: Path, line: int, columns: list[str], fields: list[str], names: list[str]) -> tuple[str, str, str, int, list[float]]:
     try:
         row = dict(zip(columns, fields, strict=True))
-        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[_PROBABILITY + name]) for name in names]
+        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[PROBABILITY + name]) for name in names]
     except ValueError as error:
         raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}; {WRITE_AGAIN}") from None
 

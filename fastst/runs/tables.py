@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,19 @@ from fastst.errors import UserError
 from fastst.files import is_there, open_file, write_atomically
 from fastst.runs.folder import write_json
 
+PROBABILITY = "probability_"  # before the name of a class
 PICTURES = (".png", ".svg", ".pdf")
-_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors", "walks_seen.json")
+_OF_A_RUN = (
+    "predictions.csv",
+    "summary.json",
+    "split.json",
+    "config.json",
+    "left_out.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "walks_seen.json",
+    "logistic_regression.json",
+)
 
 
 def check_table_file(path: Path, *read: str | Path | None) -> None:
@@ -57,8 +68,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `value` as JSON, or the rows as CSV, by the file's name. In CSV the `probabilities` of a row are a column `probability_<class>` for
-    every class.
+    """Writes `value` as JSON, or the rows as CSV, by the file's name.
 
     Raises:
         UserError: another ending, or the file can't be written.
@@ -66,21 +76,21 @@ def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> No
     check_table_file(path)
     if path.suffix.lower() == ".json":
         write_json(path, value)
-        return
+    else:
+        write_rows(path, rows)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file, written whole or not at all. The `probabilities` of a row are a column `probability_<class>` for every class; None is empty."""
     flat = [_flat(row) for row in rows]
     header = list(dict.fromkeys(name for row in flat for name in row))
-    write_csv(path, header, ([row.get(name, "") for name in header] for row in flat))
+    write_atomically(path, partial(_write, header=header, rows=flat))
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A CSV file, written whole or not at all."""
-    write_atomically(path, partial(_write, header=header, rows=rows))
-
-
-def _write(part: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def _write(part: Path, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer = csv.DictWriter(file, header, lineterminator="\n")
+        writer.writeheader()
         writer.writerows(rows)
 
 
@@ -88,7 +98,9 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if name == "probabilities":
-            flat |= {f"probability_{of}": probability for of, probability in value.items()}
+            flat |= {f"{PROBABILITY}{of}": probability for of, probability in value.items()}
+        elif isinstance(value, bool):
+            flat[name] = "yes" if value else "no"
         else:
             flat[name] = value
     return flat

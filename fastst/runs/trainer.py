@@ -47,7 +47,7 @@ from fastst.runs.lock import check_owned
 from fastst.runs.opened import mark, open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
 from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
-from fastst.runs.probes import baselines, pose_probabilities
+from fastst.runs.probes import baselines, fit_regression, pose_features
 from fastst.runs.step import CapturedSteps, Captures, Inputs, Packed, Step
 from fastst.runs.uncertainty import uncertainty
 
@@ -271,11 +271,13 @@ class Trainer:
             self.model.load_state_dict(load_model(best)[0].state_dict())
         predictions = self.test()
         outcomes = outcomes_of(self.task, predictions, [str(self.fold.number)] * len(self.test_walks))
-        logistic_regression = pose_probabilities(self.task, self.train_walks, self.test_walks)
+        train_classes, K = self.task.classes[self.train_walks], len(self.task.class_names)
+        regression = fit_regression(pose_features(self.task, self.train_walks), train_classes, K)
+        said = regression.probabilities(pose_features(self.task, self.test_walks))
         summary = {
             **measure(self.task, predictions),
             **uncertainty(outcomes),
-            "baselines": baselines(logistic_regression, torch.from_numpy(outcomes.classes)),
+            "baselines": baselines(said, torch.from_numpy(outcomes.classes)),
             "epoch": self.best_epoch or self.epoch,
             "seed": self.fold.seed,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -284,7 +286,7 @@ class Trainer:
             "train_walks": len(self.train_walks),
             "train_people": len(self.fold.split.train),
             "validation_people": len(self.fold.split.validation),
-            **({} if self.config.init is None else {"known_to_init": len(self.fold.split.known)}),
+            "known_to_init": len(self.fold.split.known),
             "left_out": len(self.task.walks.left_out),
             "filled_share": self.task.filled.share,
             "data": fingerprint(self.task),
@@ -293,6 +295,7 @@ class Trainer:
             "device": self.device.type,
         }
         save_model(self.fold.folder / "model.safetensors", self.model, self.arguments, self.task.class_names)
+        regression.save(self.fold.folder)
         write_outcomes(self.fold.folder / PREDICTIONS, outcomes)
         if on_finished is not None:
             rows = read_lines(self.metrics)
