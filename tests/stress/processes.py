@@ -1,0 +1,183 @@
+"""Commands as processes of their own: typed anew, or, since importing takes longer than a small training, forked from one that has imported everything.
+
+A forked command begins with the first line of `fastst`, as a typed one does, and is as much a process for signals and locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .common import ROOT, TRAINING
+
+_PATIENCE = 120.0  # seconds on the clock until a command counts as hanging; others may be using the machine
+_CHANGES = ("seconds", "checksum", "sha256", "crc32")  # what is another in every run, and what is made of it
+
+
+@dataclass(eq=False)
+class Command:
+    """A running command; its words go to a file."""
+
+    pid: int
+    printed: Path
+    typed: subprocess.Popen[bytes] | None
+    code: int | None = None  # its exit status, once it has ended; minus a signal's number
+
+    def is_over(self) -> bool:
+        if self.code is None:
+            if self.typed is not None:
+                self.code = self.typed.poll()
+            else:
+                ended, status = os.waitpid(self.pid, os.WNOHANG)
+                self.code = os.waitstatus_to_exitcode(status) if ended else None
+        return self.code is not None
+
+    def wait(self, seconds: float = _PATIENCE) -> bool:
+        """Whether it ended in time."""
+        until = time.monotonic() + seconds
+        while not self.is_over():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def wait_for_handlers(self) -> bool:
+        """Until it minds signals, which it has to from its first line; False if it ended before, or never does."""
+        until = time.monotonic() + _PATIENCE / 12
+        wanted = (1 << (signal.SIGTERM - 1)) | (1 << (signal.SIGINT - 1))
+        while not self.is_over() and time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                caught = Path(f"/proc/{self.pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+                if int(caught, 16) & wanted == wanted:
+                    return True
+            time.sleep(0.002)
+        return False
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    @property
+    def words(self) -> str:
+        return self.printed.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def typed(module: str, arguments: list[str], printed: Path) -> Command:
+    """`python -m module arguments`."""
+    with printed.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    return Command(process.pid, printed, process)
+
+
+def forked(module: str, arguments: list[str], printed: Path) -> Command:
+    """The same, in a copy of this process."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_run(module, arguments, printed))
+    return Command(pid, printed, None)
+
+
+def _run(module: str, arguments: list[str], printed: Path) -> int:
+    """As Python runs `-m module`; returns the exit status."""
+    file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115 - until the process ends
+    sys.argv, sys.orig_argv = ["-m", *arguments], [sys.executable, "-m", module, *arguments]
+    try:
+        importlib.reload(importlib.import_module("fastst"))
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code: Any = 0
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0 if code is None else code if isinstance(code, int) else 1
+
+
+class Reference:
+    """A training that nobody disturbed, and how long it took.
+
+    Args:
+        files: what it left, without what is another every time.
+        seconds: of a forked command, from its start to its end.
+    """
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="fastst-stress-") as made:
+            folder = Path(made)
+            first = typed("fastst.train", [*TRAINING, "--out", str(folder / "typed")], folder / "words")
+            if not first.wait(5 * _PATIENCE) or first.code:
+                raise RuntimeError(f"a training that nobody disturbs ended with {first.code}: {first.words}")
+            self.files = files_of(folder / "typed")
+            _warm(folder / "warm")
+            started = time.monotonic()
+            second = forked("fastst.train", [*TRAINING, "--out", str(folder / "forked")], folder / "words")
+            second.wait(5 * _PATIENCE)
+            self.seconds = time.monotonic() - started
+            if differing := self.differences(folder / "forked"):
+                raise RuntimeError(f"two trainings that nobody disturbed differ in {differing}: {second.words}")
+
+    def differences(self, run: Path) -> list[str]:
+        """Files that are not as in the undisturbed run, or are too many."""
+        files = files_of(run)
+        return sorted(name for name in self.files.keys() | files.keys() if self.files.get(name) != files.get(name))
+
+
+def _warm(out: Path) -> None:
+    """Trains in this process, after which its copies have everything that is imported, compiled or drawn at first use."""
+    from rich.console import Console
+
+    from fastst import audit, evaluate, predict, train  # noqa: F401 - for the copies
+
+    config = train.read_config([*TRAINING, "--epochs", "1", "--out", str(out)])
+    train.train(config, quiet=True)
+    Console(stderr=True, quiet=True)
+    shutil.rmtree(out)
+
+
+def files_of(run: Path) -> dict[str, str]:
+    """A fingerprint of every file in the folder of a run, without the times that are in it; who holds the folder's lock is not of the run."""
+    return {str(path.relative_to(run)): _fingerprint(path) for path in sorted(run.rglob("*")) if path.is_file() and "lock" not in path.name}
+
+
+def _fingerprint(path: Path) -> str:
+    content = path.read_bytes()
+    with contextlib.suppress(ValueError):
+        if path.suffix in (".json", ".jsonl"):
+            content = json.dumps([_steady(json.loads(line)) for line in ([content] if path.suffix == ".json" else content.splitlines())]).encode()
+        if path.suffix == ".safetensors":
+            end = 8 + int.from_bytes(content[:8], "little")
+            content = json.dumps(_steady(json.loads(content[8:end]))).encode() + content[end:]
+    return hashlib.sha256(content).hexdigest()
+
+
+def _steady(value: Any) -> Any:
+    """Without what changes from run to run; a text that is JSON is looked into."""
+    if isinstance(value, dict):
+        return {key: _steady(item) for key, item in sorted(value.items()) if not key.startswith(_CHANGES)}
+    if isinstance(value, list):
+        return [_steady(item) for item in value]
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        with contextlib.suppress(ValueError):
+            return _steady(json.loads(value))
+    return value
