@@ -17,7 +17,7 @@ TRAINING = ["--people", "8", "--walks-per-person", "1", "--frames", "20", "--hid
 TRAINING += ["--batch-size", "4"]  # as short as a training can be that goes through everything
 HANG = 20.0  # seconds, of a processor's time, that nothing small may take
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_BUG = re.compile(r"Traceback \(most recent call last\)|bug report|report this|Exception ignored|Segmentation fault|core dumped", re.IGNORECASE)
+_BUG = re.compile(r"Traceback \(most recent call last\)|bug report|mistake in fastst|Exception ignored|Segmentation fault|core dumped", re.IGNORECASE)
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Part:
     def add(self, cases: int, seconds: float, failures: list[tuple[str, str]]) -> None:
         """So many more cases, and how they failed: kind, and where and why."""
         self.done += cases
+        load = round(os.getloadavg()[0], 1)
+        self.notes["load"] = max(load, self.notes.get("load", 0.0))
         self.seconds += seconds
         for kind, where in failures:
             self.found[kind] += 1
@@ -72,7 +74,11 @@ class Clock:
         self._last = time.monotonic()
 
     def is_over(self) -> bool:
-        return time.monotonic() >= self._ends
+        return self.left() <= 0
+
+    def left(self) -> float:
+        """Minutes."""
+        return (self._ends - time.monotonic()) / 60
 
     def lap(self) -> float:
         last, self._last = self._last, time.monotonic()

@@ -25,7 +25,7 @@ from typing import Any
 import atheris
 
 from .common import HANG, ROOT, Clock, Part, failures_of_words
-from .mutate import damage, mutate
+from .mutate import mutate
 
 _LOOKED_AT = ("fastst.data", "fastst.config", "fastst.layouts", "fastst.errors", "fastst.runs.folder", "fastst.runs.opened", "fastst.runs.tables")
 _COMPILED = "fastst.data.formats.scan"  # by numba, which doesn't know a fuzzer's instructions
@@ -49,11 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
 def fuzz(state: Path, count: int, minutes: float = 600, only: str = "") -> Part:
     """Goes on until `count` files were tried, as many of every kind, or the time is over."""
     part, clock = Part.at(state / "files.json"), Clock(minutes)
-    every = _targets(state / "run")
-    names = [name for name in every if only in name]
+    every = _targets(state / "run", only)
     tried: dict[str, int] = part.notes.setdefault("files", {})
-    share = -(-count // len(every))
-    while (left := [name for name in names if tried.get(name, 0) < share]) and not clock.is_over():
+    share = -(-count // len(every))  # of each
+    while (left := [name for name in every if tried.get(name, 0) < share]) and not clock.is_over():
         name = min(left, key=lambda name: tried.get(name, 0))
         wanted = min(_BATCH, share - tried.get(name, 0))
         done, failures = _batch(every[name], state, wanted, tried.get(name, 0) + 1)
@@ -63,16 +62,13 @@ def fuzz(state: Path, count: int, minutes: float = 600, only: str = "") -> Part:
     return part
 
 
-def _targets(run: Path) -> dict[str, Any]:
-    """With fastst imported such that the fuzzer sees which lines are reached."""
+def _targets(run: Path, only: str) -> dict[str, Any]:
+    """With fastst imported such that the fuzzer sees which lines are reached; `run` is made where one is wanted."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in (ROOT / "fastst").rglob("*.py")}
     unseen = [name for name in modules if not name.startswith(_LOOKED_AT) or name == _COMPILED]
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere), atheris.instrument_imports(include=["fastst"], exclude=unseen):
         from . import targets
-    if not (run / "summary.json").exists():
-        shutil.rmtree(run, ignore_errors=True)
-        targets.make_run(run)
-    every = targets.targets(run)
+    every = targets.targets(run, only)
     _warm(every)
     return every
 
@@ -180,7 +176,16 @@ class _Child:
         for content in self.good:
             (self.corpus / hashlib.sha1(content).hexdigest()).write_bytes(content)
         sys.addaudithook(self._hear)
-        flags = ["-handle_segv=0", "-handle_bus=0", "-handle_abrt=0", "-handle_ill=0", "-handle_fpe=0", "-handle_int=0", "-handle_term=0", "-timeout=0"]
+        flags = [
+            "-handle_segv=0",
+            "-handle_bus=0",
+            "-handle_abrt=0",
+            "-handle_ill=0",
+            "-handle_fpe=0",
+            "-handle_int=0",
+            "-handle_term=0",
+            f"-timeout={1 << 20}",
+        ]
         flags += ["-rss_limit_mb=0", "-malloc_limit_mb=0", "-detect_leaks=0", "-len_control=0", "-max_len=200000", f"-seed={self.seed}"]
         flags.append(f"-artifact_prefix={self.folder}/")
         atheris.Setup(["fuzz", *flags, str(self.corpus)], self._try_or_end, custom_mutator=self._mutate)
@@ -192,8 +197,6 @@ class _Child:
         return (atheris.Mutate(data, size) if seed % 4 == 0 else mutate(data or min(self.good, key=len), seed))[:size]
 
     def _try_or_end(self, data: bytes) -> None:
-        if data in self.good:
-            return
         try:
             self._try(data)
         except BaseException:  # a mistake of the stress test itself
@@ -208,10 +211,10 @@ class _Child:
         ending = self.endings[len(data) % len(self.endings)]
         path = self.target.place(place, ending, data)
         self._judge(lambda: self.target.read(path), len(data))
-        if self.tried % _REAL == _REAL // 2:
+        if self.tried % _REAL == _REAL // 2 and data not in self.good:
             self._judge_command(path)
         shutil.rmtree(place)
-        self.tried += 1
+        self.tried += data not in self.good
         self.shared[:] = struct.pack("<qd", self.tried, time.monotonic())
         if self.tried >= self.wanted:
             os._exit(0)
@@ -268,7 +271,12 @@ class _Child:
             return
         if event in ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect"):
             self.outside.append(f"{event} {str(arguments[0])[:80]}")
-        if event == "open" and isinstance(arguments[0], str) and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        if (
+            event == "open"
+            and isinstance(arguments[0], str)
+            and isinstance(arguments[2], int)
+            and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ):
             path = os.path.realpath(arguments[0])
             if not path.startswith((str(self.folder), os.path.realpath(self.folder), "/dev/")) and "__pycache__" not in path and "numba" not in path:
                 self.outside.append(f"wrote {path}")

@@ -30,12 +30,12 @@ def main(arguments: list[str] | None = None) -> None:
     print(kill(options.state, options.count, options.minutes).in_words())
 
 
-def kill(state: Path, count: int, minutes: float = 600) -> Part:
+def kill(state: Path, count: int, minutes: float = 600, reference: Reference | None = None) -> Part:
     """Goes on until trainings were killed `count` times, or the time is over."""
     part, clock = Part.at(state / "kills.json"), Clock(minutes)
     if part.done >= count:
         return part
-    reference = Reference()
+    reference = reference or Reference((typed, forked))
     while part.done < count and not clock.is_over():
         failures, kills, slowest = _case(reference, random.Random(part.done), count - part.done)
         part.notes["slowest stop, s"] = max(part.notes.get("slowest stop, s", 0.0), round(slowest, 2))

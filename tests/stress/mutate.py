@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickletools
 import random
+import re
 import struct
 import warnings
 import zipfile
@@ -38,8 +40,20 @@ _VALUES: tuple[Any, ...] = (None, True, False, [], {}, [[]], {"x": 1}, [None], *
 _BOMB = 1 << 26  # bytes of a member that is packed to almost nothing
 
 
+_SUM = re.compile(rb'"sha256": ?"([0-9a-f]{64})"')
+
+
+def signed(data: bytes) -> bytes:
+    """The file with a checksum that fits, if it carries one: SHA-256 of all of it, with zeros in the checksum's place."""
+    field = _SUM.search(data)
+    if field is None:
+        return data
+    start, end = field.span(1)
+    return data[:start] + hashlib.sha256(data[:start] + b"0" * 64 + data[end:]).hexdigest().encode() + data[end:]
+
+
 def mutate(data: bytes, seed: int) -> bytes:
-    """The file with some damage, which follows from `seed`."""
+    """The file with some damage, which follows from `seed`. Half of them carry a checksum that fits, so that what is behind it is tried too."""
     rng = random.Random(seed)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         for change in (_of_form(data), damage):
@@ -47,7 +61,7 @@ def mutate(data: bytes, seed: int) -> bytes:
             if changed is not None and changed != data:
                 data = changed
                 break
-    return data
+    return signed(data) if rng.random() < 0.5 else data
 
 
 def _tried(change: Callable[[bytes, random.Random], bytes], data: bytes, rng: random.Random) -> bytes | None:

@@ -30,12 +30,12 @@ def main(arguments: list[str] | None = None) -> None:
     print(pair(options.state, options.count, options.minutes).in_words())
 
 
-def pair(state: Path, count: int, minutes: float = 600) -> Part:
+def pair(state: Path, count: int, minutes: float = 600, reference: Reference | None = None) -> Part:
     """Goes on until `count` pairs were tried, or the time is over."""
     part, clock = Part.at(state / "pairs.json"), Clock(minutes)
     if part.done >= count:
         return part
-    reference = Reference()
+    reference = reference or Reference((typed, forked))
     with tempfile.TemporaryDirectory(prefix="fastst-pairs-") as made:
         begun, unfinished = _interrupted(Path(made)), _without_summary(Path(made))
         kinds: tuple[Callable[[Path, random.Random], tuple[_Line, _Line]], ...] = (

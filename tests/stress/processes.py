@@ -1,4 +1,4 @@
-"""Commands as processes of their own: typed anew, or, since importing takes longer than a small training, forked from one that has imported everything.
+"""Commands as processes of their own: typed anew, or, since imports take longer than a small training, forked from one that has imported everything.
 
 A forked command begins with the first line of `fastst`, as a typed one does, and is as much a process for signals and locks.
 """
@@ -11,13 +11,13 @@ import importlib
 import json
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,9 @@ def _run(module: str, arguments: list[str], printed: Path) -> int:
     return 0 if code is None else code if isinstance(code, int) else 1
 
 
+Start = Callable[[str, list[str], Path], Command]
+
+
 class Reference:
     """A training that nobody disturbed, and how long it took.
 
@@ -122,37 +125,27 @@ class Reference:
         seconds: of a forked command, from its start to its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: tuple[Start, ...]) -> None:
+        """By a training in this process, after which its copies have everything that is imported, compiled or drawn at first use; and by others
+        that are started in these ways, which have to leave the same."""
+        from fastst import train
+
         with tempfile.TemporaryDirectory(prefix="fastst-stress-") as made:
             folder = Path(made)
-            first = typed("fastst.train", [*TRAINING, "--out", str(folder / "typed")], folder / "words")
-            if not first.wait(5 * _PATIENCE) or first.code:
-                raise RuntimeError(f"a training that nobody disturbs ended with {first.code}: {first.words}")
-            self.files = files_of(folder / "typed")
-            _warm(folder / "warm")
-            started = time.monotonic()
-            second = forked("fastst.train", [*TRAINING, "--out", str(folder / "forked")], folder / "words")
-            second.wait(5 * _PATIENCE)
-            self.seconds = time.monotonic() - started
-            if differing := self.differences(folder / "forked"):
-                raise RuntimeError(f"two trainings that nobody disturbed differ in {differing}: {second.words}")
+            train.train(train.read_config([*TRAINING, "--out", str(folder / "own")]), quiet=True)
+            self.files = files_of(folder / "own")
+            for number, begin in enumerate(start):
+                started, run = time.monotonic(), folder / str(number)
+                command = begin("fastst.train", [*TRAINING, "--out", str(run)], folder / "words")
+                command.wait(5 * _PATIENCE)
+                self.seconds = time.monotonic() - started
+                if command.code or self.differences(run):
+                    raise RuntimeError(f"trainings that nobody disturbed differ in {self.differences(run)}: {command.code}, {command.words}")
 
     def differences(self, run: Path) -> list[str]:
         """Files that are not as in the undisturbed run, or are too many."""
         files = files_of(run)
         return sorted(name for name in self.files.keys() | files.keys() if self.files.get(name) != files.get(name))
-
-
-def _warm(out: Path) -> None:
-    """Trains in this process, after which its copies have everything that is imported, compiled or drawn at first use."""
-    from rich.console import Console
-
-    from fastst import audit, evaluate, predict, train  # noqa: F401 - for the copies
-
-    config = train.read_config([*TRAINING, "--epochs", "1", "--out", str(out)])
-    train.train(config, quiet=True)
-    Console(stderr=True, quiet=True)
-    shutil.rmtree(out)
 
 
 def files_of(run: Path) -> dict[str, str]:

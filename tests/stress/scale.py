@@ -67,6 +67,7 @@ def _case(name: str, share: float) -> tuple[dict[str, Any], list[tuple[str, str]
             return {"words": words[-300:]}, [("wrong", f"{name} ended with {process.returncode}: {words[-300:]!a}")]
         row = json.loads((Path(made) / "row.json").read_text())
     row["progress"] = "yes" if _BAR.search(words) else "no"
+    row["load"] = round(os.getloadavg()[0], 1)
     row["times the data"] = round(row["memory"] / row["data"], 2)
     failures = []
     if row["memory"] > 3 * row["data"] + _BESIDE:

@@ -33,16 +33,17 @@ def seeds() -> dict[str, Seeds]:
 
 
 def others() -> dict[str, Seeds]:
-    """Files that are no walks, by the option or the use that they are of."""
+    """Files that are no walks, by the option that names them."""
     bones = [[COCO[joint] for joint in bone] for bone in LAYOUTS["coco17"].bones]
     skeleton = {"joints": list(COCO), "bones": bones}
     return {
-        "labels": [
+        "--labels": [
             (".csv", b"subject,label,split\n001,ill,train\n002,well,test\n"),
             (".csv", b"walk;subject;label\n001-1;001;ill\n002-1;002;well\n"),
         ],
-        "split": [(".json", b'{"train": ["001"], "validation": [], "test": ["002"]}'), (".csv", b"subject,split\n001,train\n002,test\n")],
-        "layout": [(".json", json.dumps(skeleton).encode())],
+        "--split-file": [(".json", b'{"train": ["001"], "validation": [], "test": ["002"]}'), (".csv", b"subject,split\n001,train\n002,test\n")],
+        "--joints": [(".json", json.dumps(skeleton).encode())],
+        "--layout": [(".json", json.dumps(skeleton).encode())],
     }
 
 
@@ -96,7 +97,8 @@ def _coco_annotations() -> Seeds:
 
 def _kinetics() -> Seeds:
     frames = [
-        {"frame_index": t + 1, "skeleton": [{"pose": (pose / 400).round(3).ravel().tolist(), "score": [0.9] * 18}]} for t, pose in enumerate(poses(18))
+        {"frame_index": t + 1, "skeleton": [{"pose": (pose / 400).round(3).ravel().tolist(), "score": [0.9] * 18}]}
+        for t, pose in enumerate(poses(18))
     ]
     return _json({"data": frames, "label": "jogging", "label_index": 169})
 

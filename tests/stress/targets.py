@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fastst import compare, convert, evaluate, predict, train
@@ -19,7 +20,8 @@ from fastst.data.read import read_walks
 from fastst.data.splits import read_split
 from fastst.errors import UserError
 
-from .common import TRAINING
+from .common import ROOT, TRAINING
+from .mutate import signed
 from .seeds import Seeds, good_file, others, seeds
 
 _SIZE = ("--image-size", "320", "240")
@@ -54,23 +56,17 @@ class Accepted(Exception):
     """A damaged file, which carries a checksum, was taken for a good one."""
 
 
-def targets(run: Path) -> dict[str, Target]:
-    """All of them; `run` is the folder of a finished run of `make_run`."""
-    every = [_of_form(name, files) for name, files in seeds().items()]
-    other = others()
-    every.append(Target("file of --labels", other["labels"], _alone, _read_labels, lambda path: _evaluate(run, good(path), "--labels", str(path))))
-    every.append(Target("file of --split-file", other["split"], _alone, lambda path: _ignore(read_split(path, PEOPLE)), _train_on_split))
-    layouts = other["layout"]
-    every.append(Target("file of --joints", layouts, _alone, _read_joints, lambda path: ["fastst.convert", *_converted(good(path)), "--joints", str(path)]))
-    every.append(Target("file of --layout", layouts, _alone, _read_layout, lambda path: ["fastst.train", "--layout", str(path), "--out", str(path.parent / "run")]))
-    every += [_of_run(run, name, is_finished) for name, is_finished in _RUN_FILES]
-    return {target.name: target for target in every}
-
-
-def make_run(folder: Path) -> None:
-    """A finished run whose files are damaged."""
-    command = [sys.executable, "-m", "fastst.train", *TRAINING, "--epochs", "2", "--out", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+def targets(run: Path, only: str = "") -> dict[str, Target]:
+    """Those with `only` in their names, by name; `run` is where a run is made to be damaged, if it isn't there yet."""
+    made: dict[str, Callable[[], Target]] = {name: partial(_of_form, name, files) for name, files in seeds().items()}
+    made |= {name: partial(_of_option, name, files, run) for name, files in others().items()}
+    made |= {f"{name} of a run, {when}": partial(_of_run, run, name, when) for name, when in _RUN_FILES}
+    wanted = {name: make for name, make in made.items() if only in name}
+    if wanted.keys() - seeds().keys() and not (run / "summary.json").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        command = [sys.executable, "-m", "fastst.train", *TRAINING, "--epochs", "2", "--out", str(run)]
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return {name: make() for name, make in wanted.items()}
 
 
 def good(beside: Path) -> Path:
@@ -82,6 +78,11 @@ def good(beside: Path) -> Path:
 
 def _ignore(_: object) -> None:
     pass
+
+
+def _of_option(option: str, files: Seeds, run: Path) -> Target:
+    read, command = _OPTION_READERS[option]
+    return Target(option, files, _alone, read, lambda path: command(path, run))
 
 
 def _of_form(name: str, files: Seeds) -> Target:
@@ -134,30 +135,45 @@ def _read_layout(path: Path) -> None:
     choose_layout(str(path), read_walks(good(path), _OPTIONS, progress=False).layout)
 
 
-def _train_on_split(path: Path) -> list[str]:
-    return ["fastst.train", *TRAINING, "--epochs", "1", "--split-file", str(path), "--out", str(path.parent / "run")]
-
-
 def _evaluate(run: Path, data: Path, *more: str) -> list[str]:
     return ["fastst.evaluate", "--run", str(run), "--data", str(data), *_SIZE, *more]
 
 
+# How a file of an option is read, and by which command.
+_OPTION_READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path, Path], list[str]]]] = {
+    "--labels": (_read_labels, lambda path, run: _evaluate(run, good(path), "--labels", str(path))),
+    "--split-file": (lambda path: _ignore(read_split(path, PEOPLE)), lambda path, _: _trained("--split-file", path)),
+    "--joints": (_read_joints, lambda path, _: ["fastst.convert", *_converted(good(path)), "--joints", str(path)]),
+    "--layout": (_read_layout, lambda path, _: _trained("--layout", path)),
+}
+
+
+def _trained(option: str, path: Path) -> list[str]:
+    return ["fastst.train", *TRAINING, "--epochs", "1", option, str(path), "--out", str(path.parent / "run")]
+
+
 # The files of a run, and whether it is damaged after its end or before: only who goes on reads its state.
+_FINISHED = "finished"
 _RUN_FILES = (
-    ("model.safetensors", True),
-    ("config.json", True),
-    ("summary.json", True),
-    ("split.json", True),
-    ("walks_seen.json", True),
-    ("predictions.csv", True),
-    ("checkpoint.safetensors", False),
-    ("metrics.jsonl", False),
-    ("config.json", False),
-    ("split.json", False),
+    ("model.safetensors", _FINISHED),
+    ("config.json", _FINISHED),
+    ("summary.json", _FINISHED),
+    ("split.json", _FINISHED),
+    ("walks_seen.json", _FINISHED),
+    ("predictions.csv", _FINISHED),
+    ("checkpoint.safetensors", "interrupted"),
+    ("metrics.jsonl", "interrupted"),
+    ("config.json", "interrupted"),
+    ("split.json", "interrupted"),
 )
 
 
-def _of_run(run: Path, name: str, is_finished: bool) -> Target:
+_WITH_CHECKSUM = ("model.safetensors", "checkpoint.safetensors", "summary.json")
+
+
+def _of_run(run: Path, name: str, when: str) -> Target:
+    is_finished, content = when == _FINISHED, (run / name).read_bytes()
+
     def place(folder: Path, _: str, content: bytes) -> Path:
         copy = folder / "run"
         copy.mkdir()
@@ -174,7 +190,7 @@ def _of_run(run: Path, name: str, is_finished: bool) -> Target:
             train.read_config(["--resume", "--out", str(path.parent)])
         else:
             train.train(train.read_config(["--resume", "--out", str(path.parent)]), on_finished=None, quiet=True)
-        if path.suffix == ".safetensors" and content != path.read_bytes():
+        if name in _WITH_CHECKSUM and (given := path.read_bytes()) != content and signed(given) != given:
             raise Accepted(f"{name} was damaged, and nobody said so")
 
     def command(path: Path) -> list[str]:
@@ -183,8 +199,6 @@ def _of_run(run: Path, name: str, is_finished: bool) -> Target:
             return _evaluate(path.parent, data, *_labels(data))
         return ["fastst.train", "--resume", "--out", str(path.parent)]
 
-    content = (run / name).read_bytes()
-    when = "finished" if is_finished else "interrupted"
     return Target(f"{name} of a run, {when}", [(Path(name).suffix, content)], place, read, command)
 
 
