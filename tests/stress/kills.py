@@ -52,7 +52,7 @@ def _case(reference: Reference, rng: random.Random, most: int) -> tuple[list[tup
         for _ in range(min(rng.choice((1, 2, 3, 4)), most)):
             number = rng.choice(tuple(_CODES))
             command = _start(run, Path(made) / "words", rng)
-            found, seconds = _kill(command, number, rng, reference.seconds + (_IMPORTS if command.typed else 0), run)
+            found, seconds = _kill(command, number, rng, reference.seconds + (_IMPORTS if command.typed else 0))
             failures += found
             kills, slowest = kills + 1, max(slowest, seconds)
             if command.code == 0:
@@ -77,14 +77,14 @@ def _start(run: Path, words: Path, rng: random.Random) -> Command:
     return (typed if rng.random() < 0.1 else forked)("fastst.train", arguments, words)
 
 
-def _kill(command: Command, number: int, rng: random.Random, seconds: float, run: Path) -> tuple[list[tuple[str, str]], float]:
+def _kill(command: Command, number: int, rng: random.Random, seconds: float) -> tuple[list[tuple[str, str]], float]:
     """Sends the signal within so many seconds; what went wrong, and how long until the command stopped."""
     if not command.wait_for_handlers() and not command.is_over():
         command.send(signal.SIGKILL)
         command.wait()
         return [("wrong", "the command does not mind signals: it has no handlers of SIGINT and SIGTERM")], 0.0
     time.sleep(rng.uniform(0, seconds))
-    is_begun, sent = (run / "config.json").exists(), time.monotonic()
+    is_training, sent = "epoch 1/" in command.words, time.monotonic()
     command.send(number)
     if number == signal.SIGINT and rng.random() < 0.3:  # somebody is impatient
         time.sleep(rng.uniform(0, 0.1))
@@ -98,7 +98,7 @@ def _kill(command: Command, number: int, rng: random.Random, seconds: float, run
     if command.code not in (0, _CODES[signal.Signals(number)]):
         kind = "signal death" if command.code is not None and command.code < 0 else "wrong"
         failures.append((kind, f"{name} ended with {command.code}: {words[-200:]!a}"))
-    elif command.code and number != signal.SIGKILL and is_begun and "--resume" not in words:
+    elif command.code and number != signal.SIGKILL and is_training and "--resume" not in words:
         failures.append(("wrong", f"{name}: nothing is said of --resume: {words[-200:]!a}"))
     return failures, took
 

@@ -183,7 +183,7 @@ def _zip(data: bytes, rng: random.Random) -> bytes:
     method = zipfile.ZIP_DEFLATED if kind == 7 or rng.random() < 0.5 else zipfile.ZIP_STORED
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(packed, "w", method) as archive:  # of two members with one name
         for name, content in members:
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, method)  # of no time
     result = bytearray(packed.getvalue())
     if kind == 8:  # encrypted, it says, or of another size or method
         directory = result.index(b"PK\x01\x02")
