@@ -41,5 +41,5 @@ lint: $(ENV)/.ready
 
 $(ENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,stress]'
 	touch $@

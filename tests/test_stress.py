@@ -55,7 +55,7 @@ def test_a_checksum_that_fits() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    pytest.importorskip("atheris", reason="the package atheris is not installed: pip install -c constraints.txt -e '.[dev]'")
+    pytest.importorskip("atheris", reason="the package atheris is not installed: pip install -c constraints.txt -e '.[stress]'")
     assert "5 cases" in run("-m", "tests.stress.files", "--only", "COCO results", "--count", "5", "--state", str(tmp_path))
     assert json.loads((tmp_path / "files.json").read_text())["notes"]["files"] == {"COCO results": 5}
     assert len(list((tmp_path / "corpus").glob("*/*"))) > 1  # what the fuzzer has learned
