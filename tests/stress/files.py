@@ -26,6 +26,7 @@ import atheris
 
 from .common import HANG, ROOT, Clock, Part, failures_of_words
 from .mutate import mutate
+from .processes import processor_time
 
 _LOOKED_AT = ("fastst.data", "fastst.config", "fastst.layouts", "fastst.errors", "fastst.runs.folder", "fastst.runs.opened", "fastst.runs.tables")
 _COMPILED = "fastst.data.formats.scan"  # by numba, which doesn't know a fuzzer's instructions
@@ -122,20 +123,12 @@ def _watch(child: int, shared: mmap.mmap) -> int | None:
             return os.waitstatus_to_exitcode(status)
         tried, begun = struct.unpack("<qd", shared[:])
         if tried != last:
-            last, used = tried, _processor_time(child)
-        if _processor_time(child) - used > HANG or time.monotonic() - begun > _SILENT:
+            last, used = tried, processor_time(child)
+        if processor_time(child) - used > HANG or time.monotonic() - begun > _SILENT:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return None
         time.sleep(0.05)
-
-
-def _processor_time(process: int) -> float:
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has just ended
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _keep(state: Path, name: str, file: Path) -> Path:
