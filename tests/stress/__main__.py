@@ -85,7 +85,8 @@ def page(state: Path, wanted: dict[str, int]) -> str:
     lines.append(f"| operators | {operators['done']:,} | {wanted['operators']:,} | {' | '.join([''] * 3)} | {operators['failed']} |{' |' * 6}")
     lines += ["", "`load` is how many processes wanted a processor meanwhile: times with more than there are of them are upper bounds.", ""]
     if "files" in parts:
-        lines += ["Damaged files by kind: " + ", ".join(f"{name} {count}" for name, count in parts["files"].notes["files"].items()) + ".", ""]
+        counts = parts["files"].notes["files"]
+        lines += [f"Damaged files, {min(counts.values())} to {max(counts.values())} of each kind: {'; '.join(counts)}.", ""]
     if "kills" in parts and "slowest stop, s" in parts["kills"].notes:
         lines += [f"From a signal to the end of the process it took at most {parts['kills'].notes['slowest stop, s']} s.", ""]
     if "scale" in parts:

@@ -131,13 +131,13 @@ def _watch(child: int, shared: mmap.mmap) -> int | None:
         time.sleep(0.05)
 
 
-def _keep(state: Path, name: str, file: Path) -> Path:
-    """A copy of a file that something was found with."""
+def _keep(state: Path, name: str, file: Path) -> str:
+    """Keeps a copy of a file that something was found with; its name in the folder of what was done."""
     content = file.read_bytes()
     kept = state / "found" / f"{''.join(c if c.isalnum() else '_' for c in name)}-{hashlib.sha256(content).hexdigest()[:12]}"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(content)
-    return kept
+    return f"{kept.parent.name}/{kept.name}"
 
 
 class _Child:
