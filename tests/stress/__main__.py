@@ -26,15 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     parser.add_argument("--full", action="store_true", help="ten times as much")
     parser.add_argument("--anew", action="store_true", help="begin again")
-    parser.add_argument("--scale", action="store_true", help="also read, train on and predict data as large as they come")
-    parser.add_argument("--minutes", type=float, default=30, help="stop after so long, to go on the next time")
+    parser.add_argument("--scale", action="store_true", help="also walks and graphs as large as they come, however long it takes")
+    parser.add_argument("--minutes", type=float, default=30, help="stop after so long, to go on the next time; 0 renews the table")
     parser.add_argument("--state", type=Path, default=ROOT / ".stress", help="folder of what was done before")
     options = parser.parse_args()
     if options.anew:
         shutil.rmtree(options.state, ignore_errors=True)
     wanted = {name: counts[options.full] for name, counts in _COUNTS.items()}
     clock = Clock(options.minutes)
-    for name, count in wanted.items():
+    for name, count in wanted.items() if options.minutes else ():
         _run(name, count, _SHARES[name] * clock.left(), options.state)
     if options.scale:
         _call("scale", "--state", str(options.state))

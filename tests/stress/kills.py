@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 def kill(state: Path, count: int, minutes: float = 600, reference: Reference | None = None) -> Part:
     """Goes on until trainings were killed `count` times, or the time is over."""
     part, clock = Part.at(state / "kills.json"), Clock(minutes)
-    if part.done >= count:
+    if part.done >= count or clock.is_over():
         return part
     reference = reference or Reference((typed, forked))
     while part.done < count and not clock.is_over():

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
 def pair(state: Path, count: int, minutes: float = 600, reference: Reference | None = None) -> Part:
     """Goes on until `count` pairs were tried, or the time is over."""
     part, clock = Part.at(state / "pairs.json"), Clock(minutes)
-    if part.done >= count:
+    if part.done >= count or clock.is_over():
         return part
     reference = reference or Reference((typed, forked))
     with tempfile.TemporaryDirectory(prefix="fastst-pairs-") as made:
