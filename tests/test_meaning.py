@@ -187,6 +187,7 @@ def test_up_is_found_or_told(up: str, told: bool) -> None:
     result = understood(recording(lying, NTU), recording(lying, NTU), up=up if told else "auto")
     found = result.recordings[1].detections.joints
     np.testing.assert_allclose(found[..., 1], upright[..., 1], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), np.linalg.norm(upright, axis=-1), rtol=1e-5)  # a turn keeps lengths
     # No mirror image: the turn keeps handedness.
     a, b = lying[0, :3].astype(float), found[0, :3].astype(float)
     assert np.sign(np.linalg.det(a)) == np.sign(np.linalg.det(b))

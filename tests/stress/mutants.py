@@ -77,7 +77,7 @@ TESTS = {
     "fastst/data/follow.py": "tracks",
     "fastst/data/frames.py": "frames read pose_csv",
     "fastst/data/identity.py": "identity labels",
-    "fastst/data/labels.py": "labels identity splits",
+    "fastst/data/labels.py": "labels identity load",
     "fastst/data/load.py": "load sides",
     "fastst/data/markers.py": "c3d meaning text_forms",
     "fastst/data/meaning.py": "meaning c3d text_forms",
@@ -95,13 +95,14 @@ TESTS = {
     "fastst/data/formats/c3d.py": "c3d",
     "fastst/data/formats/columns.py": "text_forms pose_csv c3d",
     "fastst/data/formats/content.py": "read json_forms text_forms",
+    "fastst/data/formats/deal.py": "pose_csv text_forms",
     "fastst/data/formats/labels_csv.py": "labels read",
     "fastst/data/formats/ntu_skeleton.py": "ntu_skeleton",
     "fastst/data/formats/person_frames.py": "ntu_skeleton yolo_txt json_forms",
     "fastst/data/formats/pickles.py": "pickles unpickler",
     "fastst/data/formats/pose_csv.py": "pose_csv text_forms",
     "fastst/data/formats/rows.py": "text_forms pose_csv",
-    "fastst/data/formats/table.py": "text_forms pose_csv",
+    "fastst/data/formats/table.py": "text_forms pose_csv labels",
     "fastst/data/formats/unpickler.py": "unpickler pickles",
     "fastst/data/formats/walks_npz.py": "walks_npz",
     "fastst/data/formats/whole.py": "text_forms json_forms",
@@ -123,6 +124,7 @@ def main() -> None:
     tree = options.folder / "tree"
     files = copy_tree(tree)
     drawn = sample(files, options.count)
+    ranks = {mutation.key: rank for rank, (_, mutation) in enumerate(drawn)}
     known = {result["key"]: result for result in results}
     left = [(path, mutation) for path, mutation in drawn if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
     print(f"{len(drawn)} changes of {len(files)} files, {len(left)} to be tried")
@@ -139,20 +141,21 @@ def main() -> None:
                 f"{number}/{len(left)} {path}:{mutation.line} {mutation.before} -> {mutation.after}: {outcome} ({time.monotonic() - started:.0f} s)"
             )
             result = known.setdefault(mutation.key, {"key": mutation.key, "first": outcome})
-            result |= _told(path, mutation) | {"source": _digest(files[path]), "now": outcome}
-            keep(list(known.values()))
+            result |= _told(path, mutation) | {"rank": ranks[mutation.key], "source": _digest(files[path]), "now": outcome}
+            keep(list(known.values()), options.count)
+    keep(list(known.values()), options.count)
 
 
 def is_wanted(result: dict[str, Any] | None, digest: str, again: bool) -> bool:
     return result is None or result["source"] != digest or (again and result["now"] == SURVIVED)
 
 
-def keep(results: list[dict[str, Any]]) -> None:
+def keep(results: list[dict[str, Any]], count: int) -> None:
     order = sorted(results, key=lambda result: (result["file"], result["line"], result["key"]))
     part = RESULTS.with_suffix(".part")
     part.write_text(json.dumps(order, indent=1, ensure_ascii=False) + "\n")
     part.replace(RESULTS)
-    TABLE.write_text(table(order))
+    TABLE.write_text(table([result for result in order if result["rank"] < count]))
 
 
 def _told(path: str, mutation: Mutation) -> dict[str, Any]:
