@@ -143,6 +143,11 @@ def test_frame_numbers_that_start_again_are_two_walks(tmp_path: Path, person: st
     assert len(read(write(tmp_path, *(line + person for line in first + first), header=header)).joints[0]) == 30
 
 
+def test_a_few_rows_that_stand_in_another_order_are_people_of_one_video(tmp_path: Path) -> None:
+    first, second = (lines_of(pose, np.full(3, 0.9)) for pose in two_people(3))
+    assert [len(joints) for joints in read(write(tmp_path, *first, *second, header=FRAMES_HEADER)).joints] == [6]
+
+
 @pytest.mark.parametrize("name", ["pid", "sid", "case", "user", "proband", "subject_no", "participant", "Participant ID"])
 def test_a_column_of_people_by_other_names(tmp_path: Path, name: str) -> None:
     first, second = (lines_of(pose, np.full(30, 0.9)) for pose in two_people())

@@ -142,20 +142,22 @@ def main() -> None:
             )
             result = known.setdefault(mutation.key, {"key": mutation.key, "first": outcome})
             result |= _told(path, mutation) | {"rank": ranks[mutation.key], "source": _digest(files[path]), "now": outcome}
-            keep(list(known.values()), options.count)
-    keep(list(known.values()), options.count)
+            keep(list(known.values()))
+    keep(list(known.values()))
 
 
 def is_wanted(result: dict[str, Any] | None, digest: str, again: bool) -> bool:
-    return result is None or result["source"] != digest or (again and result["now"] == SURVIVED)
+    if again:
+        return result is not None and result["now"] == SURVIVED
+    return result is None or result["source"] != digest
 
 
-def keep(results: list[dict[str, Any]], count: int) -> None:
+def keep(results: list[dict[str, Any]]) -> None:
     order = sorted(results, key=lambda result: (result["file"], result["line"], result["key"]))
     part = RESULTS.with_suffix(".part")
     part.write_text(json.dumps(order, indent=1, ensure_ascii=False) + "\n")
     part.replace(RESULTS)
-    TABLE.write_text(table([result for result in order if result["rank"] < count]))
+    TABLE.write_text(table(order))
 
 
 def _told(path: str, mutation: Mutation) -> dict[str, Any]:
@@ -388,20 +390,24 @@ class Chosen:
 
 def table(results: list[dict[str, Any]]) -> str:
     """docs/mutants.md."""
-    count, at_first, now = len(results), *(sum(result[when] != SURVIVED for result in results) for when in ("first", "now"))
+    ranks = {result["rank"] for result in results}
+    whole = next(rank for rank in range(len(ranks) + 1) if rank not in ranks)
     left = [result for result in results if result["now"] == SURVIVED]
-    same = [result for result in left if result.get("why", "").startswith("equivalent")]
     mended = [result for result in results if result["first"] == SURVIVED != result["now"]]
     lines = [
         "# Do the tests notice a change of the program?",
         "",
-        f"Of {count} small changes, drawn from all the code of `fastst/ops`, `graph.py`, `cpu/plans.py` and `data/`, the tests of their unit noticed",
-        f"{_share(at_first, count)} before any test was written for one of them, and notice {_share(now, count)} now.",
-        f"Of the {len(left)} others {len(same)} are equivalent: the program does the same with them. Without these they notice",
-        f"{_share(now, count - len(same))}.",
+        "Small changes are drawn from all the code of `fastst/ops`, `graph.py`, `cpu/plans.py` and `data/`, every place as likely as any other,",
+        "and the tests of their unit are run with each. *At first* is before any test was written for one of them; *equivalent* are those with",
+        "which the program does the same as without.",
         "",
-        f"`python -m tests.stress.mutants {count}` goes on where it stopped and makes this page; a higher number draws more. The tests of every",
-        "unit are named in the script, and every change with the test that fails in `tests/stress/mutants.json`.",
+        "| drawn | changes | noticed at first | noticed now | without the equivalent ones |",
+        "|---|--:|--:|--:|--:|",
+        _summary("the first, without exception", [result for result in results if result["rank"] < whole]),
+        _summary("all that were tried", results),
+        "",
+        f"`python -m tests.stress.mutants {len(results)}` goes on where it stopped and makes this page; a higher number draws more.",
+        "The tests of every unit are named in the script, and every change with the test that fails is in `tests/stress/mutants.json`.",
         *_counts("file", results),
         *_counts("kind", results),
         "",
@@ -420,6 +426,12 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _summary(name: str, results: list[dict[str, Any]]) -> str:
+    count, at_first, now = len(results), *(sum(result[when] != SURVIVED for result in results) for when in ("first", "now"))
+    same = sum(result["now"] == SURVIVED and result.get("why", "").startswith("equivalent") for result in results)
+    return f"| {name} | {count} | {_share(at_first, count)} | {_share(now, count)} | {_share(now, count - same)} |"
+
+
 def _counts(what: str, results: list[dict[str, Any]]) -> list[str]:
     drawn = Counter(result[what] for result in results)
     noticed = {when: Counter(result[what] for result in results if result[when] != SURVIVED) for when in ("first", "now")}
@@ -436,6 +448,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _code(text: str) -> str:
+    text = text.replace("](", "] (")  # no link
     short = text if len(text) <= 160 else f"{text[:79]} … {text[-79:]}"
     return f"`{short.replace('|', chr(92) + '|').replace('`', chr(39))}`"
 
