@@ -74,6 +74,13 @@ def test_a_time_alone() -> None:
         assert set(map(int, np.diff(frames))) <= {1} | {33, 34}
 
 
+@pytest.mark.parametrize(("clips", "length"), [(70, 30), (9, 17)])  # no seconds of a minute, and no frames of a second
+def test_clips_that_are_no_time(clips: int, length: int) -> None:
+    names, frames = split([f"00-{clip:02d}-{t:02d}_keypoints" for clip in range(clips) for t in range(length)])
+    assert len(set(names)) == clips
+    assert frames == [*range(length)] * clips
+
+
 def test_a_hash_behind_the_frame() -> None:
     names, frames = split([f"{t:05d}_jpg.rf.{hashlib.md5(str(t).encode()).hexdigest()}.jpg" for t in range(40)])
     assert len(set(names)) == 1

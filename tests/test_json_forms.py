@@ -139,6 +139,7 @@ VARIANTS: dict[str, tuple[Callable[[], Any], str, str, int]] = {
     "sep-json": (lambda: alphapose_images("people", "pose_keypoints_2d")["0.jpg"], "OpenPose's JSON", "openpose18", 1),
     "openpose18": (lambda: openpose(18), "OpenPose's JSON", "openpose18", 1),
     "save_predictions": (lambda: {"meta_info": {"num_keypoints": 17}, "instance_info": mmpose()}, "MMPose's JSON", "coco17", T),
+    "without numbers": (lambda: [{"instances": [instance(t)]} for t in range(T)], "MMPose's JSON", "coco17", T),
     "3d": (lambda: mmpose(3), "MMPose's JSON", "h36m17", T),
     "image": (lambda: [instance(0)], "MMPose's JSON", "coco17", 1),
     "saved image": (lambda: {"meta_info": {}, "instance_info": [instance(0)]}, "MMPose's JSON", "coco17", 1),
@@ -208,6 +209,20 @@ def test_boxes_and_ids(tmp_path: Path, case: str) -> None:
     detections = only(write(tmp_path, "a.json", CASES[case][0]())).detections
     np.testing.assert_array_equal(detections.boxes, [[90, 190, 140, 270]] * T)
     np.testing.assert_array_equal(detections.ids, [4 if case == "AlphaPose's JSON" else 3] * T)
+
+
+def test_a_score_in_a_list(tmp_path: Path) -> None:
+    frames = mmpose()
+    frames[0]["instances"][0]["bbox_score"] = [0.7]
+    detections = only(write(tmp_path, "a.json", frames)).detections
+    np.testing.assert_allclose(detections.scores, [0.7, *[0.8] * (T - 1)], rtol=1e-6)
+
+
+def test_images_with_names_for_numbers(tmp_path: Path) -> None:
+    annotated = coco_annotations()
+    for t in range(T):
+        annotated["images"][t]["id"] = annotated["annotations"][t]["image_id"] = f"image {t + 5}"
+    assert only(write(tmp_path, "a.json", annotated)).detections.frames.tolist() == list(range(5, 5 + T))
 
 
 @pytest.mark.parametrize(("idx", "expected"), [([4, 9], 4), ([[4.0], [9.0]], 4), (4.0, 4), ("4", 4), ([], None), (None, None), ({}, None)])
@@ -361,6 +376,7 @@ def test_one_bad_detection_is_left_out_by_its_number(tmp_path: Path, case: str) 
         ('[\n{"image_id": "a\x01", "keypoints": [1]}]', r"line 2: not JSON \(Invalid control character"),
         (json.dumps(alphapose())[:-300], "line 1: the file is cut off after 5 complete element"),
         (json.dumps(mmpose(), indent=1)[:-9], "line 635: the file is cut off after 5 complete element"),
+        ('{"version": 1.3, "people": [', "line 1: the file is cut off after 0 complete element"),
         ("{}", "of no form that can be read: it is an object of JSON with nothing"),
         ("[1, 2, 3]", "of no form that can be read"),
         ([{"image_id": "0.jpg", "keypoints": [1, 2]}], "keypoints has 2 numbers, expected 0 numbers; no detection of the 1 in it can be used"),

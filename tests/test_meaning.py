@@ -190,11 +190,18 @@ def test_walks_that_are_not_upright_as_the_others_are_named() -> None:
     assert result.notes[1].startswith("z points up: turned")
 
 
-def test_markers_of_heads_and_feet() -> None:
-    markers = Layout.custom(["LFHD", "RBHD", "LASI", "LANK", "RHEE"], [], "markers")
-    heights = np.array([1.7, 1.7, 1, 0.1, 0.05])
+UP = [
+    ("head nose neck left_eye left_ear thorax", "left_ankle right_foot left_heel left_big_toe"),
+    ("LFHD RFHD LBHD RBHD", "LANK RANK LHEE RHEE LTOE RTOE"),
+]
+
+
+@pytest.mark.parametrize(("top", "bottom"), [(a, b) for tops, bottoms in UP for a in tops.split() for b in bottoms.split()])
+def test_any_joint_or_marker_of_heads_and_feet_tells_what_is_up(top: str, bottom: str) -> None:
+    heights = np.array([1.7, 1, 0.1])
     joints = np.stack([0 * heights, 0.1 * np.sin(heights), heights], axis=1)[None].repeat(9, 0)
-    assert understood(recording(joints, markers)).notes == ["z points up: turned so that y does (--up y leaves them as they are)"]
+    layout = Layout.custom([top, "LASI", bottom], [], "three")
+    assert understood(recording(joints, layout)).notes == ["z points up: turned so that y does (--up y leaves them as they are)"]
 
 
 @pytest.mark.parametrize("up", ["x", "-x", "y", "-y", "z", "-z"])
@@ -210,6 +217,7 @@ def test_up_is_found_or_told(up: str, told: bool) -> None:
     result = understood(recording(lying, NTU), recording(lying, NTU), up=up if told else "auto")
     found = result.recordings[1].detections.joints
     np.testing.assert_allclose(found[..., 1], upright[..., 1], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), np.linalg.norm(upright, axis=-1), rtol=1e-5)  # a turn keeps lengths
     # No mirror image: the turn keeps handedness.
     a, b = lying[0, :3].astype(float), found[0, :3].astype(float)
     assert np.sign(np.linalg.det(a)) == np.sign(np.linalg.det(b))

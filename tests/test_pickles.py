@@ -223,6 +223,7 @@ def test_a_bad_clip_is_left_out(tmp_path: Path, changes: dict[str, Any], message
         ({"annotations": []}, "annotations is a list, expected a list of one dict or more"),
         ({"annotations": {"a": clip()}}, "annotations is a dict with a"),
         ({"annotations": [1, clip()], "split": ["train"]}, "split is a list, expected a dict of lists of clips"),
+        ({"annotations": [clip()], "split": np.zeros((2, 3))}, r"split is an array float64 \[2, 3\], expected a dict"),
         ({"annotations": [clip()], "split": {"train": "abc"}}, "split is a dict with train"),
         ({"annotations": [clip()], "layout": {"joints": ["a"]}}, "layout is a dict with joints, expected a dict with joints and bones: .*bones"),
         ({"annotations": [clip()], "layout": 3}, "layout is 3"),

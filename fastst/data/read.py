@@ -166,9 +166,12 @@ def _files(path: Path) -> tuple[list[File], list[LeftOut]]:
         raise DataError(left_out[0].reason)
     expected = ", ".join(sorted(_ENDINGS))
     if not found:
+        heads: dict[Path, bytes] = {}
         for file in below:
-            with contextlib.suppress(OSError), file.open("rb") as opened:
-                refuse_other(file, opened.read(1000))
+            with contextlib.suppress(DataError):
+                heads[file] = head_of(file)
+        for file, head in heads.items():
+            refuse_other(file, head)
         raise DataError(f"{path} has no file of walks; their names end in {expected}")
     if others:
         endings = ", ".join(f"{ending} ({count})" for ending, count in others.most_common(5))
