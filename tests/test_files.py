@@ -366,9 +366,10 @@ def test_a_file_of_a_run_that_is_cut_off(name: str, length: int, run: Path, tmp_
 
 
 def test_a_file_without_a_checksum_is_called_so(tmp_path: Path):
-    (tmp_path / "summary.json").write_text('{"macro_f1": 0.25}')
-    with pytest.raises(UserError, match=r"summary\.json has no checksum: fastst\.train did not write it; copy it again"):
-        read_summary(tmp_path)
+    for text in ('{"macro_f1": 0.25}', "null", "-1", "[]"):
+        (tmp_path / "summary.json").write_text(text)
+        with pytest.raises(UserError, match=r"summary\.json has no checksum: fastst\.train did not write it; copy it again"):
+            read_summary(tmp_path)
     save_file(model().state_dict(), tmp_path / "model.safetensors", {"format": "fastst model 1", "model": "{}", "classes": "[]"})
     with pytest.raises(UserError, match=r"model\.safetensors has no checksum: it is damaged, or fastst\.train did not write it"):
         load_model(tmp_path / "model.safetensors")

@@ -65,9 +65,9 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         UserError: the file can't be read, is damaged, or was written or changed by somebody else.
     """
     path = folder / _SUMMARY
-    summary = read_json(path)
-    if summary is None:
+    if not is_there(path):
         return None
+    summary = read_json(path)
     intact = is_intact(files.read_text(path, WRITE_AGAIN).encode())
     if not intact or not isinstance(summary, dict):
         why = "has no checksum: fastst.train did not write it" if intact is None else "is damaged, or was changed: its checksum doesn't fit"
