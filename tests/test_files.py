@@ -401,6 +401,13 @@ def test_a_summary_without_what_is_asked_of_it(summary: dict[str, Any], tmp_path
         compare([tmp_path / "a", tmp_path / "b"])
 
 
+@pytest.mark.parametrize("classes", [[], ["a"], ["a", "b", "c"], "ab", 2, [["a"], "b"]])
+def test_a_model_that_names_other_classes_than_it_has(classes: Any, tmp_path: Path):
+    save_model(tmp_path / "model.safetensors", model(), ARGUMENTS, classes)
+    with pytest.raises(UserError, match=r"is a model of fastst that can't be built: (Value|Type)Error: it.* class"):
+        load_model(tmp_path / "model.safetensors")
+
+
 def test_a_checkpoint_of_something_else(tmp_path: Path):
     other = torch.nn.Linear(2, 2)
     save_checkpoint(tmp_path / "a.safetensors", other, torch.optim.AdamW(other.parameters()), {})

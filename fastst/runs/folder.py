@@ -155,6 +155,8 @@ def load_model(path: Path) -> tuple[GraphClassifier, dict[str, Any], list[str]]:
         model.load_state_dict(tensors)
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise TypeError("its classes are no list of names")
+        if len(classes) != arguments["num_classes"]:
+            raise ValueError(f"it tells {arguments['num_classes']} classes apart and names {len(classes)}")
     except Exception as error:  # it was written so: by another version, or by somebody else
         raise UserError(f"{path} is a model of fastst that can't be built: {_in_one_line(error)}; {_TRAIN_AGAIN}") from None
     return model.eval(), arguments, classes
