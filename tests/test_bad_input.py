@@ -27,6 +27,7 @@ from fastst.explanation import report
 from fastst.layouts import LAYOUTS
 from fastst.ops import backends
 from fastst.runs import folder as run_folder
+from fastst.runs import trainer
 from fastst.runs.lock import LOCK
 from fastst.runs.trainer import Trainer
 
@@ -570,6 +571,14 @@ def test_the_remedy_for_a_damaged_summary_works(tmp_path: Path, made: Path, comm
         (run / name).unlink()
     assert command(train, "--out", run, "--resume").code == 0
     assert read_summary(run) == before
+
+
+@pytest.mark.parametrize("value", [[1], None, "many", float("nan")])
+def test_a_checkpoint_of_another_version(stopped: Path, command: Command, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    load = trainer.load_checkpoint
+    monkeypatch.setattr(trainer, "load_checkpoint", lambda *arguments: {**load(*arguments), "best_epoch": value})
+    words = "checkpoint.safetensors is not as fastst.train writes it", "or delete it, and fastst.train --resume begins this training again"
+    refused(command(train, "--out", stopped, "--resume"), *words)
 
 
 def test_a_summary_of_another_version(finished: Path, command: Command) -> None:

@@ -136,6 +136,17 @@ def test_hostile_names_from_the_file_to_the_results(tmp_path: Path, said: Any, m
     assert model.model.graph.layout.joints[3] == visible(f"head {HOSTILE}")
 
 
+def test_of_names_that_stay_nothing_is_said(tmp_path: Path):
+    names = np.array([f"😀 👩‍👩‍👧\u00a0{number}" for number in range(12)])
+    fields = {"subject": names, "label": names, "name": names, "joints": np.array(["hips", "left_knee", "right_knee", "کتاب‌ها"])}
+    save(tmp_path / "walks.npz", **fields)
+    with np.load(tmp_path / "walks.npz") as arrays:
+        np.savez(tmp_path / "walks.npz", **{name: arrays[name] for name in arrays if not name.startswith("site")})
+    walks = read_walks(tmp_path / "walks.npz", progress=False)
+    assert walks.names == names.tolist()
+    assert not any("can't be seen" in note for note in walks.notes)
+
+
 def test_names_of_files_that_are_not_utf_8(tmp_path: Path):
     content = save(tmp_path / "walks.npz", subject=np.array([f"p{number // 2}" for number in range(12)]), name=np.arange(12)).read_bytes()
     (tmp_path / "walks.npz").unlink()

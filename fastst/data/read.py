@@ -227,7 +227,7 @@ def _with_visible_names(recordings: list[Recording]) -> tuple[list[Recording], l
 
 
 def _with_visible_name(recording: Recording) -> Recording:
-    if all(map(str.isprintable, _called(recording))):
+    if all(visible(text) == text for text in _called(recording)):
         return recording
     layout = replace(recording.layout, name=visible(recording.layout.name), joints=tuple(map(visible, recording.layout.joints)))
     attributes = {visible(name): visible(value) for name, value in recording.attributes.items()}

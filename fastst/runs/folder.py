@@ -27,7 +27,7 @@ _MOST_HEADER_BYTES = 1 << 26  # of a safetensors file
 _COPY = "copy it again from where it was written"
 WRITE_AGAIN = f"{_COPY}, or delete it and the {_SUMMARY} beside it, and fastst.train --resume writes them again"
 _TRAIN_AGAIN = f"{_COPY}, or delete it, {_SUMMARY} and checkpoint.safetensors, and fastst.train --resume trains it again"
-_BEGIN_AGAIN = f"{_COPY}, or delete it, and fastst.train --resume begins this training again"
+BEGIN_AGAIN = f"{_COPY}, or delete it, and fastst.train --resume begins this training again"
 _BRING_BACK = "bring it back from a copy, or train again with another --out"
 
 
@@ -65,9 +65,9 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         UserError: the file can't be read, is damaged, or was written or changed by somebody else.
     """
     path = folder / _SUMMARY
-    summary = read_json(path)
-    if summary is None:
+    if not is_there(path):
         return None
+    summary = read_json(path)
     intact = is_intact(files.read_text(path, WRITE_AGAIN).encode())
     if not intact or not isinstance(summary, dict):
         why = "has no checksum: fastst.train did not write it" if intact is None else "is damaged, or was changed: its checksum doesn't fit"
@@ -76,8 +76,8 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def as_written(folder: Path) -> Iterator[None]:
-    """For whoever uses the summary of a run: an error says that it lacks something, as that of another version does, or one that was changed by hand.
+def as_written(folder: Path, name: str = _SUMMARY, remedy: str = WRITE_AGAIN) -> Iterator[None]:
+    """For whoever uses what such a file of a run says: an error tells that it lacks something, as that of another version does, or a changed one.
 
     Raises:
         UserError: in place of what goes wrong with fields that aren't there or are of another type.
@@ -86,8 +86,8 @@ def as_written(folder: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{folder / _SUMMARY} is not as fastst.train writes it ({_in_one_line(error)}); {WRITE_AGAIN}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError) as error:
+        raise UserError(f"{folder / name} is not as fastst.train writes it ({_in_one_line(error)}); {remedy}") from None
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
@@ -155,6 +155,8 @@ def load_model(path: Path) -> tuple[GraphClassifier, dict[str, Any], list[str]]:
         model.load_state_dict(tensors)
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise TypeError("its classes are no list of names")
+        if len(classes) != arguments["num_classes"]:
+            raise ValueError(f"it tells {arguments['num_classes']} classes apart and names {len(classes)}")
     except Exception as error:  # it was written so: by another version, or by somebody else
         raise UserError(f"{path} is a model of fastst that can't be built: {_in_one_line(error)}; {_TRAIN_AGAIN}") from None
     return model.eval(), arguments, classes
@@ -174,7 +176,7 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
     Raises:
         UserError: the file is damaged, is not a checkpoint, or is one of another model.
     """
-    tensors, metadata = _read_tensors(path, _CHECKPOINT, "a checkpoint", _BEGIN_AGAIN)
+    tensors, metadata = _read_tensors(path, _CHECKPOINT, "a checkpoint", BEGIN_AGAIN)
     state: dict[int, dict[str, Tensor]] = {}
     weights = {}
     try:
@@ -189,7 +191,7 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return dict(json.loads(metadata["progress"]))
     except Exception as error:  # whatever the optimizer makes of another one's moments
-        raise UserError(f"{path} is a checkpoint of another model: {_in_one_line(error)}; {_BEGIN_AGAIN}") from None
+        raise UserError(f"{path} is a checkpoint of another model: {_in_one_line(error)}; {BEGIN_AGAIN}") from None
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

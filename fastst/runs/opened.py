@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,9 @@ def open_models(run: Path, option: str = "--run") -> list[TrainedModel]:
 def _open(folder: Path, config: TrainConfig) -> TrainedModel:
     model, arguments, class_names = load_model(folder / "model.safetensors")
     with as_written(folder):
-        seed = int((read_summary(folder) or {}).get("seed", config.seed))
+        seed = index((read_summary(folder) or {}).get("seed", config.seed))
+        if not 0 <= seed < 1 << 63:
+            raise ValueError(f"its seed is {seed}")
     return TrainedModel(folder, model, config, arguments, class_names, seed, _split(folder / "split.json"), _seen(folder))
 
 

@@ -28,10 +28,12 @@ from fastst.data.batches import Windows, in_order, make_batch, random_windows
 from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
-from fastst.files import is_there, reading
+from fastst.files import is_there
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import (
+    BEGIN_AGAIN,
     append_line,
+    as_written,
     load_checkpoint,
     load_model,
     read_json,
@@ -206,11 +208,11 @@ class Trainer:
                 self.metrics.unlink(missing_ok=True)
             return
         progress = load_checkpoint(self.checkpoint, self.model, self.optimizer)
-        with reading(self.checkpoint):
+        with as_written(self.fold.folder, self.checkpoint.name, BEGIN_AGAIN):
             if progress["data"] != fingerprint(self.task):
                 raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
-            self.epoch, self.seconds = progress["epoch"], progress["seconds"]
-            self.best_epoch, self.best_loss = progress["best_epoch"], math.inf if progress["best_loss"] is None else progress["best_loss"]
+            self.epoch, self.seconds = int(progress["epoch"]), float(progress["seconds"])
+            self.best_epoch, self.best_loss = int(progress["best_epoch"]), math.inf if progress["best_loss"] is None else float(progress["best_loss"])
             self.step.scaler.load_state_dict(progress["scaler"])
         if self.processes.leads:
             rows = read_lines(self.metrics)[: self.epoch]
