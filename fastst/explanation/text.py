@@ -70,6 +70,8 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
         text.set_parse_math(False)  # names of classes, walks and joints are no formulas
         text.set_fontfamily([_BASE, *sorted(filter(None, families))])
     _warn_of_missing()
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)  # how much room a title has is known when axes of a fixed shape have found their place, and used the second time
     write_atomically(path, lambda part: figure.savefig(part, **{"dpi": 130, **options}))
 
 

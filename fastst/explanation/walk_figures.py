@@ -86,7 +86,6 @@ def walk_with_kept_edges(
     width = figure.get_figwidth()  # the title's letters may be twice as wide as Latin ones
     lines = [*textwrap.wrap(title, int(5.6 * width)), *textwrap.wrap(share + seen + chosen, int(9 * width))]
     axes.set_title("\n".join(lines))
-    figure.set_figheight(figure.get_figheight() + 0.22 * max(len(lines) - 2, 0))
     bar = figure.colorbar(edges, ax=axes, label="how likely the edge was to be kept", shrink=0.8, format=PercentFormatter(1))
     bar.ax.yaxis.set_label_position("left")
     _legend(figure, axes, graph.layout)
