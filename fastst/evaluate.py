@@ -73,10 +73,11 @@ def _evaluate(config: EvaluateConfig) -> None:
 def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:
     console = Console(soft_wrap=True, markup=False, emoji=False)
     for title, key, listed in (("Walks", "walk", result["predictions"]), ("People", "subject", result["persons"])):
-        table = Table(key, "class", "predicted", *(f"P({name})" for name in class_names), title=title)
+        table = Table(key, "class", "predicted", *(f"P({name})" for name in class_names), "trained on", title=title)
         for row in listed:
             style = None if row["class"] == row["predicted"] else "red"
-            table.add_row(row[key], row["class"], row["predicted"], *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
+            probabilities, seen = (f"{p:.3f}" for p in row["probabilities"].values()), "yes" if row["trained_on"] else "no"
+            table.add_row(row[key], row["class"], row["predicted"], *probabilities, seen, style=style)
         console.print(table)
     for column, rows in result["by"].items():
         table = Table(column, "walks", "people", "classes", "balanced accuracy", "95 % interval")

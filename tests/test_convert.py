@@ -233,6 +233,16 @@ def test_picture(tmp_path: Path, drawn: list[Figure], dimensions: int, count: in
         assert int(title[3]) < len(walks.poses[walk])
 
 
+def test_what_a_preview_leaves_is_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    npz(tmp_path, walkers())
+    (tmp_path / "cut.json").write_text('[{"image_id": ')
+    convert.main([str(tmp_path), "--preview", "--picture", str(tmp_path / "a.png")])
+    assert "left out: cut" in capsys.readouterr().err
+    assert [item["name"] for item in json.loads((tmp_path / "a.left_out.json").read_text())] == ["cut"]
+    (tmp_path / "a.png").unlink()
+    assert [item.name for item in read_walks(tmp_path, progress=False).left_out] == ["cut"]
+
+
 def test_a_walk_in_3d_is_seen_from_one_side() -> None:
     """The body turns, and is wider along x in two of three frames."""
     turns = np.zeros((3, 2, 3), np.float32)

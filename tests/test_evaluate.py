@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_the_score_of_the_unseen_is_that_of_the_run_and_the_seen_are_apart(made:
     assert found["trained_on"]["people"] == len(split["train"]) + len(split["validation"])
     assert {row["subject"] for row in found["predictions"] if not row["trained_on"]} == set(split["test"])
     assert found["baselines"] == summary["baselines"]
+    assert {row["subject"] for row in found["persons"] if not row["trained_on"]} == set(split["test"])
+    assert len(re.findall(r"│ no +│\n", said)) == 3 * len(split["test"])  # two walks and a person each
     assert f"{2 * len(split['test'])} walks of {len(split['test'])} people it was not trained on:\nmacro F1" in said
     assert f"apart from that, {48 - 2 * len(split['test'])} walks of" in said
 
@@ -226,5 +229,5 @@ def test_by_attributes(made: Path, tmp_path: Path, capsys):
     assert sum(row["walks"] for row in found["by"]["view"]) == 48
     assert any(row["interval"] is None for row in found["by"]["view"])
     assert "too few people" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--by shoe: the data says condition, label, view of a walk; name one of these"):
+    with pytest.raises(UserError, match="--by shoe: of a walk the data tells condition, label, view; name one of these"):
         results(made / "folds", made / "walks.npz", tmp_path / "all.json", "--by", "shoe")

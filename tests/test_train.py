@@ -61,6 +61,7 @@ def test_a_run_leaves_everything(run: Path):
         "walks_seen.json",
         "metrics.jsonl",
         "predictions.csv",
+        "logistic_regression.json",
         "summary.json",
         "model.safetensors",
         "checkpoint.safetensors",
@@ -83,7 +84,7 @@ def test_folds(graph: str, tmp_path: Path):
     assert result["people"] == 12
     assert result["walks"] == 36
     assert len(result["folds"]) == 3
-    assert result["macro_f1"] == pytest.approx(np.mean([fold["macro_f1"] for fold in result["folds"]]))
+    assert result["mean_of_folds"]["macro_f1"] == pytest.approx(np.mean([fold["macro_f1"] for fold in result["folds"]]))
     assert all((out / f"fold-{i}" / "model.safetensors").exists() for i in (1, 2, 3))
     assert json.loads((out / "summary.json").read_text())["balanced_accuracy"] == result["balanced_accuracy"]
 

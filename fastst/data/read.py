@@ -209,8 +209,8 @@ def _kind(path: Path) -> int | None:
 
 
 def _is_aside(file: Path, root: Path) -> bool:
-    """Hidden, or what AlphaPose writes a second time, a file a frame."""
-    if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts):
+    """Hidden, a list of what was left out the last time, or what AlphaPose writes a second time, a file a frame."""
+    if file.name.endswith(".left_out.json") or any(part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts):
         return True
     return file.parent.name == "sep-json" and any(file.parent.parent.glob("alphapose-results*.json"))
 

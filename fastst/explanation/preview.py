@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from fastst.data.walks import WalkSet
-from fastst.files import write_atomically
+from fastst.explanation.text import readable, save
 from fastst.layouts import Layout
 
 _VALUES_SHOWN, _NAMES_SHOWN = 8, 3
@@ -81,18 +80,17 @@ def picture(walks: WalkSet, path: Path) -> None:
     walk, frame = _best_seen(walks)
     axes = figure.add_subplot(grid[:, :2])
     _named_pose(axes, _flat(walks.poses[walk])[frame], walks.layout)
-    unseen = [walks.layout.joints[j] for j in np.flatnonzero(np.isnan(walks.poses[walk][frame]).any(1))]
-    axes.set_title("\n".join([f"{walks.names[walk]}, frame {frame}", *textwrap.wrap(f"not seen: {', '.join(unseen)}" if unseen else "", 70)]))
+    unseen = [readable(walks.layout.joints[j]) for j in np.flatnonzero(np.isnan(walks.poses[walk][frame]).any(1))]
+    axes.set_title(
+        "\n".join([f"{readable(walks.names[walk])}, frame {frame}", *textwrap.wrap(f"not seen: {', '.join(unseen)}" if unseen else "", 70)])
+    )
     for number, (i, t) in enumerate(_spread(walks)):
         axes = figure.add_subplot(grid[number // _SMALL_COLUMNS, 2 + number % _SMALL_COLUMNS])
         axes.set_axis_off()
         _pose(axes, _flat(walks.poses[i])[t], walks.layout)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_title(f"{_short(walks.names[i])}\nof {_short(walks.subjects[i])}, frame {t}", fontsize=9)
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # names of walks and joints are no formulas
-        text.set_text(text.get_text().encode(errors="replace").decode())  # nor are all bytes of a file's name letters
-    write_atomically(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
+    save(figure, path, dpi=110, bbox_inches="tight")
 
 
 def _spread(walks: WalkSet) -> list[tuple[int, int]]:
@@ -107,8 +105,8 @@ def _spread(walks: WalkSet) -> list[tuple[int, int]]:
 
 
 def _short(name: str) -> str:
-    """A long name without its middle."""
-    half = _LETTERS_SHOWN // 2
+    """A name as it can be drawn, a long one without its middle."""
+    name, half = readable(name), _LETTERS_SHOWN // 2
     return name if len(name) <= _LETTERS_SHOWN else f"{name[: half - 1]}…{name[-half:]}"
 
 
@@ -154,7 +152,7 @@ def _named_pose(axes: Axes, flat: np.ndarray, layout: Layout) -> None:
         order = joints[np.argsort(flat[joints, 1], kind="stable")]
         for joint, y in zip(order, np.linspace((low[1] + high[1] - size) / 2, (low[1] + high[1] + size) / 2, len(order)), strict=True):
             line = {"arrowstyle": "-", "color": "lightsteelblue", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 2, "relpos": (end, 0.5)}
-            axes.annotate(layout.joints[joint], flat[joint], (x, y), ha=align, va="center", fontsize=9, arrowprops=line)
+            axes.annotate(readable(layout.joints[joint]), flat[joint], (x, y), ha=align, va="center", fontsize=9, arrowprops=line)
     axes.set_aspect("equal")
     axes.set_xlim(low[0] - size / 4, high[0] + size / 4)
     axes.set_ylim((low[1] + high[1] - size * 1.05) / 2, (low[1] + high[1] + size * 1.05) / 2)

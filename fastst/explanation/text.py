@@ -6,6 +6,7 @@ import unicodedata
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib import font_manager
@@ -54,8 +55,11 @@ def readable(name: str) -> str:
     return words if len(words) <= longest else f"{words[: longest // 2 - 1]}…{words[-longest // 2 :]}"
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, **options: Any) -> None:
     """Writes the figure, with fonts for all characters in it. Characters that no font has are named in a warning, once.
+
+    Args:
+        options: of Matplotlib's `savefig`.
 
     Raises:
         WriteError: the file can't be written.
@@ -66,7 +70,9 @@ def save(figure: Figure, path: Path) -> None:
         text.set_parse_math(False)  # names of classes, walks and joints are no formulas
         text.set_fontfamily([_BASE, *sorted(filter(None, families))])
     _warn_of_missing()
-    write_atomically(path, lambda part: figure.savefig(part, dpi=130))
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)  # how much room a title has is known when axes of a fixed shape have found their place, and used the second time
+    write_atomically(path, lambda part: figure.savefig(part, **{"dpi": 130, **options}))
 
 
 def _drawn(character: str) -> str:

@@ -84,7 +84,8 @@ def walk_with_kept_edges(
     share = f"{kept[:, first:end].sum() / max(existing, 1):.0%} of the edges kept in frames {first} to {end - 1}"
     seen = f", seen {view.in_words()}" if poses.shape[2] == 3 else ", drawn as in the image"
     width = figure.get_figwidth()  # the title's letters may be twice as wide as Latin ones
-    axes.set_title("\n".join([*textwrap.wrap(title, int(5.6 * width)), *textwrap.wrap(share + seen + chosen, int(9 * width))]))
+    lines = [*textwrap.wrap(title, int(5.6 * width)), *textwrap.wrap(share + seen + chosen, int(9 * width))]
+    axes.set_title("\n".join(lines))
     bar = figure.colorbar(edges, ax=axes, label="how likely the edge was to be kept", shrink=0.8, format=PercentFormatter(1))
     bar.ax.yaxis.set_label_position("left")
     _legend(figure, axes, graph.layout)

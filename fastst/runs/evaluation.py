@@ -42,6 +42,7 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
     _check_by(task, by)
     judges = _judges(models, task, other_people)
     seen = [not mine for mine in judges]
+    had_part = dict(zip(task.walks.subjects, seen, strict=True))
     judges = [mine or list(range(len(models))) for mine in judges]
     walks_of = {on: [walk for walk, was in enumerate(seen) if was == had] for on, had in ((UNSEEN, False), (SEEN, True))}
     tested = {on: _test(models, task, walks, judges) for on, walks in walks_of.items() if walks}
@@ -54,7 +55,7 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
         "by": {column: _table(task, scored, walks_of[on], column) for column in by},
         "trained_on": tested[SEEN][1] if len(tested) > 1 else None,
         "predictions": [row | {"trained_on": was} for row, was in zip(outcomes.rows(), seen, strict=True)],
-        "persons": outcomes.person_rows(),
+        "persons": [row | {"trained_on": had_part[row["subject"]]} for row in outcomes.person_rows()],
     }
 
 
@@ -103,7 +104,7 @@ def _check_by(task: Task, by: Sequence[str]) -> None:
     for column in by:
         if column not in task.walks.attributes:
             known = ", ".join(sorted(task.walks.attributes)) or "nothing"
-            raise UserError(f"--by {column}: the data says {known} of a walk; name one of these, or give a file with --labels that has the column")
+            raise UserError(f"--by {column}: of a walk the data tells {known}; name one of these, or give a file with --labels that has the column")
 
 
 def _table(task: Task, outcomes: Outcomes, walks: list[int], column: str) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ def open_run(run: Path, option: str = "--run") -> TrainedModel:
     """
     models = open_models(run, option)
     if len(models) > 1:
-        raise UserError(f"{option} {run} holds no model.safetensors; it has folds: name one of them, such as {models[0].folder}")
+        raise UserError(f"{option} {run} holds several models, since it has folds: name one of them, such as {models[0].folder}")
     return models[0]
 
 
