@@ -37,7 +37,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
 
 def add_results(table: Table, entries: list[Any]) -> None:
     """Add objects with image_id, keypoints and, where known, score, box and idx."""
-    get = [entry if isinstance(entry, Mapping) else {"keypoints": entry} for entry in entries]
+    get = [entry if isinstance(entry, dict) else {"keypoints": entry} for entry in entries]
     table.add(
         [entry.get("image_id") for entry in get],
         [entry.get("keypoints") for entry in get],
