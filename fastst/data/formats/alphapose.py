@@ -66,7 +66,7 @@ def keypoints_of(body: Any) -> Any:
     """Of one of `people_of`; anything that is there, if not what it should be."""
     if not isinstance(body, Mapping):
         return body
-    return next((body[key] for key in ("pose_keypoints_2d", "joints", "pose_keypoints") if key in body), None)
+    return next((body[key] for key in ("pose_keypoints_2d", "joints", "pose_keypoints", "keypoints") if key in body), None)
 
 
 FORM = Form(

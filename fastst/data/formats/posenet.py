@@ -19,7 +19,7 @@ from fastst.data.recording import File, Recording
 from fastst.layouts import LAYOUTS, Layout
 
 _FRAMES = ("frames", "data", "results", "keyframes", "predictions", "poses")
-_POSES = ("poses", "pose", "predictions")
+_POSES = ("poses", "pose", "predictions", "people", "persons")
 _NAMES = ("name", "part", "class")
 _SCORES = ("score", "confidence", "visibility")
 _PLACES = ("position", "point")
