@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastst.data import frames
 from fastst.data.frames import split_frames
 
 
@@ -102,6 +104,23 @@ def test_words_that_are_not_made_up(name: str) -> None:
     names, frames = split([name.format(**values) for values in every])
     assert len(set(names)) == (3 if "in_clip" in name else 1)
     assert frames == ([*range(40)] * 3 if "in_clip" in name else [*range(120)])
+
+
+@pytest.mark.parametrize(
+    "name", ["{clip:03d}-nm-01-090/{t:06d}.jpg", "c{clip}_{t}_t{seconds:.3f}.jpg", "{clip}_20230105_1112{late:02d}_{part:03d}.jpg"]
+)
+def test_many_names_are_split_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    every = [{"clip": clip, "t": t, "seconds": t / 30, "late": t // 30, "part": round(t % 30 * 1000 / 30)} for clip in range(1, 9) for t in range(60)]
+    names = [name.format(**values) for values in every]
+    whole = split(names)
+    monkeypatch.setattr(frames, "_AT_ONCE", 7)
+    monkeypatch.setattr(frames, "_LOOKED_AT", 240)
+    assert split(names) == whole
+    parts = pa.chunked_array([names[:5], names[5:200], [], names[200:]])
+    found = split_frames(parts)
+    assert found is not None
+    assert (found[0].to_pylist(), found[1].tolist()) == whole
+    assert len(set(whole[0])) == 8
 
 
 def test_one_name_none_and_no_number() -> None:

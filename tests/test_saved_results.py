@@ -63,6 +63,20 @@ def test_frames_of_openpose_a_line(tmp_path: Path) -> None:
     assert only(write(tmp_path, "b.json", numbered)).detections.frames.tolist() == [10, 11, 13, 14, 15]
 
 
+def test_frames_with_people_of_other_programs(tmp_path: Path) -> None:
+    frames = [{"frame": t, "people": [{"id": 3, "keypoints": flat(t)}]} for t in range(T)]
+    recording = only(write(tmp_path, "a.json", frames))
+    assert_is_the_walk(recording)
+    assert recording.detections.ids is not None
+    assert recording.detections.ids.tolist() == [3] * T
+    assert_is_the_walk(only(write(tmp_path, "b.json", {"frames": [{"frame": t, "people": [pose(t)]} for t in range(T)]})))
+
+
+def test_json_as_python_prints_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 1: not JSON .*; it is as Python prints it: write it with json.dump"):
+        only(write(tmp_path, "a.json", str([{"image_id": "0.jpg", "keypoints": flat(0)}])))
+
+
 def test_json_lines_of_one_line_and_in_other_encodings(tmp_path: Path) -> None:
     record = {"image_id": "größe/7.jpg", "keypoints": flat(0), "score": 1}
     assert only(write(tmp_path, "a.jsonl", json.dumps(record))).detections.frames.tolist() == [7]

@@ -42,15 +42,19 @@ class Numbers:
         """The names with `\\0` in place of some of the numbers."""
         is_gone = np.zeros(len(self), bool)
         is_gone[list(places)] = True
-        offsets, data = np.empty_like(self._offsets), np.empty(len(self._data), np.uint8)
+        offsets, data = np.empty_like(self._offsets), np.empty(self._offsets[-1] - self._offsets[0], np.uint8)
         length = _replace(self._offsets, self._data, self._ends, self.widths, is_gone, offsets, data)
         return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data[:length]))
 
 
-def numbers_of(names: pa.Array) -> Numbers:
-    """The last numbers that all names have.  # [n] strings"""
+def count_numbers(names: pa.Array) -> int:
+    """How many of the last numbers all names have.  # [n] strings"""
+    return int(_counts(*_bytes(names)).min(initial=_MOST_NUMBERS))
+
+
+def numbers_of(names: pa.Array, count: int) -> Numbers:
+    """The last `count` numbers, which all names have.  # [n] strings"""
     offsets, data = _bytes(names)
-    count = int(_counts(offsets, data).min(initial=_MOST_NUMBERS))
     values = np.empty((count, len(names)), np.int64)
     widths, ends = np.empty((count, len(names)), np.int32), np.empty((count, len(names)), np.int32)
     _find(offsets, data, values, widths, ends)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastst.data.digits import Numbers, numbers_of
+from fastst.data.digits import Numbers, count_numbers, numbers_of
 
 HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be a frame's
 _HASH_LENGTH = 32
 _HASH = rf"[0-9a-f]{{{_HASH_LENGTH},}}"  # which some programs add to every name
+_LOOKED_AT, _AT_ONCE = 100_000, 1 << 16  # names
 _WORDS = re.compile("[0-9A-Za-z]+")
 _FEWEST, _SHORTEST_RANDOM, _NEARLY_ALL = 5, 5, 0.9  # names, characters, and share of the names, to tell a word that is made up
 _TRIED = 100  # names that tell whether a word is made up
@@ -26,32 +27,40 @@ _WIDTHS_OF_PARTS = (3, 6)  # digits of milliseconds and microseconds
 _RATES = (24, 25, 30, 50, 60)  # frames a second in time codes
 
 
-def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, np.ndarray] | None:
+def split_frames(names: Sequence[str] | pa.Array | pa.ChunkedArray) -> tuple[pa.DictionaryArray, np.ndarray] | None:
     """Names into what the frames of a video share, and the frame's number: the last number that counts up along them, not a camera or an image size.
 
     A number counts up where it mostly steps by the same, in groups of names that are the same but for it and for what changes with it, such as a
     time. Of those that change together the frame is the one with the smallest steps; of the others the last one of which there are many, or not many
-    less than of another. Seconds and their thousandths are one number, and so are minutes, seconds and frames.
+    less than of another. Seconds and their thousandths are one number, and so are minutes, seconds and frames. Of many names the first ones tell.
 
     Returns:
         The names without their frame number  # [n], dictionary-encoded
         and the numbers.  # [n] int64
         None if some name has no number, as `HAS_FRAME` wants it.
     """
-    names = pa.array(names, pa.string()) if not isinstance(names, pa.Array) else names.cast(pa.string())
+    if not isinstance(names, pa.Array | pa.ChunkedArray):
+        names = pa.array(names, pa.string())
+    names = pa.chunked_array([names] if isinstance(names, pa.Array) else names.chunks, pa.string())
     if not len(names):
-        return names.dictionary_encode(), np.zeros(0, np.int64)
-    encoded = names.dictionary_encode()
-    different = encoded.dictionary
-    if pc.max(pc.utf8_length(different)).as_py() >= _HASH_LENGTH:
-        different = pc.replace_substring_regex(different, _HASH, "")
-    different = _without_random_word(different)
-    found = numbers_of(different)
-    if not len(found):
+        return pa.array([], pa.string()).dictionary_encode(), np.zeros(0, np.int64)
+    if pc.max(pc.utf8_length(names)).as_py() >= _HASH_LENGTH:
+        names = pc.replace_substring_regex(names, _HASH, "")
+    names = _without_random_word(names)
+    count = min(map(count_numbers, names.chunks))
+    if not count:
         return None
-    split = _split(found)
-    rows = encoded.indices.to_numpy()
-    return pa.DictionaryArray.from_arrays(split[0].indices.take(encoded.indices), split[0].dictionary), split[1][rows]
+    first = names[:_LOOKED_AT].combine_chunks()
+    chosen = _chosen(numbers_of(first.dictionary_encode().dictionary, count))
+    gone = [place for number in chosen.together for place in number.places]
+    kinds, frames = [], []
+    for chunk in names.chunks:  # all at once would take as much memory as the poses
+        for start in range(0, len(chunk), _AT_ONCE):
+            found = numbers_of(chunk[start : start + _AT_ONCE], count)
+            kinds.append(found.without(gone).dictionary_encode())
+            frames.append(chosen.number.read(found.values))
+    whole = pa.chunked_array(kinds).unify_dictionaries().combine_chunks()
+    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole, np.concatenate(frames)
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,14 @@ class _Number:
 
     Args:
         places: counted from the end; more than one for a time.
+        read: its values [n], of those of all numbers [count, n].
         values: # [n] int64
         codes: a number from 0 for each spelling.  # [n]
         width: digits, where all have as many; else 0.
     """
 
     places: tuple[int, ...]
+    read: Callable[[np.ndarray], np.ndarray]
     values: np.ndarray
     codes: np.ndarray
     width: int = 0
@@ -86,7 +97,7 @@ class _Counted:
     regular: float  # share of the steps that are `step`
 
 
-def _without_random_word(names: pa.Array) -> pa.Array:
+def _without_random_word(names: pa.ChunkedArray) -> pa.ChunkedArray:
     """Names without the word that is another one in each, of the same length and of letters and digits, such as c2 in `0012_9fc2a1.jpg`."""
     some = [_WORDS.findall(name) for name in names[:_TRIED].to_pylist()]
     if len(some) < _FEWEST or len({len(words) for words in some}) > 1:
@@ -109,24 +120,21 @@ def _are_random(words: Sequence[str]) -> bool:
     return 2 * len(mixed) > len(words) and 2 * len(set(letters)) > len(words)
 
 
-def _split(found: Numbers) -> tuple[pa.DictionaryArray, np.ndarray]:
+def _chosen(found: Numbers) -> _Counted:
+    """The number that is the frame's."""
     numbers = _with_times([_number(place, found) for place in range(len(found))])
     varying = [number for number in numbers if number.varies]
     if len(varying) > 1:
-        text = found.without(range(len(found))).dictionary_encode().indices.to_numpy()
-        chosen = _frame(text, varying)
-    else:
-        [*_, number] = varying or numbers[:1]
-        chosen = _Counted(number, (number,), 1, 1, 1)
-    gone = [place for number in chosen.together for place in number.places]
-    return found.without(gone).dictionary_encode(), chosen.number.values
+        return _frame(found.without(range(len(found))).dictionary_encode().indices.to_numpy(), varying)
+    number = (varying or numbers)[0]
+    return _Counted(number, (number,), 1, 1, 1)
 
 
 def _number(place: int, found: Numbers) -> _Number:
     values, widths = found.values[place], found.widths[place]
     codes = pa.array(values).dictionary_encode().indices.to_numpy().astype(np.int64)
     width = int(widths[0]) if (widths == widths[0]).all() else 0
-    return _Number((place,), values, codes if width else _codes([codes, widths.astype(np.int64)]), width)
+    return _Number((place,), lambda every: every[place], values, codes if width else _codes([codes, widths.astype(np.int64)]), width)
 
 
 def _with_times(numbers: list[_Number]) -> list[_Number]:
@@ -135,11 +143,10 @@ def _with_times(numbers: list[_Number]) -> list[_Number]:
         if not (number.varies and before.varies):
             continue
         if number.width in _WIDTHS_OF_PARTS and _fills(number, 10**number.width):
-            return [*numbers[:i], _joined(before, _seconds(before), number, 10**number.width), *numbers[i + 2 :]]
+            return [*numbers[:i], _joined(_seconds(before), number, 10**number.width), *numbers[i + 2 :]]
         if i + 2 < len(numbers) and {n.width for n in numbers[i : i + 3]} == {2} and _is_time_code(number, before):
             minutes, rate = numbers[i + 2], int(number.values.max()) + 1
-            seconds = _joined(minutes, minutes.values, before, 60)
-            return [*numbers[:i], _joined(seconds, seconds.values, number, rate), *numbers[i + 3 :]]
+            return [*numbers[:i], _joined(_joined(minutes, before, 60), number, rate), *numbers[i + 3 :]]
     return numbers
 
 
@@ -159,15 +166,31 @@ def _is_time_code(frames: _Number, seconds: _Number) -> bool:
     return bool((counts[1:-1] % rate == 0).all())
 
 
-def _seconds(number: _Number) -> np.ndarray:
-    """The seconds of a time of day such as 111259; other numbers as they are.  # [n]"""
-    hours, minutes, seconds = number.values // 10000, number.values // 100 % 100, number.values % 100
-    is_time = number.width == 6 and hours.max() < 24 and max(minutes.max(), seconds.max()) < 60
-    return hours * 3600 + minutes * 60 + seconds if is_time else number.values
+def _seconds(number: _Number) -> _Number:
+    """The seconds of a time of day such as 111259; other numbers as they are."""
+    hours, minutes, seconds = _clock(number.values)
+    if number.width != 6 or hours.max() >= 24 or max(minutes.max(), seconds.max()) >= 60:
+        return number
+
+    def read(every: np.ndarray) -> np.ndarray:
+        hours, minutes, seconds = _clock(number.read(every))
+        return hours * 3600 + minutes * 60 + seconds
+
+    return replace(number, read=read, values=hours * 3600 + minutes * 60 + seconds)
 
 
-def _joined(before: _Number, values: np.ndarray, number: _Number, base: int) -> _Number:
-    return _Number((*number.places, *before.places), values * base + number.values, _codes([before.codes, number.codes]))
+def _clock(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return values // 10000, values // 100 % 100, values % 100
+
+
+def _joined(before: _Number, number: _Number, base: int) -> _Number:
+    """One number of two, of which the second counts up to `base`."""
+
+    def read(every: np.ndarray) -> np.ndarray:
+        return before.read(every) * base + number.read(every)
+
+    places, codes = (*number.places, *before.places), _codes([before.codes, number.codes])
+    return _Number(places, read, before.values * base + number.values, codes)
 
 
 def _frame(text: np.ndarray, numbers: list[_Number]) -> _Counted:

@@ -137,7 +137,10 @@ def _form_of(content: object, forms: tuple[Form, ...], file: File) -> Form:
         if form.recognises(content):
             return form
     known = ", ".join(form.name for form in (*JSON_FORMS, *TEXT_FORMS, *BINARY_FORMS))
-    raise DataError(f"{file.path} is of no form that can be read: it is {_kind_of(content)}. Forms that can be read are: {known}")
+    raise DataError(
+        f"{file.path} is of no form that can be read: it is {_kind_of(content)}. Poses of other forms can be written as arrays, with "
+        f'numpy.savez("walks.npz", poses=…, lengths=…, subject=…, joints=…, bones=…). Forms that can be read are: {known}'
+    )
 
 
 def _kind_of(content: object) -> str:

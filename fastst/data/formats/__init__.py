@@ -29,6 +29,7 @@ from fastst.data.formats.form import Form
 
 JSON_FORMS: tuple[Form, ...] = (
     alphapose.FORM,
+    posenet.FORM,
     openpose.FORM,
     mmpose.FORM,
     coco.RESULTS,
@@ -36,7 +37,6 @@ JSON_FORMS: tuple[Form, ...] = (
     kinetics.FORM,
     mediapipe.FORM,
     person_frames.FORM,
-    posenet.FORM,
     ultralytics.FORM,
 )
 TEXT_FORMS: tuple[Form, ...] = (ntu_skeleton.FORM, yolo_txt.FORM, ultralytics_csv.FORM, labels_csv.FORM, pose_csv.FORM)

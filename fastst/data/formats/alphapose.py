@@ -37,7 +37,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
 
 def add_results(table: Table, entries: list[Any]) -> None:
     """Add objects with image_id, keypoints and, where known, score, box and idx."""
-    get = [entry if isinstance(entry, Mapping) else {"keypoints": entry} for entry in entries]
+    get = [entry if isinstance(entry, dict) else {"keypoints": entry} for entry in entries]
     table.add(
         [entry.get("image_id") for entry in get],
         [entry.get("keypoints") for entry in get],
@@ -66,7 +66,7 @@ def keypoints_of(body: Any) -> Any:
     """Of one of `people_of`; anything that is there, if not what it should be."""
     if not isinstance(body, Mapping):
         return body
-    return next((body[key] for key in ("pose_keypoints_2d", "joints", "pose_keypoints") if key in body), None)
+    return next((body[key] for key in ("pose_keypoints_2d", "joints", "pose_keypoints", "keypoints") if key in body), None)
 
 
 FORM = Form(

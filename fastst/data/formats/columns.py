@@ -35,7 +35,13 @@ _KEYS = {
     "walk": "walk walkid walkname name video videoid videoname videofile clip clipid trial trialid session recording",
 }
 _ATTRIBUTES = "label class split fps age sex gender group diagnosis action height weight imagewidth imageheight"
-_LANDMARK = "landmark landmarkid landmarkname landmarkindex joint jointid jointname keypoint keypointid keypointname bodypart marker"
+_LANDMARK = " ".join(
+    [
+        "bodypart",
+        "marker",
+        *(f"{what}{which}" for what in ("landmark", "joint", "keypoint") for which in ("", "id", "name", "index", "idx", "number")),
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ _MOST_DIGITS = 4300  # of an integer, that Python reads
 _LINE_BYTES = 1 << 20  # of a document that stands in one line
 _BETWEEN_LINES = re.compile(rb"\n(?=[ \t]*\S)")  # the last of the line ends between two documents
 ENDINGS_OF_LINES = (".jsonl", ".ndjson")
+_AS_PYTHON = re.compile(rb"[{,]\s*'\w+':")
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -202,7 +203,9 @@ def _parsed(path: Path, scanned: Scanned, line: int, elements: int, whole: bool,
     except json.JSONDecodeError as error:
         line += error.lineno - 1
         if not (whole and scanned.depth > 0):
-            raise DataError(f"{path}, line {line}: not JSON ({error.msg}); write the file again, or mend that line") from None
+            is_python = _AS_PYTHON.search(scanned.text[:1000]) is not None
+            remedy = "it is as Python prints it: write it with json.dump" if is_python else "write the file again, or mend that line"
+            raise DataError(f"{path}, line {line}: not JSON ({error.msg}); {remedy}") from None
         complete = _scan(path, piece, False)
         if complete is not None:
             elements += _num_elements(_parsed(path, complete, line, 0, False, piece))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import mmap
 import re
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,8 @@ def _read(head: str, file: File, progress: bool) -> list[Recording]:
     with open_file(path) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         lines = _Lines(content)
         frames, people, first_lines = _bodies(path, lines)
-        numbers = _joint_numbers(path, lines, first_lines)  # [n, J, 4]
-    joints, states = numbers[..., :3].copy(), numbers[..., 3]
-    joints[states == _NOT_TRACKED] = np.nan
-    detections = Detections(frames, joints, states / _TRACKED, ids=people)
+        joints, confidences = _joints(path, lines, first_lines)
+    detections = Detections(frames, joints, confidences, ids=people)
     return [Recording(str(path), file.places, _LAYOUT, detections, _KINECT_FPS)]
 
 
@@ -56,10 +56,15 @@ class _Lines:
 
     def __init__(self, content: mmap.mmap) -> None:
         self._content = content
-        ends = [
-            np.flatnonzero(np.frombuffer(content[at : at + _BLOCK_BYTES], np.uint8) == ord("\n")) + at for at in range(0, len(content), _BLOCK_BYTES)
-        ]
-        self._starts = np.concatenate([[0], np.concatenate(ends) + 1, [] if content[-1:] == b"\n" else [len(content)]]).astype(np.int64)
+        blocks = range(0, len(content), _BLOCK_BYTES)
+        count = sum(content[at : at + _BLOCK_BYTES].count(b"\n") for at in blocks)
+        self._starts = np.zeros(count + 1 + (content[-1:] != b"\n"), np.uint32 if len(content) < 1 << 32 else np.uint64)
+        self._starts[-1] = len(content)
+        filled = 1
+        for at in blocks:
+            ends = np.flatnonzero(np.frombuffer(content[at : at + _BLOCK_BYTES], np.uint8) == ord("\n"))
+            self._starts[filled : filled + len(ends)] = ends + (at + 1)
+            filled += len(ends)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -69,13 +74,13 @@ class _Lines:
 
     def block(self, at: int, count: int) -> bytes:
         """Lines `at` to `at + count`, with their ends."""
-        return self._content[self._starts[at] : self._starts[at + count]]
+        return self._content[int(self._starts[at]) : int(self._starts[at + count])]
 
 
-def _bodies(path: Path, lines: _Lines) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def _bodies(path: Path, lines: _Lines) -> tuple[np.ndarray, np.ndarray, array[int]]:
     """Of every body in every frame the number of the frame and of the person, both [n], and at which of the lines its joints begin."""
     ids: dict[bytes, int] = {}
-    frames, people, first_lines = [], [], []
+    frames, people, first_lines = array("q"), array("q"), array("q")
     at = 1
     for frame in range(_count(path, lines, 0, "the number of frames")):
         bodies = _count(path, lines, at, f"the number of bodies in frame {frame}")
@@ -95,7 +100,11 @@ def _bodies(path: Path, lines: _Lines) -> tuple[np.ndarray, np.ndarray, list[int
     rest = next((number for number in range(at, len(lines)) if lines[number]), None)
     if rest is not None:
         raise _wrong(path, lines, rest, f"the end of the file, whose first line says that it has {int(lines[0])} frames")
-    return np.array(frames, dtype=np.int64), np.array(people, dtype=np.int64), first_lines
+    return (
+        np.frombuffer(frames, np.int64) if frames else np.zeros(0, np.int64),
+        np.frombuffer(people, np.int64) if people else np.zeros(0, np.int64),
+        first_lines,
+    )
 
 
 def _count(path: Path, lines: _Lines, at: int, what: str) -> int:
@@ -105,17 +114,19 @@ def _count(path: Path, lines: _Lines, at: int, what: str) -> int:
     return int(text)
 
 
-def _joint_numbers(path: Path, lines: _Lines, first_lines: list[int]) -> np.ndarray:
-    """x, y, z and state of the joints of every body.  # [n, J, 4] float32"""
-    numbers = np.empty((len(first_lines), _JOINTS, len(_USED_COLUMNS)), np.float32)
+def _joints(path: Path, lines: _Lines, first_lines: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the joints of every body, NaN where one is not tracked [n, J, 3], and how well they are [n, J], both float32."""
+    joints, confidences = np.empty((len(first_lines), _JOINTS, 3), np.float32), np.empty((len(first_lines), _JOINTS), np.float32)
     for start in range(0, len(first_lines), _BLOCK_BODIES):
         some = first_lines[start : start + _BLOCK_BODIES]
         try:
             found = _parsed(b"".join(lines.block(at, _JOINTS) for at in some))
         except pa.ArrowInvalid:  # spaces of another kind, or a line that is none of a joint
             found = _parsed_by_line(path, lines, some)
-        numbers[start : start + len(some)] = found.reshape(-1, _JOINTS, len(_USED_COLUMNS))
-    return numbers
+        numbers = found.reshape(-1, _JOINTS, len(_USED_COLUMNS))
+        numbers[numbers[..., 3] == _NOT_TRACKED, :3] = np.nan
+        joints[start : start + len(some)], confidences[start : start + len(some)] = numbers[..., :3], numbers[..., 3] / _TRACKED
+    return joints, confidences
 
 
 def _parsed(text: bytes) -> np.ndarray:
@@ -128,7 +139,7 @@ def _parsed(text: bytes) -> np.ndarray:
     return np.stack([column.to_numpy() for column in table.columns], axis=1)
 
 
-def _parsed_by_line(path: Path, lines: _Lines, first_lines: list[int]) -> np.ndarray:
+def _parsed_by_line(path: Path, lines: _Lines, first_lines: Sequence[int]) -> np.ndarray:
     numbers = np.empty((len(first_lines) * _JOINTS, len(_USED_COLUMNS)), np.float32)
     for row, at in enumerate(first + joint for first in first_lines for joint in range(_JOINTS)):
         fields = lines[at].split()

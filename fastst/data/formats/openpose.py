@@ -12,6 +12,8 @@ from fastst.data.formats.records import Table, is_array, shortened
 from fastst.data.formats.video import numbered_frames
 from fastst.data.recording import File, Recording
 
+_IDS = ("person_id", "track_id", "id")
+
 
 def _recognises(content: Any) -> bool:
     return _is_frame(content[0] if isinstance(content, list) and content else content)
@@ -35,7 +37,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
                 table.leave_out(f"frame {number} is {shortened(frame)}, expected an object with a list 'people'")
         people = [(number, person) for number, frame in frames if _is_frame(frame) for person in people_of(frame)]
         numbers = [number for number, _ in people]
-        ids = [person.get("person_id") if isinstance(person, Mapping) else None for _, person in people]
+        ids = [next((person[key] for key in _IDS if key in person), None) if isinstance(person, Mapping) else None for _, person in people]
         in_3d = [person.get("pose_keypoints_3d") if isinstance(person, Mapping) else None for _, person in people]
         in_2d = [keypoints_of(person) for _, person in people]
         if not any(map(is_array, in_2d)) and any(map(is_array, in_3d)):

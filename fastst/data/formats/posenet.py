@@ -6,6 +6,7 @@ Their users save them as they like: a list of frames, each a list of poses; fram
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastst.data.recording import File, Recording
 from fastst.layouts import LAYOUTS, Layout
 
 _FRAMES = ("frames", "data", "results", "keyframes", "predictions", "poses")
-_POSES = ("poses", "pose", "predictions")
+_POSES = ("poses", "pose", "predictions", "people", "persons")
 _NAMES = ("name", "part", "class")
 _SCORES = ("score", "confidence", "visibility")
 _PLACES = ("position", "point")
@@ -90,10 +91,11 @@ def _poses(frame: Any) -> list[Any]:
     return [] if frame is None else [frame]
 
 
-def _names(points: Any) -> list[str]:
+def _names(points: Any) -> tuple[str, ...]:
     """Names of the points in a list, where they have some."""
-    key = next((key for key in _NAMES if isinstance(points, list) and points and isinstance(points[0], Mapping) and key in points[0]), None)
-    return [] if key is None else [str(point.get(key)) for point in points if isinstance(point, Mapping)]
+    first = points[0] if isinstance(points, list) and points else None
+    key = next((key for key in _NAMES if isinstance(first, dict) and key in first), None)
+    return () if key is None else tuple([str(point.get(key)) for point in points if isinstance(point, dict)])
 
 
 def _layout_of(names: set[str]) -> Layout:
@@ -107,25 +109,30 @@ def _columns(points: Any, layout: Layout | None) -> Any:
     """x, y and, where there are scores, these, of all joints of the skeleton; NaN where a joint is not among the points. Others as they are."""
     if isinstance(points, Mapping):
         return points
-    if not isinstance(points, list) or not points:
-        return points
-    places = [place for point in points if (place := _place(point)) is not None]
-    if len(places) < len(points):
+    if not isinstance(points, list) or not points or _place(points[0]) is None:
         return points
     score = next((key for key in _SCORES if key in points[0]), None)
-    rows = [(place["x"], place["y"], point.get(score, np.nan) if score else np.nan) for place, point in zip(places, points, strict=True)]
+    inner = next((key for key in _PLACES if key in points[0]), None)
     try:
-        values = np.array(rows, float).T  # [3, points]
-    except (TypeError, ValueError, OverflowError):
+        places = points if inner is None else [point[inner] for point in points]
+        scores = [point[score] for point in points] if score else [np.nan] * len(points)
+        values = np.array([[place["x"] for place in places], [place["y"] for place in places], scores], float)  # [3, points]
+    except (TypeError, KeyError, ValueError, OverflowError):
         return points
     names = _names(points)
     if layout is not None and len(names) == len(points):
-        joint_of = {plain(joint): j for j, joint in enumerate(layout.joints)}
-        joints = np.array([joint_of.get(plain(name), -1) for name in names])
+        joints = _joints(names, layout)
         placed = np.full((3, layout.num_joints), np.nan)
         placed[:, joints[joints >= 0]] = values[:, joints >= 0]
         values = placed
     return {"x": values[0], "y": values[1], **({"score": values[2]} if score else {})}
+
+
+@lru_cache(maxsize=256)  # nearly all poses have the same names
+def _joints(names: tuple[str, ...], layout: Layout) -> np.ndarray:
+    """Which joint of the skeleton each name is, -1 for none.  # [names]"""
+    joint_of = {plain(joint): j for j, joint in enumerate(layout.joints)}
+    return np.array([joint_of.get(plain(name), -1) for name in names])
 
 
 def _add(table: Table, people: list[tuple[Any, Any]], columns: list[Any]) -> None:

@@ -182,11 +182,11 @@ class Table:
         if all(map(is_array, self._frames)):
             columns["frames"] = np.concatenate(self._frames)
         else:
-            names = pa.concat_arrays([pa.array(part).cast(pa.string()) if is_array(part) else part for part in self._frames])
-            self._frames.clear()
+            names = pa.chunked_array([pa.array(part).cast(pa.string()) if is_array(part) else part for part in self._frames])
             split = split_frames(names)
             assert split is not None  # every name has a number
             kinds, columns["frames"] = split
+            self._frames.clear()
         for name in ("boxes", "scores"):
             if np.isnan(columns[name]).any():
                 columns[name] = None
