@@ -212,7 +212,7 @@ def test_a_data_file_that_cant_be_used(tmp_path: Path, command: Command, name: s
 
 def test_a_folder_without_results(tmp_path: Path, command: Command) -> None:
     (tmp_path / "videos").mkdir()
-    refused(command(train, "--data", tmp_path / "videos", "--out", tmp_path / "run", *TINY), tmp_path / "videos", "no file of walks", ".json, .npz")
+    refused(command(train, "--data", tmp_path / "videos", "--out", tmp_path / "run", *TINY), tmp_path / "videos", "no file of walks", ".json, .jsonl")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,23 @@ def test_a_hash_behind_the_frame() -> None:
     assert frames == [*range(40)]
 
 
+@pytest.mark.parametrize("length", [5, 6, 8, 12])
+@pytest.mark.parametrize("name", ["{t:05d}_{word}.jpg", "walk_{word}_{t}.png", "{word}-{t:03d}.jpg", "{t}.{word}.jpeg"])
+def test_a_short_made_up_word_beside_the_frame(length: int, name: str) -> None:
+    words = [hashlib.md5(str(t).encode()).hexdigest()[:length] for t in range(150)]
+    names, frames = split([name.format(t=t, word=word) for t, word in enumerate(words)])
+    assert len(set(names)) == 1
+    assert frames == [*range(150)]
+
+
+@pytest.mark.parametrize("name", ["frame{t:05d}_left.jpg", "a{t:04d}b.jpg", "{who}_{in_clip:03d}.jpg", "P{clip:02d}x/{in_clip:03d}.jpg"])
+def test_words_that_are_not_made_up(name: str) -> None:
+    every = [{"t": t, "clip": t // 40, "in_clip": t % 40, "who": ("anna12", "bobby7", "carol3")[t // 40]} for t in range(120)]
+    names, frames = split([name.format(**values) for values in every])
+    assert len(set(names)) == (3 if "in_clip" in name else 1)
+    assert frames == ([*range(40)] * 3 if "in_clip" in name else [*range(120)])
+
+
 def test_one_name_none_and_no_number() -> None:
     assert split(["walk3_0012.jpg"])[1] == [12]
     assert split([]) == ([], [])

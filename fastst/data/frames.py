@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be 
 _MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
 _HASH_LENGTH = 32
 _HASH = rf"[0-9a-f]{{{_HASH_LENGTH},}}"  # which some programs add to every name
+_WORDS = re.compile("[0-9A-Za-z]+")
+_FEWEST, _SHORTEST_RANDOM, _NEARLY_ALL = 5, 5, 0.9  # names, characters, and share of the names, to tell a word that is made up
 _TRIED = 100  # names that a pattern is tried on first
 _MANY = 12  # names that are the same but for a number: that one is no camera; nor if there are not so many times less than of another number
 _MANY_MORE = 4
@@ -41,6 +44,7 @@ def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, n
     different = encoded.dictionary
     if pc.max(pc.utf8_length(different)).as_py() >= _HASH_LENGTH:
         different = pc.replace_substring_regex(different, _HASH, "")
+    different = _without_random_word(different)
     parts = _parts(different)
     if parts is None:
         return None
@@ -79,6 +83,29 @@ class _Counted:
     names: float  # in a group, on average
     step: int
     regular: float  # share of the steps that are `step`
+
+
+def _without_random_word(names: pa.Array) -> pa.Array:
+    """Names without the word that is another one in each, of the same length and of letters and digits, such as c2 in `0012_9fc2a1.jpg`."""
+    some = [_WORDS.findall(name) for name in names[:_TRIED].to_pylist()]
+    if len(some) < _FEWEST or len({len(words) for words in some}) > 1:
+        return names
+    columns = list(zip(*some, strict=True))
+    is_random = [_are_random(column) for column in columns]
+    if sum(is_random) != 1 or not any(len(set(column)) > 1 and all(map(str.isdecimal, column)) for column in columns):
+        return names
+    place = is_random.index(True)
+    before = rf"^([^0-9A-Za-z]*(?:[0-9A-Za-z]+[^0-9A-Za-z]+){{{place}}})"
+    return pc.replace_substring_regex(names, rf"{before}[0-9A-Za-z]+", r"\1")
+
+
+def _are_random(words: Sequence[str]) -> bool:
+    """Whether words are made up: all of a length and nearly all different, also without their digits, which most of them have beside letters."""
+    if len(set(map(len, words))) > 1 or len(words[0]) < _SHORTEST_RANDOM or len(set(words)) < _NEARLY_ALL * len(words):
+        return False
+    letters = [re.sub("[0-9]", "", word) for word in words]
+    mixed = [word for word, left in zip(words, letters, strict=True) if left and left != word]
+    return 2 * len(mixed) > len(words) and 2 * len(set(letters)) > len(words)
 
 
 def _parts(names: pa.Array) -> list[pa.Array] | None:

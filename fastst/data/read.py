@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter, defaultdict
@@ -13,8 +14,9 @@ import numpy as np
 
 from fastst.cpu.memory import without_garbage_collection
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json
+from fastst.data.formats.content import ENDINGS_OF_LINES, EmptyFileError, encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
+from fastst.data.formats.others import refuse_other
 from fastst.data.frames import HAS_FRAME, split_frames
 from fastst.data.identity import identify
 from fastst.data.labels import Labels
@@ -28,7 +30,7 @@ from fastst.data.walks import DataError, LeftOut, WalkSet
 from fastst.layouts import Layout
 
 # Endings that files of walks have; in a folder no others are looked at.
-_ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
+_ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d", *ENDINGS_OF_LINES))
 _MOST_MISSING = 0.2  # share of the joints of most walks that others may not have
 
 
@@ -102,6 +104,7 @@ def read_file(file: File, progress: bool = False) -> list[Recording]:
         DataError: it is of no known form, or can't be used.
     """
     head = head_of(file.path)
+    refuse_other(file.path, head)
     for form in BINARY_FORMS:
         if form.recognises(head):
             return form.read(head, file, progress)
@@ -118,7 +121,19 @@ def _form_of(content: object, forms: tuple[Form, ...], file: File) -> Form:
         if form.recognises(content):
             return form
     known = ", ".join(form.name for form in (*JSON_FORMS, *TEXT_FORMS, *BINARY_FORMS))
-    raise DataError(f"{file.path} is of no form that can be read, which are: {known}")
+    raise DataError(f"{file.path} is of no form that can be read: it is {_kind_of(content)}. Forms that can be read are: {known}")
+
+
+def _kind_of(content: object) -> str:
+    """What a file seems to be, in a few words."""
+    if isinstance(content, str):
+        line = next((line.strip() for line in content.splitlines() if line.strip()), "")
+        return f"text that begins with {line[:60]!r}"
+    if isinstance(content, dict):
+        return f"an object of JSON with {', '.join(str(key)[:20] for key in list(content)[:6]) or 'nothing'}"
+    if isinstance(content, list) and content:
+        return f"a list of JSON, whose first entry is {_kind_of(content[0]).replace(' of JSON', '')}"
+    return f"an array of numbers {list(content.shape)}" if isinstance(content, np.ndarray) else repr(content)[:60]
 
 
 def _files(path: Path) -> tuple[list[File], list[LeftOut]]:
@@ -139,6 +154,9 @@ def _files(path: Path) -> tuple[list[File], list[LeftOut]]:
         raise DataError(left_out[0].reason)
     expected = ", ".join(sorted(_ENDINGS))
     if not found:
+        for file in below:
+            with contextlib.suppress(OSError), file.open("rb") as opened:
+                refuse_other(file, opened.read(1000))
         raise DataError(f"{path} has no file of walks; their names end in {expected}")
     if others:
         endings = ", ".join(f"{ending} ({count})" for ending, count in others.most_common(5))

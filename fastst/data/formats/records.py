@@ -137,10 +137,20 @@ class Table:
         return found
 
     def frame(self, **fields: Any) -> list[Recording]:
-        """The recording of a file that holds one frame, and maybe nobody."""
+        """The recording of a file that holds one frame, and maybe nobody.
+
+        Raises:
+            DataError: there is no usable detection; or somebody is there several times.
+        """
         if self._num_bad:
             self._check()
         detections = self._detections()[0] if len(self) else Detections(np.zeros(0, np.int64), np.zeros((0, 1, 2), np.float32))
+        known = np.zeros(0) if detections.ids is None else detections.ids[detections.ids >= 0]
+        if len(np.unique(known)) < len(known):
+            reason = "the same person stands in it several times, and nothing says in which frames"
+            raise DataError(
+                f"{self._file.path}: {reason}; write a list of detections for every frame, or say of each detection which `frame` it is of"
+            )
         return [self._recording(detections, frame_name=self._file.path.stem, **fields)]
 
     def _check(self) -> None:
