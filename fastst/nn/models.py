@@ -241,9 +241,12 @@ class GraphClassifier(nn.Module):
 
         What tells people apart is small beside the shape of a body: without this a few graph convolutions don't find it.
         """
-        frames = torch.cat(list(walks)).double()
-        scale = frames.std(0, unbiased=False)
-        self.pose_mean.copy_(frames.mean(0))
+        walks = list(walks)
+        count = sum(map(len, walks))
+        # Walk by walk: all of them at once, in float64, would be three times the data.
+        mean = torch.stack([walk.sum(0, dtype=torch.float64) for walk in walks]).sum(0) / count
+        scale = (torch.stack([(walk.double() - mean).square().sum(0) for walk in walks]).sum(0) / count).sqrt()
+        self.pose_mean.copy_(mean)
         self.pose_scale.copy_(torch.where(scale > 1e-6, scale, 1))  # a root joint, say, does not move
 
     def expect(self, class_shares: Tensor) -> None:

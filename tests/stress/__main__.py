@@ -26,15 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     parser.add_argument("--full", action="store_true", help="ten times as much")
     parser.add_argument("--anew", action="store_true", help="begin again")
-    parser.add_argument("--scale", action="store_true", help="also read, train on and predict data as large as they come")
-    parser.add_argument("--minutes", type=float, default=30, help="stop after so long, to go on the next time")
+    parser.add_argument("--scale", action="store_true", help="also walks and graphs as large as they come, however long it takes")
+    parser.add_argument("--minutes", type=float, default=30, help="stop after so long, to go on the next time; 0 renews the table")
     parser.add_argument("--state", type=Path, default=ROOT / ".stress", help="folder of what was done before")
     options = parser.parse_args()
     if options.anew:
         shutil.rmtree(options.state, ignore_errors=True)
     wanted = {name: counts[options.full] for name, counts in _COUNTS.items()}
     clock = Clock(options.minutes)
-    for name, count in wanted.items():
+    for name, count in wanted.items() if options.minutes else ():
         _run(name, count, _SHARES[name] * clock.left(), options.state)
     if options.scale:
         _call("scale", "--state", str(options.state))
@@ -75,7 +75,10 @@ def page(state: Path, wanted: dict[str, int]) -> str:
     lines += [
         "processor, a run or a good file beside a bad one that is lost, a result or an exit code that is wrong, code of a file that is run, memory"
     ]
-    lines += ["above three times the data and 500 MB, a process that dies of a signal nobody sent, or control characters on the terminal.", ""]
+    lines += [
+        "above three times the data and 500 MB (50 MB of large data), a process that dies of a signal nobody sent, or control characters on the terminal.",
+        "",
+    ]
     lines += [f"| part | cases | of | {' | '.join(KINDS)} | minutes | load |", f"| --- | --- | --- |{' --- |' * (len(KINDS) + 2)}"]
     words = {"files": "damaged files", "kills": "kills of a training", "pairs": "two commands on one run", "scale": "large data"}
     for name, part in parts.items():
@@ -85,7 +88,8 @@ def page(state: Path, wanted: dict[str, int]) -> str:
     lines.append(f"| operators | {operators['done']:,} | {wanted['operators']:,} | {' | '.join([''] * 3)} | {operators['failed']} |{' |' * 6}")
     lines += ["", "`load` is how many processes wanted a processor meanwhile: times with more than there are of them are upper bounds.", ""]
     if "files" in parts:
-        lines += ["Damaged files by kind: " + ", ".join(f"{name} {count}" for name, count in parts["files"].notes["files"].items()) + ".", ""]
+        counts = parts["files"].notes["files"]
+        lines += [f"Damaged files, {min(counts.values())} to {max(counts.values())} of each kind: {'; '.join(counts)}.", ""]
     if "kills" in parts and "slowest stop, s" in parts["kills"].notes:
         lines += [f"From a signal to the end of the process it took at most {parts['kills'].notes['slowest stop, s']} s.", ""]
     if "scale" in parts:

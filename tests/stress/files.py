@@ -26,6 +26,7 @@ import atheris
 
 from .common import HANG, ROOT, Clock, Part, failures_of_words
 from .mutate import mutate
+from .processes import processor_time
 
 _LOOKED_AT = ("fastst.data", "fastst.config", "fastst.layouts", "fastst.errors", "fastst.runs.folder", "fastst.runs.opened", "fastst.runs.tables")
 _COMPILED = "fastst.data.formats.scan"  # by numba, which doesn't know a fuzzer's instructions
@@ -33,7 +34,6 @@ _BATCH = 100  # files that a process is given
 _REAL = 100  # one in so many is given to a command of its own as well
 _SILENT = 60.0  # seconds on the clock: the machine may have other things to do
 _MEMORY = 500 << 20  # bytes that may be needed beside three times the data
-_MEMORY_OF_RUNS = 3 << 30
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
 def fuzz(state: Path, count: int, minutes: float = 600, only: str = "") -> Part:
     """Goes on until `count` files were tried, as many of every kind, or the time is over."""
     part, clock = Part.at(state / "files.json"), Clock(minutes)
+    if clock.is_over():
+        return part
     every = _targets(state / "run", only)
     tried: dict[str, int] = part.notes.setdefault("files", {})
     share = -(-count // len(every))  # of each
@@ -122,29 +124,21 @@ def _watch(child: int, shared: mmap.mmap) -> int | None:
             return os.waitstatus_to_exitcode(status)
         tried, begun = struct.unpack("<qd", shared[:])
         if tried != last:
-            last, used = tried, _processor_time(child)
-        if _processor_time(child) - used > HANG or time.monotonic() - begun > _SILENT:
+            last, used = tried, processor_time(child)
+        if processor_time(child) - used > HANG or time.monotonic() - begun > _SILENT:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return None
         time.sleep(0.05)
 
 
-def _processor_time(process: int) -> float:
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has just ended
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _keep(state: Path, name: str, file: Path) -> Path:
-    """A copy of a file that something was found with."""
+def _keep(state: Path, name: str, file: Path) -> str:
+    """Keeps a copy of a file that something was found with; its name in the folder of what was done."""
     content = file.read_bytes()
     kept = state / "found" / f"{''.join(c if c.isalnum() else '_' for c in name)}-{hashlib.sha256(content).hexdigest()[:12]}"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(content)
-    return kept
+    return f"{kept.parent.name}/{kept.name}"
 
 
 class _Child:
@@ -235,8 +229,7 @@ class _Child:
         failures += failures_of_words(printed.read() + ended.words)
         printed.close()
         failures += [("code run", event) for event in self.outside]
-        allowed = _MEMORY_OF_RUNS if "of a run" in self.target.name else _MEMORY
-        if (grown := _peak() - before) > allowed + 3 * size:
+        if (grown := _peak() - before) > _MEMORY + 3 * size:
             failures.append(("memory", f"{grown >> 20} MB for {size} bytes"))
         self._note(failures)
 

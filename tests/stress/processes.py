@@ -6,6 +6,7 @@ A forked command begins with the first line of `fastst`, as a typed one does, an
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import hashlib
 import importlib
 import json
@@ -24,7 +25,7 @@ from typing import Any
 
 from .common import ROOT, TRAINING
 
-_PATIENCE = 120.0  # seconds on the clock until a command counts as hanging; others may be using the machine
+_PATIENCE = 60.0  # seconds for which a command that hangs gets nothing done, or of a processor's time that it takes to get anywhere
 _CHANGES = ("seconds", "checksum", "sha256", "crc32")  # what is another in every run, and what is made of it
 
 
@@ -46,18 +47,25 @@ class Command:
                 self.code = os.waitstatus_to_exitcode(status) if ended else None
         return self.code is not None
 
-    def wait(self, seconds: float = _PATIENCE) -> bool:
-        """Whether it ended in time."""
-        until = time.monotonic() + seconds
+    def wait(self) -> bool:
+        """Whether it ended by itself; one that hangs says where, and is ended."""
+        used, changed = 0.0, time.monotonic()
         while not self.is_over():
-            if time.monotonic() > until:
+            if (now := processor_time(self.pid)) != used:
+                used, changed = now, time.monotonic()
+            if used > _PATIENCE or time.monotonic() - changed > _PATIENCE:
+                self.send(signal.SIGUSR1)
+                time.sleep(1)
+                self.send(signal.SIGKILL)
+                while not self.is_over():
+                    time.sleep(0.005)
                 return False
             time.sleep(0.005)
         return True
 
     def wait_for_handlers(self) -> bool:
         """Until it minds signals, which it has to from its first line; False if it ended before, or never does."""
-        until = time.monotonic() + _PATIENCE / 12
+        until = time.monotonic() + _PATIENCE / 6
         wanted = (1 << (signal.SIGTERM - 1)) | (1 << (signal.SIGINT - 1))
         while not self.is_over() and time.monotonic() < until:
             with contextlib.suppress(OSError):
@@ -74,6 +82,15 @@ class Command:
     @property
     def words(self) -> str:
         return self.printed.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def processor_time(process: int) -> float:
+    """Seconds; 0 of one that has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def typed(module: str, arguments: list[str], printed: Path) -> Command:
@@ -98,6 +115,7 @@ def _run(module: str, arguments: list[str], printed: Path) -> int:
     os.dup2(file, 1)
     os.dup2(file, 2)
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115 - until the process ends
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr)
     sys.argv, sys.orig_argv = ["-m", *arguments], [sys.executable, "-m", module, *arguments]
     try:
         importlib.reload(importlib.import_module("fastst"))
@@ -137,7 +155,7 @@ class Reference:
             for number, begin in enumerate(start):
                 started, run = time.monotonic(), folder / str(number)
                 command = begin("fastst.train", [*TRAINING, "--out", str(run)], folder / "words")
-                command.wait(5 * _PATIENCE)
+                command.wait()
                 self.seconds = time.monotonic() - started
                 if command.code or self.differences(run):
                     raise RuntimeError(f"trainings that nobody disturbed differ in {self.differences(run)}: {command.code}, {command.words}")
