@@ -76,7 +76,8 @@ def page(state: Path, wanted: dict[str, int]) -> str:
         "processor, a run or a good file beside a bad one that is lost, a result or an exit code that is wrong, code of a file that is run, memory"
     ]
     lines += [
-        "above three times the data and 500 MB (50 MB of large data), a process that dies of a signal nobody sent, or control characters on the terminal.",
+        "above three times the data and 500 MB (50 MB of large data), a process that dies of a signal nobody sent, or control characters on the",
+        "terminal.",
         "",
     ]
     lines += [f"| part | cases | of | {' | '.join(KINDS)} | minutes | load |", f"| --- | --- | --- |{' --- |' * (len(KINDS) + 2)}"]

@@ -224,7 +224,7 @@ def _pickle(data: bytes, rng: random.Random) -> bytes:
     steps = [place for _, _, place in pickletools.genops(data)] + [len(data)]
     at = rng.randrange(len(steps) - 1)
     step, other = data[steps[at] : steps[at + 1]], rng.randrange(len(steps) - 1)
-    call = b"cposix\nsystem\n(X\x21\x00\x00\x00echo run > /tmp/fastst-fuzzed-codetR"
+    call = b"cposix\nsystem\n(X\x22\x00\x00\x00echo run > /tmp/fastst-fuzzed-codetR"
     text = rng.choice(_TEXTS).encode("utf-8", "surrogatepass")
     text = b"X" + struct.pack("<I", len(text)) + text
     new = rng.choice((b"", step * 2, data[steps[other] : steps[other + 1]], call, b"N", b"}", b"]", b"K\xff", text))
