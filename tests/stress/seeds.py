@@ -62,12 +62,12 @@ def _flat(joints: int = 17) -> list[list[float]]:
 
 
 def _alphapose() -> Seeds:
-    return _json(
-        [
-            {"image_id": f"{t}.jpg", "category_id": 1, "keypoints": row, "score": 2.9, "box": [90.0, 60.0, 51.0, 133.0], "idx": 1}
-            for t, row in enumerate(_flat())
-        ]
-    )
+    """Also a line for each."""
+    objects = [
+        {"image_id": f"{t}.jpg", "category_id": 1, "keypoints": row, "score": 2.9, "box": [90.0, 60.0, 51.0, 133.0], "idx": 1}
+        for t, row in enumerate(_flat())
+    ]
+    return [*_json(objects), (".jsonl", "\n".join([*map(json.dumps, objects), ""]).encode())]
 
 
 def _openpose() -> Seeds:
@@ -120,6 +120,23 @@ def _ultralytics() -> Seeds:
         box = {"x1": 90.0, "y1": 60.0, "x2": 191.0, "y2": 193.0}
         points = {"x": pose[:, 0].tolist(), "y": pose[:, 1].tolist(), "visible": [0.9] * 17}
         return {"name": "person", "class": 0, "confidence": 0.92, "box": box, "track_id": 1, "keypoints": points}
+
+    return _json([[of(pose)] for pose in poses()])
+
+
+def _ultralytics_csv() -> Seeds:
+    rows = [",frame,name,class,confidence,box,track_id,keypoints"]
+    for t, pose in enumerate(poses()):
+        box = "{'x1': 90.0, 'y1': 60.0, 'x2': 191.0, 'y2': 193.0}"
+        points = {"x": pose[:, 0].tolist(), "y": pose[:, 1].tolist(), "visible": [0.9] * 17}
+        rows.append(f'0,{t},person,0,0.92,"{box}",1,"{points}"')
+    return [(".csv", "\n".join([*rows, ""]).encode())]
+
+
+def _posenet() -> Seeds:
+    def of(pose: np.ndarray) -> dict[str, Any]:
+        points = [{"x": x, "y": y, "score": 0.93, "name": name} for name, (x, y) in zip(COCO, pose.tolist(), strict=True)]
+        return {"score": 0.71, "keypoints": points}
 
     return _json([[of(pose)] for pose in poses()])
 
@@ -235,6 +252,8 @@ _FORMS: dict[str, Callable[[], Seeds]] = {
     "MediaPipe's landmarks as JSON": _mediapipe,
     "person → frame → keypoints": _person_frames,
     "ultralytics' JSON": _ultralytics,
+    "ultralytics' CSV": _ultralytics_csv,
+    "MoveNet's and PoseNet's JSON": _posenet,
     "NTU RGB+D's .skeleton": _ntu,
     "label files of YOLO pose models": _yolo,
     "labels of people": _labels,
