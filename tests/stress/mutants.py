@@ -2,7 +2,7 @@
 
 Draws that many small changes (`mutations.py`) of the files in `TESTS`, every place of their code as likely as any other, and runs the tests of each
 changed file until one fails. Results are kept in mutants.json beside this file, and a second call goes on where the first one stopped; --again tries
-once more those that survived. docs/mutants.md is the table of all.
+once more those that survived and have no `why` there. docs/mutants.md is the table of all.
 
 All is done in a copy of the tree, by a process that has imported torch and forks for every change. Of a unit's tests those are run that enter the
 changed function, the quickest first; which do so is recorded once, when nothing is changed.
@@ -116,7 +116,7 @@ TESTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int, nargs="?", default=400, help="how many changes")
-    parser.add_argument("--again", action="store_true", help="those that survived, with the tests as they are now")
+    parser.add_argument("--again", action="store_true", help="those that survived and are not explained")
     parser.add_argument("--unrecorded", action="store_true", help="run all tests of a unit in their order: quicker for a few changes")
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/fastst-mutants", help="where the copy is kept")
     options = parser.parse_args()
@@ -151,7 +151,7 @@ def main() -> None:
 
 def is_wanted(result: dict[str, Any] | None, digest: str, again: bool) -> bool:
     if again:
-        return result is not None and result["now"] == SURVIVED
+        return result is not None and result["now"] == SURVIVED and "why" not in result
     return result is None or result["source"] != digest
 
 
@@ -416,10 +416,10 @@ def table(results: list[dict[str, Any]]) -> str:
         "",
         "| drawn | changes | noticed at first | noticed now | without the equivalent ones |",
         "|---|--:|--:|--:|--:|",
-        _summary("the first, without exception", [result for result in results if result["rank"] < whole]),
-        _summary("all that were tried", results),
+        _summary("the first of the draw, all of them", [result for result in results if result["rank"] < whole]),
+        _summary("all that were tried, not in the order of the draw", results),
         "",
-        f"`python -m tests.stress.mutants {len(results)}` goes on where it stopped and makes this page; a higher number draws more.",
+        "`python -m tests.stress.mutants 400` goes on, from the first of the draw that was not tried, to so many, and makes this page.",
         "The tests of every unit are named in the script, and every change with the test that fails is in `tests/stress/mutants.json`.",
         *_counts("file", results),
         *_counts("kind", results),
