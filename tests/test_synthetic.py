@@ -88,6 +88,16 @@ def test_a_subset_of_walks_shows_the_same_walks():
         assert same(some.poses[i], everything.poses[everything.names.index(some.names[i])])
 
 
+def test_walks_are_those_of_earlier_versions():
+    """Every view and condition, both sexes: what was measured on a seed can be measured again. A change here has to be one that is wanted."""
+    walks = synthetic_walks(people=5, walks_per_person=11, seed=4)
+    assert set(walks.attributes["label"]) == {"male", "female"}
+    assert len({*walks.attributes["condition"], *walks.attributes["view"]}) == 14
+    joints = np.arange(1.0, 35).reshape(17, 2)  # so that no two can stand for each other
+    assert sum(np.nansum(pose * joints) / pose.size for pose in walks.poses) == pytest.approx(133690.34543163, rel=1e-7)
+    assert sum((walks.poses.confidences(i) @ joints[:, 0]).mean() for i in range(55)) == pytest.approx(12296.74664434, rel=1e-7)
+
+
 def test_walks_differ_by_seed_person_sequence_and_view():
     walks, other = synthetic_walks(people=3), synthetic_walks(people=3, seed=1)
     pick = [walks.poses[walks.names.index(name)] for name in ("001-nm-01-090", "002-nm-01-090", "001-nm-02-090", "001-nm-01-072")]

@@ -2,7 +2,7 @@
 
 Draws that many small changes (`mutations.py`) of the files in `TESTS`, every place of their code as likely as any other, and runs the tests of each
 changed file until one fails. Results are kept in mutants.json beside this file, and a second call goes on where the first one stopped; --again tries
-once more those that survived. docs/mutants.md is the table of all.
+once more those that survived and have no `why` there. docs/mutants.md is the table of all.
 
 All is done in a copy of the tree, by a process that has imported torch and forks for every change. Of a unit's tests those are run that enter the
 changed function, the quickest first; which do so is recorded once, when nothing is changed.
@@ -51,7 +51,7 @@ TESTS = {
     "fastst/graph.py": "graph bipartite loops",
     "fastst/ops/attend.py": "attend attention_weights bipartite",
     "fastst/ops/attention_weights.py": "attention_weights bipartite",
-    "fastst/ops/backends.py": "backends propagate info",
+    "fastst/ops/backends.py": "backends composability propagate",
     "fastst/ops/checks.py": "bipartite propagate attend edge_logits sample_edges sample_from_embeddings message",
     "fastst/ops/edge_logits.py": "edge_logits bipartite sample_from_embeddings",
     "fastst/ops/gcn_norm.py": "gcn_norm loops bipartite",
@@ -116,7 +116,8 @@ TESTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int, nargs="?", default=400, help="how many changes")
-    parser.add_argument("--again", action="store_true", help="those that survived, with the tests as they are now")
+    parser.add_argument("--again", action="store_true", help="those that survived and are not explained")
+    parser.add_argument("--unrecorded", action="store_true", help="run all tests of a unit in their order: quicker for a few changes")
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache/fastst-mutants", help="where the copy is kept")
     options = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", TRITON_INTERPRET="1")
@@ -129,12 +130,14 @@ def main() -> None:
     left = [(path, mutation) for path, mutation in drawn if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
     print(f"{len(drawn)} changes of {len(files)} files, {len(left)} to be tried")
     with changed_folder(tree):
+        for place in options.folder.glob("test_*.json"):
+            import_modules(json.loads(place.read_text())["modules"])
         for number, (path, mutation) in enumerate(sorted(left, key=lambda one: (one[0] in COMPILED, one[0])), 1):
             started = time.monotonic()
             outcome = SURVIVED
             for file in tests_of(path):
-                tests = record_tests(options.folder, file)
-                outcome = try_change(tree, path, files[path], mutation, tests)
+                recorded = None if options.unrecorded else record_tests(options.folder, file)
+                outcome = try_change(tree, path, files[path], mutation, file, recorded)
                 if outcome != SURVIVED:
                     break
             print(
@@ -148,7 +151,7 @@ def main() -> None:
 
 def is_wanted(result: dict[str, Any] | None, digest: str, again: bool) -> bool:
     if again:
-        return result is not None and result["now"] == SURVIVED
+        return result is not None and result["now"] == SURVIVED and "why" not in result
     return result is None or result["source"] != digest
 
 
@@ -223,27 +226,36 @@ def record_tests(folder: Path, file: str) -> dict[str, Any]:
         place.write_text(json.dumps(kept))
         failed = [test for test, about in tests.items() if about["failed"]]
         print(f"{file} recorded in {time.monotonic() - started:.0f} s{', which fail unchanged and are left out: ' if failed else ''}{failed or ''}")
-    for module in kept["modules"]:  # which the next processes then have for nothing
-        with contextlib.suppress(Exception):
-            sys.modules.get(module) or importlib.import_module(module)
+    import_modules(kept["modules"])
     return kept
 
 
-def try_change(tree: Path, path: str, source: str, mutation: Mutation, recorded: dict[str, Any]) -> str:
-    """The test that fails, or that none does."""
-    entered = f"{path} {mutation.function}"
-    at_import = not mutation.function or entered in recorded["at import"]
-    chosen = {test: about for test, about in recorded["tests"].items() if not about["failed"] and (at_import or entered in about["functions"])}
-    if not chosen:
+def import_modules(names: list[str]) -> None:
+    """What tests import beside the package: the next processes then have it for nothing."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            sys.modules.get(name) or importlib.import_module(name)
+
+
+def quickest_first(recorded: dict[str, Any], entered: str | None) -> dict[str, float]:
+    """The tests that enter a function, or all, and their seconds."""
+    every = entered is None or entered in recorded["at import"]
+    chosen = {test: about for test, about in recorded["tests"].items() if not about["failed"] and (every or entered in about["functions"])}
+    return {test: chosen[test]["seconds"] for test in sorted(chosen, key=lambda test: chosen[test]["seconds"])}
+
+
+def try_change(tree: Path, path: str, source: str, mutation: Mutation, file: str, recorded: dict[str, Any] | None) -> str:
+    """The test of a file that fails, or that none does."""
+    seconds = quickest_first(recorded, f"{path} {mutation.function}" if mutation.function else None) if recorded else {}
+    if recorded and not seconds:
         return SURVIVED
-    seconds = {test: chosen[test]["seconds"] for test in sorted(chosen, key=lambda test: chosen[test]["seconds"])}
     place, lines, changed = tree / path, list[str](), mutated(path, source, mutation.key)
 
     def run(tell: Callable[[str], None]) -> None:
         if path.startswith("fastst/cpu/"):  # kernels are not made of what is plain Python there: those of the unchanged program will do
             importlib.import_module("fastst.cpu.cache")._sources()
         _put(place, changed)
-        _run_pytest([next(iter(seconds)).split("::")[0]], Chosen(seconds, tell, path in COMPILED))
+        _run_pytest([file], Chosen(seconds, tell, path in COMPILED))
 
     try:
         status = forked(run, lines.append)
@@ -356,16 +368,17 @@ class Recorder:
 
 
 class Chosen:
-    """A plugin of pytest: these tests only, in this order, each within a time."""
+    """A plugin of pytest: these tests only, in this order, each within a time; all of them if none are given."""
 
     def __init__(self, seconds: dict[str, float], tell: Callable[[str], None], compiles: bool) -> None:
-        self.seconds, self.tell, self.least, self.failed = seconds, tell, 240 if compiles else 20, False
+        self.seconds, self.tell, self.failed = seconds, tell, False
+        self.least = 240 if compiles or not seconds else 20
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 120)
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         order = {test: place for place, test in enumerate(self.seconds)}
-        if order.keys() <= {item.nodeid for item in items}:  # else names of tests have changed too, and all are run
+        if order and order.keys() <= {item.nodeid for item in items}:  # else names of tests have changed too, and all are run
             items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -403,10 +416,10 @@ def table(results: list[dict[str, Any]]) -> str:
         "",
         "| drawn | changes | noticed at first | noticed now | without the equivalent ones |",
         "|---|--:|--:|--:|--:|",
-        _summary("the first, without exception", [result for result in results if result["rank"] < whole]),
-        _summary("all that were tried", results),
+        _summary("the first of the draw, all of them", [result for result in results if result["rank"] < whole]),
+        _summary("all that were tried, not in the order of the draw", results),
         "",
-        f"`python -m tests.stress.mutants {len(results)}` goes on where it stopped and makes this page; a higher number draws more.",
+        "`python -m tests.stress.mutants 400` goes on, from the first of the draw that was not tried, to so many, and makes this page.",
         "The tests of every unit are named in the script, and every change with the test that fails is in `tests/stress/mutants.json`.",
         *_counts("file", results),
         *_counts("kind", results),
