@@ -12,7 +12,7 @@ import tyro
 
 from fastst.config import RECIPES, TrainConfig
 from fastst.errors import UserError
-from fastst.study.grid import PRESETS, Grid, check_axis, options_of, paper_axes, whole_path
+from fastst.study.grid import PRESETS, Axes, Grid, check_axis, options_of, paper_axes, whole_path
 
 _TABLES = ("preset", "options", "axes")
 
@@ -22,7 +22,8 @@ def asked_grid(preset: str | None, file: Path | None, axes: Sequence[str], recip
 
     Args:
         preset: name of a preset.
-        file: TOML with any of `preset`, `[options]` and `[axes]` (or `[[axes]]`, blocks that are crossed one by one).
+        file: TOML with any of `preset`, `[options]` and `[axes]`, each of which takes the place of that axis of the preset; or with `[[axes]]`,
+            blocks that are crossed one by one, in place of the preset's.
         axes: such as "layers=2,4"; each takes the place of that axis in all blocks.
         recipe: where the options start from.
         words: options of fastst.train, which go before those of the file.
@@ -38,22 +39,23 @@ def asked_grid(preset: str | None, file: Path | None, axes: Sequence[str], recip
     if preset is not None and preset not in PRESETS:
         raise UserError(f"the preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     options = {name: _checked(name, value) for name, value in told.get("options", {}).items()}
-    blocks = told.get("axes", [])
-    of_file = [{name: _values(name, values) for name, values in block.items()} for block in ([blocks] if isinstance(blocks, dict) else blocks)]
-    of_line = dict(_axis(text) for text in axes)
-    if not of_file and (preset is not None or not of_line):
+    of_file = told.get("axes", {})
+    blocks = [_block(block) for block in of_file] if isinstance(of_file, list) else []
+    replaced = (_block(of_file) if isinstance(of_file, dict) else {}) | dict(_axis(text) for text in axes)
+    if not blocks and (preset is not None or not replaced):
         preset = preset or "small"
-        of_file = list(paper_axes())
+        blocks = list(paper_axes())
+    blocks = [{**block, **replaced} for block in blocks or [{}]]
     of_preset = PRESETS.get(preset or "", {})
     recipe = recipe or options.pop("recipe", TrainConfig.recipe)
     if recipe not in RECIPES:
         raise UserError(f"--recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
     default = TrainConfig.with_recipe(recipe, **{**of_preset, **options})
     shared = options_of(tyro.cli(TrainConfig, prog=program, args=words, default=default))
-    twice = sorted({name for block in (*of_file, of_line) for name in block if name in shared and shared[name] != of_preset.get(name)} - {"recipe"})
+    twice = sorted({name for block in blocks for name in block if name in shared and shared[name] != of_preset.get(name)} - {"recipe"})
     if twice:
         raise UserError(f"{twice[0]} is an axis and an option; leave one of them out")
-    return Grid(shared, tuple({**block, **of_line} for block in of_file or [{}]))
+    return Grid(shared, tuple(blocks))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -83,6 +85,10 @@ def _axis(text: str) -> tuple[str, tuple[Any, ...]]:
         return name, _values(name, tomllib.loads(f"values = [{values}]")["values"])
     except tomllib.TOMLDecodeError:  # names without quotes
         return name, _values(name, [value.strip() for value in values.split(",")])
+
+
+def _block(values: dict[str, Any]) -> Axes:
+    return {name: _values(name, of_axis) for name, of_axis in values.items()}
 
 
 def _values(name: str, values: Any) -> tuple[Any, ...]:

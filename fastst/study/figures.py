@@ -38,7 +38,8 @@ def joints(results: Sequence[Result], path: Path) -> None:
             axes.set_title(f"what it {side}, {_hops(hops)}", fontsize=10)
     for axes in grid[-1]:
         axes.set_xlabel("share of its edges that are kept")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlim(left=0)
     grid[0, 0].legend(fontsize=8, title="class")
     figure.suptitle("How many of its edges each joint keeps (mean over layers and seeds; bars: ± standard deviation over seeds)")
     save(figure, path)
@@ -80,7 +81,7 @@ def over_depth(table: Table, measure: str, title: str, label: str, path: Path) -
     figure.axes[0].set_ylabel(label)
     if measure == "mad":
         figure.axes[0].set_ylim(bottom=0)
-    figure.axes[0].legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.suptitle(f"{title}\n({_SPREAD})", fontsize=11)
     save(figure, path)
 

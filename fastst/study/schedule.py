@@ -267,9 +267,10 @@ def _jobs(where: Where) -> Any:
     try:
         cluster = (SLURMCluster if where.cluster == "slurm" else PBSCluster)(processes=1, silence_logs=logging.CRITICAL)
     except (ValueError, TypeError) as error:
+        told = " ".join(str(error).split())
         raise UserError(
-            f"--cluster {where.cluster}: {error}. What a job may take stands in ~/.config/dask/jobqueue.yaml, under jobqueue: {where.cluster}: "
-            f"cores, memory, walltime, queue, or in variables such as DASK_JOBQUEUE__{where.cluster.upper()}__CORES"
+            f"--cluster {where.cluster}: {told}. What a job may take stands in ~/.config/dask/jobqueue.yaml, under jobqueue: {where.cluster}: cores, "
+            f"memory, walltime, queue, or in variables such as DASK_JOBQUEUE__{where.cluster.upper()}__CORES"
         ) from None
     cluster.scale(jobs=where.workers)
     return cluster
