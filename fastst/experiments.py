@@ -18,6 +18,7 @@ from fastst.study.grid import Cell, open_grid
 from fastst.study.progress import Clock
 from fastst.study.report import write_report
 from fastst.study.schedule import Where, connected, run_cells
+from fastst.study.trackers import Tracker, check_tracker
 
 _PROGRAM = "python -m fastst.experiments"
 
@@ -46,6 +47,8 @@ class ExperimentsConfig:
     """slurm, pbs: train in --workers jobs, whose cores, memory and queue are in Dask's configuration of dask-jobqueue."""
     workers: int = 0
     """Runs at a time; 0: one for every core of this machine, or one where there is a GPU."""
+    track: Tracker = "none"
+    """Where the curves of the runs go to as well: tensorboard (in the runs' folders) or wandb, where installed."""
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Only write the report, of what is finished."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -57,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config, others = tyro.cli(ExperimentsConfig, prog=_PROGRAM, args=words, return_unknown_args=True)
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     where = Where(config.cluster, config.scheduler, config.workers)
+    check_tracker(config.track)
     asked = asked_grid(config.preset, config.file, config.axes, config.recipe, others, _PROGRAM)
     if asked is None and not (config.out / "grid.json").exists() and not config.report:
         asked = asked_grid("small", None, (), None, [], _PROGRAM)
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(estimate(cells, where))
         return
     grid, cells = open_grid(config.out, asked)
-    failed = {} if config.report else _run(cells, config.out, where, console)
+    failed = {} if config.report else _run(cells, config.out, where, config.track, console)
     console.print(f"the report is in {write_report(grid, cells, config.out)}")
     if failed:
         address, why = next(iter(failed.items()))
@@ -73,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"{which}. Each has a file in {config.out / 'failed'}; the same command tries them again")
 
 
-def _run(cells: list[Cell], folder: Path, where: Where, console: Console) -> dict[str, str]:
+def _run(cells: list[Cell], folder: Path, where: Where, tracker: Tracker, console: Console) -> dict[str, str]:
     open_cells = [cell for cell in cells if cell.summary() is None]
     console.print(f"{len(cells)} runs, {len(cells) - len(open_cells)} of them finished")
     if not open_cells:
@@ -82,9 +86,9 @@ def _run(cells: list[Cell], folder: Path, where: Where, console: Console) -> dic
     with connected(where, console.print) as client:
 
         def ended(cell: Cell, worker: str, error: str | None) -> None:
-            console.print(clock.line(cell, worker, error, len(client.scheduler_info()["workers"])))
+            console.print(clock.line(cell, worker, error, len(client.scheduler_info(n_workers=-1)["workers"])))
 
-        return run_cells(client, open_cells, folder, console.print, ended)
+        return run_cells(client, open_cells, folder, console.print, ended, tracker)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from study import TINY, asked, finish
 from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.experiments import main as experiments
+from fastst.runs.comparison import compare
 from fastst.runs.folder import WriteError, read_lines
 from fastst.study import cell as cells_module
 from fastst.study import schedule
@@ -58,7 +59,7 @@ def run(client, cells, folder: Path):
     return said, ended, failed
 
 
-def leave_summary(config: str, folder: str, threads: int) -> float:
+def leave_summary(config: str, folder: str, threads: int, tracker: str = "none") -> float:
     Path(folder).mkdir(parents=True)
     (Path(folder) / "summary.json").write_text(json.dumps({"threads": threads}))
     return 0.1
@@ -68,7 +69,7 @@ def test_every_cell_once_and_a_failed_one_is_recorded(tmp_path: Path, quick):
     _, cells = open_grid(tmp_path, asked("seed=0,1,2,3,4,5", "graph=fixed"))
     bad = cells[2]
 
-    def work(config: str, folder: str, threads: int) -> float:
+    def work(config: str, folder: str, threads: int, tracker: str) -> float:
         if json.loads(config)["seed"] == bad.config.seed:
             raise UserError("the loss became nan")
         return leave_summary(config, folder, threads)
@@ -92,7 +93,7 @@ def test_a_worker_that_cant_write_gets_no_more(tmp_path: Path, quick):
     with in_process(2) as client:
         full = min(client.scheduler_info()["workers"])
 
-        def work(config: str, folder: str, threads: int) -> float:
+        def work(config: str, folder: str, threads: int, tracker: str) -> float:
             if distributed.get_worker().address == full:
                 raise WriteError("no space left on device")
             return leave_summary(config, folder, threads)
@@ -103,7 +104,7 @@ def test_a_worker_that_cant_write_gets_no_more(tmp_path: Path, quick):
         assert failed == {}
         assert said == [f"the worker {full} gets no run: no space left on device"]
 
-        def full_everywhere(config: str, folder: str, threads: int) -> float:
+        def full_everywhere(config: str, folder: str, threads: int, tracker: str) -> float:
             raise WriteError("no space left on device")
 
         quick(full_everywhere)
@@ -248,6 +249,7 @@ def test_the_command_runs_goes_on_and_reports(tmp_path: Path, capsys: pytest.Cap
             assert thinned["as_many"] == pytest.approx(summary["mad"], abs=1e-6)
             shares = [share for joints in summary["study"]["joints"].values() for sides in joints.values() for share in sides.values()]
             assert shares == [1.0] * len(shares)
+    assert [row["run"] for row in compare([cell.folder for cell in cells])] == [str(cell.folder) for cell in cells]
     monkeypatch.setattr(schedule, "_local", None)  # nothing is left to run
     experiments([*out, *WORDS])
     assert "2 runs, 2 of them finished" in capsys.readouterr().err
@@ -278,6 +280,40 @@ def test_time_left_is_judged_by_runs_of_other_seeds(tmp_path: Path, monkeypatch:
     assert clock.left() == 10 + 30  # fixed and learned, of the second seed
     assert line.startswith(f"2/4 {cells[1].address} (graph learned, seed 0): macro F1 0.800, MAD 0.300, 30 s; about 0:00:20 left")
     assert clock.line(cells[2], "worker", "no room", 2).endswith("failed: no room")
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
+def test_curves_go_where_they_are_asked_to(tracker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Programs in place of theirs, which are not installed here."""
+    steps: list[tuple[int, str, float]] = []
+
+    class Writer(contextlib.AbstractContextManager):
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            steps.append((step, name, value))
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            steps.extend((step, name, value) for name, value in values.items())
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=Writer))
+    _, (cell,) = open_grid(tmp_path, asked("seed=0"))
+    rows = [{"epoch": epoch, "loss": 1 / epoch, "kept": [1, 2]} for epoch in (1, 2, 1, 2)]  # of two folds
+
+    def train(config: TrainConfig, on_epoch, **_: object) -> None:
+        for row in rows:
+            on_epoch(row)
+        finish(cell)
+
+    monkeypatch.setattr("fastst.train.train", train)
+    run_cell(cell.config.to_json(), str(cell.folder), 1, tracker)
+    assert steps == [(1, "loss", 1.0), (2, "loss", 0.5), (3, "loss", 1.0), (4, "loss", 0.5)]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=rf"--track {tracker}: {tracker} is not installed; pip install {tracker}"):
+        experiments(["--track", tracker, "--out", str(tmp_path)])
 
 
 @pytest.mark.slow

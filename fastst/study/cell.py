@@ -20,13 +20,14 @@ from fastst.runs.folder import WriteError, read_json, write_text
 from fastst.runs.metrics import KeptEdges
 from fastst.runs.predictions import batches, evaluating, predict_walks
 from fastst.runs.trainer import Finished
+from fastst.study.trackers import Tracker, tracked
 
 THINNED = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of all edges that are left when they are removed at random
 _IN_USE = "is in use"  # says the one who refuses a folder in which another process writes
 _PAUSE = 5.0  # seconds
 
 
-def run_cell(config: str, folder: str, threads: int) -> float:
+def run_cell(config: str, folder: str, threads: int, tracker: Tracker = "none") -> float:
     """Trains the run of a cell to its end, from where it was left; a finished one is left as it is. Returns the seconds that it took here.
 
     While another process writes in the folder, a worker that was given up for dead, say, it is waited for.
@@ -35,6 +36,7 @@ def run_cell(config: str, folder: str, threads: int) -> float:
         config: its options, as `TrainConfig.to_json` writes them.
         folder: its folder, which every worker sees.
         threads: of torch, for this process.
+        tracker: where its curves go to.
 
     Raises:
         WriteError: nothing can be written here.
@@ -45,7 +47,7 @@ def run_cell(config: str, folder: str, threads: int) -> float:
     place = Path(folder)
     while read_json(place / "summary.json") is None:
         try:
-            _train(config, place)
+            _train(config, place, tracker)
         except UserError as error:
             if _IN_USE not in str(error):
                 raise
@@ -53,7 +55,7 @@ def run_cell(config: str, folder: str, threads: int) -> float:
     return time.perf_counter() - started
 
 
-def _train(config: str, place: Path) -> None:
+def _train(config: str, place: Path, tracker: Tracker) -> None:
     from fastst.train import train
 
     try:
@@ -63,7 +65,9 @@ def _train(config: str, place: Path) -> None:
     # Whatever somebody left here who was stopped, it goes on from there: the folder's name says that the options are the same.
     if not (place / "config.json").exists():
         write_text(place / "config.json", config)
-    train(TrainConfig.from_json(config, place), on_finished=look, quiet=True)
+    options = TrainConfig.from_json(config, place)
+    with tracked(tracker, options, place) as on_epoch:
+        train(options, on_finished=look, on_epoch=on_epoch, quiet=True)
 
 
 def look(finished: Finished) -> dict[str, Any]:

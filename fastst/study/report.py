@@ -120,13 +120,14 @@ def _table_cells(arm: str, results: Sequence[Result]) -> list[str]:
 
 
 def _settings(settings: dict[Setting, list[Result]]) -> str:
-    header = ["graph", "layers", "hops", "runs", *COLUMNS.values(), "agreement of seeds"]
+    known = [name for name in COLUMNS if any(result.numbers()[name] is not None for results in settings.values() for result in results)]
+    header = ["graph", "layers", "hops", "runs", *(COLUMNS[name] for name in known), "agreement of seeds"]
     order = sorted(settings, key=lambda setting: (setting.hops, setting.layers, setting.arm))
     rows = []
     for setting in order:
         results = settings[setting]
         agree = agreement(results)
-        numbers = [_spread(*summarized(results, name)) for name in COLUMNS]
+        numbers = [_spread(*summarized(results, name)) for name in known]
         rows.append([setting.arm, str(setting.layers), str(setting.hops), str(len(results)), *numbers, "" if agree is None else f"{agree:.2f}"])
     return table(header, rows)
 

@@ -27,6 +27,7 @@ COLUMNS = {
     "random": "F1, as many random edges",
     "deletion": "area under F1, likeliest edges deleted first",
     "deletion_random": "area under F1, any edges deleted",
+    "roc_auc": "ROC-AUC of planted edges",
 }
 
 
@@ -61,10 +62,13 @@ class Result:
         return None if "error" in audit else audit
 
     def numbers(self) -> dict[str, float | None]:
-        """A number for each of `COLUMNS`; None where the audit failed."""
+        """A number for each of `COLUMNS`; None where the audit failed, or nothing was planted."""
         found: dict[str, float | None] = dict.fromkeys(COLUMNS)
         found |= {name: self.summary[name] for name in ("macro_f1", "mad", "kept_share")}
         found["mad_random"] = self.study["thinned"]["as_many"]
+        if (truth := self.summary.get("truth")) is not None:
+            edges = truth["edges"]["within" if truth["pairs"] else "out"]
+            found["roc_auc"] = edges and edges["roc_auc"]
         audit = self.audit()
         if audit is not None:
             found |= {name: audit[name]["macro_f1"] for name in ("no_edges", "random")}

@@ -25,6 +25,7 @@ from fastst.errors import UserError
 from fastst.runs.folder import WriteError, write_json
 from fastst.study.cell import run_cell
 from fastst.study.grid import Cell
+from fastst.study.trackers import Tracker
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -93,7 +94,7 @@ def connected(where: Where, say: News) -> Iterator[Client]:
         yield client
 
 
-def run_cells(client: Client, cells: Sequence[Cell], folder: Path, say: News, ended: Ended) -> dict[str, str]:
+def run_cells(client: Client, cells: Sequence[Cell], folder: Path, say: News, ended: Ended, tracker: Tracker = "none") -> dict[str, str]:
     """Runs every cell to its end, on workers that come and go. Returns address -> why, for the cells that failed; others go on.
 
     A cell whose worker died begins again where it was left; after three deaths it counts as failed. Failures are written to `folder/failed`.
@@ -101,7 +102,7 @@ def run_cells(client: Client, cells: Sequence[Cell], folder: Path, say: News, en
     Raises:
         UserError: no worker is left that can be used, or the scheduler went away.
     """
-    board = _Board(client, folder, say, deque(cells))
+    board = _Board(client, folder, say, tracker, deque(cells))
     try:
         while board.waiting or board.running:
             board.look_at_workers()
@@ -122,6 +123,7 @@ class _Board:
     client: Client
     folder: Path
     say: News
+    tracker: Tracker
     waiting: deque[Cell]
     running: dict[Future, tuple[Cell, str]] = field(default_factory=dict)
     usable: dict[str, int] = field(default_factory=dict)  # address of a worker -> its threads
@@ -135,7 +137,7 @@ class _Board:
         """Who is there, and who of them can be used; UserError if nobody can, and nobody is to be waited for."""
         if self.client.status != "running":
             raise OSError("no connection")
-        threads = {address: worker["nthreads"] for address, worker in self.client.scheduler_info()["workers"].items()}
+        threads = {address: worker["nthreads"] for address, worker in self.client.scheduler_info(n_workers=-1)["workers"].items()}
         self.refused = {address: why for address, why in self.refused.items() if address in threads}
         self.usable = {address: count for address, count in self.usable.items() if address in threads}
         new = [address for address in threads if address not in self.usable and address not in self.refused]
@@ -161,7 +163,10 @@ class _Board:
             self.begun += 1
             key = f"{cell.address}-{self.begun}"
             options: dict[str, Any] = {"workers": [address], "key": key, "pure": False}
-            self.running[self.client.submit(run_cell, cell.config.to_json(), str(cell.folder.resolve()), threads, **options)] = (cell, address)
+            self.running[self.client.submit(run_cell, cell.config.to_json(), str(cell.folder.resolve()), threads, self.tracker, **options)] = (
+                cell,
+                address,
+            )
 
     def give_up_dead(self) -> None:
         """Cells of workers that are gone wait again, before all others."""
