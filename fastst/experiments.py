@@ -17,7 +17,7 @@ from fastst.study.estimate import estimate
 from fastst.study.grid import Cell, open_grid
 from fastst.study.progress import Clock
 from fastst.study.report import write_report
-from fastst.study.schedule import Where, connected, run_cells
+from fastst.study.schedule import Where, connected, run_cells, workers_of
 from fastst.study.trackers import Tracker, check_tracker
 
 _PROGRAM = "python -m fastst.experiments"
@@ -86,7 +86,7 @@ def _run(cells: list[Cell], folder: Path, where: Where, tracker: Tracker, consol
     with connected(where, console.print) as client:
 
         def ended(cell: Cell, worker: str, error: str | None) -> None:
-            console.print(clock.line(cell, worker, error, len(client.scheduler_info(n_workers=-1)["workers"])))
+            console.print(clock.line(cell, worker, error, len(workers_of(client))))
 
         return run_cells(client, open_cells, folder, console.print, ended, tracker)
 

@@ -29,7 +29,7 @@ from fastst.study.progress import Clock
 from fastst.study.schedule import Where, connected, run_cells
 
 distributed = pytest.importorskip("distributed")
-EPOCHS = 40  # of a run that is killed in the midst
+EPOCHS = 20  # of a run that is killed in the midst
 WORDS = ["--axes", "graph=fixed,learned", *TINY]
 
 
@@ -86,6 +86,27 @@ def test_every_cell_once_and_a_failed_one_is_recorded(tmp_path: Path, quick):
     with in_process(1) as client:
         assert run(client, [bad], tmp_path)[2] == {}
     assert not note.exists()
+
+
+def test_nobody_is_taken_for_dead_by_old_news(tmp_path: Path, quick):
+    """Of the scheduler's news that the client keeps every other one names no workers."""
+    _, cells = open_grid(tmp_path, asked("seed=0", "graph=fixed"))
+
+    def work(config: str, folder: str, threads: int, tracker: str) -> float:
+        time.sleep(0.3)
+        return leave_summary(config, folder, threads)
+
+    quick(work)
+    with in_process(1) as client:
+        client._periodic_callbacks["scheduler-info"].callback_time = 5
+        client.sync(_restart, client._periodic_callbacks["scheduler-info"])
+        said, ended, failed = run(client, cells, tmp_path)
+    assert (said, ended, failed) == ([], [(cells[0].address, None)], {})
+
+
+async def _restart(callback) -> None:
+    callback.stop()
+    callback.start()
 
 
 def test_a_worker_that_cant_write_gets_no_more(tmp_path: Path, quick):
@@ -202,7 +223,9 @@ def test_a_killed_workers_run_goes_on_at_another_that_joins_late(tmp_path: Path)
     assert failed == {}
     assert [(cell.address, error) for cell, _, error in ended] == [(first.address, None), (second.address, None)]
     assert all("127.0.0.2" in worker for _, worker, _ in ended)
-    assert any(f"died with {first.address}, which goes on elsewhere" in line for line in log)
+    died = [line for line in log if "died" in line]
+    assert len(died) == 1, died
+    assert f"died with {first.address}, which goes on elsewhere" in died[0]
     assert 3 <= killed_at[0] < EPOCHS
     for cell in (first, second):
         rows = read_lines(cell.folder / "metrics.jsonl")

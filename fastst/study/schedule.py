@@ -137,7 +137,7 @@ class _Board:
         """Who is there, and who of them can be used; UserError if nobody can, and nobody is to be waited for."""
         if self.client.status != "running":
             raise OSError("no connection")
-        threads = {address: worker["nthreads"] for address, worker in self.client.scheduler_info(n_workers=-1)["workers"].items()}
+        threads = {address: worker["nthreads"] for address, worker in workers_of(self.client).items()}
         self.refused = {address: why for address, why in self.refused.items() if address in threads}
         self.usable = {address: count for address, count in self.usable.items() if address in threads}
         new = [address for address in threads if address not in self.usable and address not in self.refused]
@@ -220,6 +220,12 @@ class _Board:
 
     def _is_of_this_machine(self) -> bool:
         return type(self.client.cluster).__name__ == "LocalCluster"
+
+
+def workers_of(client: Client) -> dict[str, Any]:
+    """Address -> what the scheduler knows of every worker. `Client.scheduler_info` can't be asked: what it returns is now and then replaced by news
+    without workers, which would be taken for their death."""
+    return client.sync(client.scheduler.identity, n_workers=-1)["workers"]
 
 
 def _judged(client: Client, addresses: list[str], folder: Path) -> dict[str, str | None]:
