@@ -225,6 +225,8 @@ class _Board:
 def workers_of(client: Client) -> dict[str, Any]:
     """Address -> what the scheduler knows of every worker. `Client.scheduler_info` can't be asked: what it returns is now and then replaced by news
     without workers, which would be taken for their death."""
+    if client.scheduler is None:
+        raise OSError("no connection")
     return client.sync(client.scheduler.identity, n_workers=-1)["workers"]
 
 
