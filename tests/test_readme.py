@@ -16,6 +16,7 @@ from fastst.data.synthetic import synthetic_walks
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = " --epochs 1 --frames 8 --hidden 8 --heads 2 --layers 2 --people 8 --walks-per-person 2"
+TINY_GRID = TINY.replace("--layers 2", "--workers 1 --axes graph=fixed seed=0 layers=2 hops=1")
 
 
 def blocks(language: str) -> list[str]:
@@ -62,13 +63,22 @@ def test_commands_run_in_their_order(folder: Path):
     for command in COMMANDS:
         if command.startswith("make "):
             continue
+        grid = "fastst.experiments" in command and "--report" not in command
         begins = "fastst.train" in command and "--help" not in command and "--resume" not in command
         done = subprocess.run(
-            command + TINY * begins, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+            command + TINY * begins + TINY_GRID * grid,
+            shell=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert (folder / "runs/mine/predictions.json").exists()
     assert (folder / "runs/folds/fold-3/summary.json").exists()
+    assert (folder / "runs/study/report/index.html").exists()
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -108,7 +108,7 @@ def mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
     audits = [result["audit"] for result in results if "error" not in result["audit"]]
     if not audits:
         return {"audit": {"error": "the audit of every fold failed: " + results[0]["audit"]["error"]}}
-    merged = _mean(audits)
+    merged = mean_of(audits)
     merged["people"] = [person for one in audits for person in one["people"]]
     learned = audits[0]["verdict"]["code"] != "not_learned"
     merged["agreement"] = agreement_of_folds(audits) if learned else None
@@ -121,7 +121,7 @@ def mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
         merged["failed_folds"] = failed
     found: dict[str, Any] = {"audit": merged}
     if truths := [result["truth"] for result in results if "truth" in result]:
-        found["truth"] = _mean(truths)
+        found["truth"] = mean_of(truths)
     return found
 
 
@@ -137,20 +137,20 @@ def _say_known(result: dict[str, Any], known: int) -> None:
         result["verdict"]["sentence"] += f" {known} of the people tested on had a part in the model that this one started from."
 
 
-def _mean(values: list[Any]) -> Any:
+def mean_of(values: list[Any]) -> Any:
     """Of numbers their mean, of lists and dictionaries one of means, of anything else the first."""
     first = values[0]
     if any(value is None for value in values):
         known = [value for value in values if value is not None]
-        return _mean(known) if known else None
+        return mean_of(known) if known else None
     if isinstance(first, bool) or not isinstance(first, (int, float, dict, list)):
         return first
     if isinstance(first, dict):
-        return {name: _mean([value[name] for value in values if name in value]) for name in first}
+        return {name: mean_of([value[name] for value in values if name in value]) for name in first}
     if isinstance(first, list):
         if any(len(value) != len(first) for value in values):
             return first
-        return [_mean(list(rows)) for rows in zip(*values, strict=True)]
+        return [mean_of(list(rows)) for rows in zip(*values, strict=True)]
     return mean(values)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,27 @@ def paired(first: _Run, other: _Run) -> dict[str, Any]:
         UserError: other classes, another class of the same walk, or nobody tested on in both.
     """
     _check_same_task(first, other)
-    shares = [_right_shares(run.outcomes) for run in (first, other)]
-    both = sorted(shares[0].keys() & shares[1].keys())
-    if not both:
+    differences = person_differences(first.outcomes, other.outcomes)
+    if not differences:
+        counts = (len(_right_shares(run.outcomes)) for run in (first, other))
         raise UserError(
-            f"{first.folder} and {other.folder} were tested on different people, {len(shares[0])} and {len(shares[1])}, of whom none is in both: "
+            f"{first.folder} and {other.folder} were tested on different people, {' and '.join(map(str, counts))}, of whom none is in both: "
             "train one with --split-file and the other's split.json, or both with the same --folds and --seed"
         )
-    of_class = Counter(label for _, label in both)
-    weights = [len(both) / (len(of_class) * of_class[label]) for _, label in both]
-    differences = np.array([weight * (shares[1][who] - shares[0][who]) for who, weight in zip(both, weights, strict=True)])
-    return {"people": len({subject for subject, _ in both}), "difference": float(differences.mean()), "p_value": sign_flip_p_value(differences)}
+    values = class_weighed(differences)
+    return {"people": len({subject for subject, _ in differences}), "difference": float(values.mean()), "p_value": sign_flip_p_value(values)}
+
+
+def person_differences(first: Outcomes, other: Outcomes) -> dict[tuple[str, int], float]:
+    """(person, class) -> how much larger the share of right answers is in the other, for everybody tested on in both."""
+    shares = [_right_shares(outcomes) for outcomes in (first, other)]
+    return {who: shares[1][who] - shares[0][who] for who in sorted(shares[0].keys() & shares[1].keys())}
+
+
+def class_weighed(differences: Mapping[tuple[Any, int], float]) -> np.ndarray:
+    """The values, weighed so that their mean is the mean of the classes' means.  # [people]"""
+    of_class = Counter(label for _, label in differences)
+    return np.array([len(differences) / (len(of_class) * of_class[label]) * value for (_, label), value in differences.items()])
 
 
 def _read(folder: Path) -> _Run:

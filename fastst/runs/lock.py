@@ -31,6 +31,10 @@ _DEPTH = 3  # how deep files lie in a run: run/fold-1/permuted/file
 _held: dict[Path, tuple[int, int]] = {}  # folders of this process, and what file its lock is: device and inode
 
 
+class InUseError(UserError):
+    """Another process writes in the folder."""
+
+
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """The folder is this process's alone to write in. It is made if it isn't there, and goes again if nothing was put into it.
@@ -86,7 +90,7 @@ def _acquire(lock: FileLock, folder: Path, made: list[Path]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_PATIENCE)
     except (Timeout, RuntimeError):  # the latter where this very thread has it
-        raise UserError(f"{folder} is in use: {_holder(folder / LOCK)} writes in it; wait until that has ended, or choose another folder") from None
+        raise InUseError(f"{folder} is in use: {_holder(folder / LOCK)} writes in it; wait until that has ended, or choose another folder") from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise UserError(f"{folder} can't be written: {error.strerror}; choose another folder, or make this one writable") from None
