@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, TINY, Trainings, with_ctrl_c
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
 IN_TIME = 10  # seconds: two, and what a busy machine makes of them; what hangs, hangs for longer
