@@ -139,7 +139,7 @@ def test_wherever_it_is(where: str) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(IN_TIME) == 143
     out, err = process.communicate()
-    assert out.replace("ready\n", "") == ("late\n" if where == "while it ends" else "")
+    assert out.replace("ready\n", "") == ("done\nlate\n" if where == "while it ends" else "")
     assert err.strip("\0") == ("" if where == "while nobody reads what it says" else "ended by SIGTERM\n")
 
 
