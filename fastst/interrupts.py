@@ -158,7 +158,7 @@ def _end_in_time() -> None:
 
 def _compiled() -> Callable[[], None] | None:
     """`_end_in_time` without Python, if it can be had: on Windows the functions of its library are others."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return None
     try:
         import llvmlite.binding as llvm
