@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, TINY, Trainings, with_ctrl_c
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
 IN_TIME = 10  # seconds: two, and what a busy machine makes of them; what hangs, hangs for longer
@@ -91,6 +91,7 @@ print("done")
 BODIES = {
     "asleep": "ready(); time.sleep(60)",
     "in the middle of C": "ready(); hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
+    "in the middle of C that holds Python's lock": "ready(); sum(range(10**11))",
     "in a thread that is waited for": """
     with ThreadPoolExecutor(1) as pool:
         pool.submit(time.sleep, 60)
@@ -116,7 +117,7 @@ BODIES = {
     while True:
         os.write(2, bytes(1 << 16))
 """,
-    "while it ends": "import atexit; atexit.register(lambda: (ready(), print('late'), time.sleep(60)))",
+    "while it ends": "import atexit; atexit.register(lambda: (print('late'), os.write(1, b'ready\\n'), time.sleep(60)))",
 }
 
 
@@ -134,11 +135,11 @@ def program(body: str, **options) -> subprocess.Popen:
 @pytest.mark.parametrize("where", BODIES)
 def test_wherever_it_is(where: str) -> None:
     process = program(BODIES[where])
-    time.sleep(0.2)
+    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     assert process.wait(IN_TIME) == 143
     out, err = process.communicate()
-    assert out.replace("ready\n", "") == ("late\n" if where == "while it ends" else "")
+    assert out.replace("ready\n", "") == ("done\nlate\n" if where == "while it ends" else "")
     assert err.strip("\0") == ("" if where == "while nobody reads what it says" else "ended by SIGTERM\n")
 
 

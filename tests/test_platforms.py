@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 # torch, numpy and numba have to start as what they are.
 _WITHOUT = """
 import ctypes, os, pathlib, platform, sys
-import numba, numpy, pyarrow, torch, torch._dynamo, torchmetrics, matplotlib.figure, rich.console, rich.progress, safetensors.torch, tyro
+import filelock, numba, numpy, pyarrow, torch, torch._dynamo, torchmetrics, matplotlib.figure, rich.console, rich.progress, safetensors.torch, tyro
 for name in {names}:
     delattr(os, name)
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "triton"):
