@@ -62,7 +62,7 @@ def test_the_loops_derivatives_are_torchs():
     assert min(seen.values()) > 5
 
 
-def test_a_wrong_gradient_is_found_made_small_and_repeated(monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_gradient_is_found_made_small_and_repeated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     number = next(
         n
         for n in range(6, 1000, 10)
@@ -77,10 +77,9 @@ def test_a_wrong_gradient_is_found_made_small_and_repeated(monkeypatch: pytest.M
     smaller = shrunk(case, ["torch"])
     assert (smaller.B, smaller.views, smaller.poison, smaller.wants) == (1, False, False, ("weight",))
     assert len(smaller.edges) <= 2
-    code = line_of(smaller, "torch").replace("tests.stress", "stress").replace("print(", "found = list(")
-    names: dict = {}
-    exec(code, names)
-    assert names["found"]
+    code = line_of(smaller, "torch").replace("tests.stress", "stress")
+    exec(code)
+    assert "the gradient of weight is " in capsys.readouterr().out
 
 
 def test_memory_that_nobody_wrote_is_poisoned():
@@ -199,13 +198,16 @@ def test_another_process_changes_no_bit(method: str):
 def test_slots_that_reach_beyond_the_walk():
     """The frame offset of a slot is larger than the walk: it has no edges, and its place in memory is no other's."""
     far = Slots(slots=((0, 1, 0), (1, 0, -9), (1, 1, 9), (0, 0, -30), (1, 0, 1)), num_src=2)
-    for op in ("gcn_norm", "propagate", "attend", "message", "edge_logits", "sample_edges", "sample_from_embeddings", "sample_k_edges"):
-        case = next(c for c in map(draw_case, range(NAMES.index(op), 5000, len(NAMES))) if c.dtype == "float64" and c.graph.stride == 1)
-        sized = {**case.options, "ids": None} if "ids" in case.options else case.options
+    square = [case for case in map(draw_case, range(400)) if case.dtype == "float64" and not case.graph.is_list and not case.graph.bipartite]
+    for op in (name for name in NAMES if name != "keep_probability"):
+        case = next(case for case in square if case.op == op)
         for T, lengths in ((3, None), (3, (3, 1)), (9, (2, 9)), (12, None)):
-            drawn = replace(case, graph=far, B=2, T=T, lengths=lengths, options=sized, poison=True)
-            if "bias" in case.options or not case.graph.is_list:
-                assert not problems(drawn, ["reference", "torch", "cpu"]), drawn
+            drawn = replace(case, graph=far, B=2, T=T, lengths=lengths, options=_without_ids(case), poison=True)
+            assert not problems(drawn, ["reference", "torch", "cpu"]), drawn
+
+
+def _without_ids(case: Case) -> dict:
+    return {**case.options, "ids": None} if "ids" in case.options else case.options
 
 
 def cases_without(**sizes: int) -> Iterator[Case]:
@@ -221,5 +223,4 @@ def test_walks_without_frames():
 
 def test_batches_without_walks():
     for case in cases_without(B=0):
-        ids = {**case.options, "ids": None} if "ids" in case.options else case.options
-        assert not problems(replace(case, options=ids), ["reference", "torch", "cpu"]), case
+        assert not problems(replace(case, options=_without_ids(case)), ["reference", "torch", "cpu"]), case

@@ -176,7 +176,7 @@ def mean_average_distance(walks: list[ndarray], shape: tuple[int, ...]) -> Resul
     def backward(ddistance: ndarray) -> Gradients:
         dh = np.zeros(shape)
         for b, (unit, length) in enumerate(zip(units, lengths, strict=True)):
-            rows = dh[b].reshape(-1, shape[-1])
+            rows = dh[b].reshape(math.prod(shape[1:-1]), shape[-1])
             for n, (u, size) in enumerate(zip(unit, length, strict=True)):
                 if size > 0:
                     along = sum(v - (u @ v) * u for v in unit)

@@ -26,11 +26,13 @@ class Operation:
     """
     Attributes:
         on_edges: it takes edge values alone, and so doesn't know how many frames send.
+        no_channels: its features may have none.
         is_dense: its reference needs matrices, which know no parallel edges.
         undecided: where the smallest margin of a case is less, nobody says what comes out, and the case is void.
     """
 
     on_edges = False
+    no_channels = False
     is_dense = False
     bipartite = True
     undecided = 0.0
@@ -326,6 +328,8 @@ def _factor(case: Case) -> tuple[ndarray, float]:
 
 
 class MeanAverageDistance(Operation):
+    no_channels = True
+
     def inputs(self, case):
         return {"h": node_input(case, values="coarse" if case.seed % 3 == 0 else "normal")}
 
@@ -336,7 +340,8 @@ class MeanAverageDistance(Operation):
         return ops.mean_average_distance(x["h"], case.length_tensor)
 
     def loop(self, case, x):
-        walks = [h[:length].reshape(-1, h.shape[-1]) for h, length in zip(x["h"], case.walks, strict=True)]
+        J, C = x["h"].shape[2:]
+        walks = [h[:length].reshape(length * J, C) for h, length in zip(x["h"], case.walks, strict=True)]
         return *loops.mean_average_distance(walks, x["h"].shape), None
 
     def formula(self, case, x):
