@@ -144,18 +144,18 @@ class Output:
 
 def node_input(case: Case, receivers: bool = False, values: str = "normal") -> Input:
     frames, J = (case.frames, case.graph.receivers) if receivers else (case.T, case.graph.num_src)
-    return Input((case.B, frames, J, case.C), dropped=_list_axis(case, 1), exists=case.inside(receivers), values=values)
+    return Input((case.B, frames, J, case.C), dropped=list_axis(case, 1), exists=case.inside(receivers), values=values)
 
 
 def edge_input(case: Case, form: str, tail: tuple[int, ...] = (), keep: bool = False, values: str = "normal", dtype: str | None = None) -> Input:
     """form: full, or what is shared: `walks`, `frames` or `both`, which is `[P]`. keep: in the last form too all dimensions are given."""
     shared = {"full": (), "walks": (0,), "frames": (2,), "both": (0, 2)}[form]
-    dropped = (0, 2) if form == "both" and not keep else _list_axis(case, 2)
+    dropped = (0, 2) if form == "both" and not keep else list_axis(case, 2)
     exists = case.edge_exists if form == "full" else None
     return Input((case.B, case.P, case.frames, *tail), shared, dropped, exists, values, dtype)
 
 
-def _list_axis(case: Case, axis: int) -> tuple[int, ...]:
+def list_axis(case: Case, axis: int) -> tuple[int, ...]:
     return (axis,) if case.graph.is_list else ()
 
 

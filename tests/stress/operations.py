@@ -1,4 +1,4 @@
-"""Every operation of `fastst.ops` as the property test sees it: its options, its inputs, a call of it, the loop and torch's formula for the same."""
+"""The operations of `fastst.ops` as the property test sees them: options, inputs, a call, the loop and torch's formula for the same."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fastst import ops
 
-from . import formulas, loops, subsets
-from .cases import HALF, Case, Input, Output, edge_input, node_input
+from . import formulas, loops
+from .cases import HALF, Case, Input, Output, edge_input, list_axis, node_input
 from .formulas import Places
 from .topology import Topology, with_loops
 
@@ -59,12 +59,8 @@ class Operation:
         raise NotImplementedError
 
 
-def _wide(case: Case) -> torch.dtype:
+def wide(case: Case) -> torch.dtype:
     return torch.promote_types(case.torch_dtype, torch.float32)
-
-
-def _list_axis(case: Case, axis: int) -> tuple[int, ...]:
-    return (axis,) if case.graph.is_list else ()
 
 
 def _heads(rng: random.Random, C: int) -> int:
@@ -75,7 +71,7 @@ def _form(rng: random.Random) -> str:
     return rng.choice(["full", "full", "full", "walks", "frames", "both"])
 
 
-def _mixed(rng: random.Random, case: Case) -> str | None:
+def mixed(rng: random.Random, case: Case) -> str | None:
     """Weights in float32 beside features in half precision, as under autocast."""
     return "float32" if case.dtype in HALF and rng.random() < 0.4 else None
 
@@ -86,11 +82,11 @@ def _values(case: Case) -> str:
 
 
 def _of_receivers(case: Case) -> Output:
-    return Output(case.torch_dtype, _list_axis(case, 1), case.inside(True))
+    return Output(case.torch_dtype, list_axis(case, 1), case.inside(True))
 
 
-def _of_edges(case: Case, dtype: torch.dtype, is_exact: bool = False) -> Output:
-    return Output(dtype, _list_axis(case, 2), case.edge_exists, is_exact)
+def of_edges(case: Case, dtype: torch.dtype, is_exact: bool = False) -> Output:
+    return Output(dtype, list_axis(case, 2), case.edge_exists, is_exact)
 
 
 class Propagate(Operation):
@@ -98,7 +94,7 @@ class Propagate(Operation):
 
     def options(self, rng, case):
         heads = _heads(rng, case.C) if rng.random() < 0.3 else 0
-        return {"form": _form(rng), "heads": heads, "own": not case.graph.bipartite and rng.random() < 0.5, "weights": _mixed(rng, case)}
+        return {"form": _form(rng), "heads": heads, "own": not case.graph.bipartite and rng.random() < 0.5, "weights": mixed(rng, case)}
 
     def inputs(self, case):
         o = case.options
@@ -108,7 +104,7 @@ class Propagate(Operation):
             found["weight"] = Input(w.full, w.shared, (*w.dropped, 3), w.exists, w.values, w.dtype)
         if o["own"]:
             J = case.graph.receivers
-            found["self_weight"] = Input((case.B, case.frames, J), (), _list_axis(case, 1), case.inside(True), dtype=o["weights"])
+            found["self_weight"] = Input((case.B, case.frames, J), (), list_axis(case, 1), case.inside(True), dtype=o["weights"])
         return found
 
     def outputs(self, case):
@@ -121,14 +117,14 @@ class Propagate(Operation):
         return *loops.propagate(case.edges, case.nodes, _received(case), x["x"], x["weight"], x.get("self_weight")), None
 
     def formula(self, case, x):
-        return formulas.propagate(_places(case), _frames(case), _received(case), x["x"], x["weight"], x.get("self_weight"))
+        return formulas.propagate(places(case), _frames(case), _received(case), x["x"], x["weight"], x.get("self_weight"))
 
 
 def _received(case: Case) -> tuple[int, int, int, int]:
     return case.B, case.frames, case.graph.receivers, case.C
 
 
-def _places(case: Case) -> Places:
+def places(case: Case) -> Places:
     return Places.of(case.edges)
 
 
@@ -143,7 +139,7 @@ class Message(Operation):
             "weight_form": rng.choice([None, _form(rng), _form(rng)]),
             "activation": rng.choice(["relu", "leaky_relu", "none"]),
             "slope": rng.choice([0.01, 0.2, 1.5]),
-            "weights": _mixed(rng, case),
+            "weights": mixed(rng, case),
         }
 
     def inputs(self, case):
@@ -167,7 +163,7 @@ class Message(Operation):
 
     def formula(self, case, x):
         weight = x.get("edge_weight", x["x"].new_ones(case.B, case.P, case.frames))
-        return formulas.message(_places(case), _received(case), x["x"], x["edge_attr"], weight, self._slope(case))
+        return formulas.message(places(case), _received(case), x["x"], x["edge_attr"], weight, self._slope(case))
 
     def _slope(self, case):
         return {"relu": 0.0, "leaky_relu": case.options["slope"], "none": 1.0}[case.options["activation"]]
@@ -175,13 +171,13 @@ class Message(Operation):
 
 class EdgeLogits(Operation):
     def options(self, rng, case):
-        return {"bias": rng.random() < 0.6, "weights": _mixed(rng, case)}
+        return {"bias": rng.random() < 0.6, "weights": mixed(rng, case)}
 
     def inputs(self, case):
-        return _embeddings(case, "normal")
+        return embeddings(case, "normal")
 
     def outputs(self, case):
-        return [_of_edges(case, _wide(case))]
+        return [of_edges(case, wide(case))]
 
     def call(self, case, x):
         return ops.edge_logits(x["q"], x["k"], case.graph.built, x.get("bias"), case.length_tensor)
@@ -190,10 +186,10 @@ class EdgeLogits(Operation):
         return *loops.edge_logits(case.edges, (case.B, case.P, case.frames), x["q"], x["k"], x.get("bias", np.zeros(case.P))), None
 
     def formula(self, case, x):
-        return formulas.edge_logits(_places(case), (case.B, case.P, case.frames), x["q"], x["k"], x.get("bias", x["q"].new_zeros(case.P)))
+        return formulas.edge_logits(places(case), (case.B, case.P, case.frames), x["q"], x["k"], x.get("bias", x["q"].new_zeros(case.P)))
 
 
-def _embeddings(case: Case, bias: str) -> dict[str, Input]:
+def embeddings(case: Case, bias: str) -> dict[str, Input]:
     found = {"q": node_input(case, receivers=True), "k": node_input(case)}
     if case.options["bias"]:
         found["bias"] = Input((case.P,), values=bias, dtype=case.options["weights"])
@@ -211,7 +207,7 @@ class GcnNorm(Operation):
         return {"kept": edge_input(case, "full", values=case.options["values"])}
 
     def outputs(self, case):
-        return [_of_edges(case, case.torch_dtype), _of_receivers(case)]
+        return [of_edges(case, case.torch_dtype), _of_receivers(case)]
 
     def call(self, case, x):
         o = case.options
@@ -221,7 +217,7 @@ class GcnNorm(Operation):
         return *loops.gcn_norm(case.edges, case.nodes, case.frames, x["kept"], _without_loops(case.graph), self._loop(case)), None
 
     def formula(self, case, x):
-        return formulas.gcn_norm(_places(case), _frames(case), x["kept"], torch.from_numpy(_without_loops(case.graph)), self._loop(case))
+        return formulas.gcn_norm(places(case), _frames(case), x["kept"], torch.from_numpy(_without_loops(case.graph)), self._loop(case))
 
     def _loop(self, case):
         return (1.0 + case.options["improved"]) * case.options["loops"]
@@ -248,7 +244,7 @@ class Attend(Operation):
             "weight": None if plain else rng.choice([None, _form(rng)]),
             "dropout": 0.0 if plain else rng.choice([0.0, 0.0, 0.3, 1.0]),
             "returned": not plain and rng.random() < 0.5,
-            "weights": _mixed(rng, case),
+            "weights": mixed(rng, case),
         }
 
     def inputs(self, case):
@@ -263,7 +259,7 @@ class Attend(Operation):
 
     def outputs(self, case):
         whole, _ = _looped(case)
-        alpha = Output(_wide(case), _list_axis(case, 2), whole.edge_exists)
+        alpha = Output(wide(case), list_axis(case, 2), whole.edge_exists)
         return [_of_receivers(case), alpha] if case.options["returned"] else [_of_receivers(case)]
 
     def call(self, case, x):
@@ -309,7 +305,7 @@ class Attend(Operation):
             weight = torch.cat((x["edge_weight"][:, given], weight[:, len(given) :]), 1)
         factor = torch.from_numpy(_factor(case)[0]).to(weight)
         rest = x.get("edge_attr"), weight, factor, o["slope"]
-        found = formulas.attend(_places(whole), _received(case), x["x_src"], x["x_dst"], x["att"], *rest)
+        found = formulas.attend(places(whole), _received(case), x["x_src"], x["x_dst"], x["att"], *rest)
         return found if o["returned"] else found[0]
 
 
@@ -334,7 +330,7 @@ class MeanAverageDistance(Operation):
         return {"h": node_input(case, values="coarse" if case.seed % 3 == 0 else "normal")}
 
     def outputs(self, case):
-        return [Output(_wide(case))]
+        return [Output(wide(case))]
 
     def call(self, case, x):
         return ops.mean_average_distance(x["h"], case.length_tensor)
@@ -347,197 +343,3 @@ class MeanAverageDistance(Operation):
     def formula(self, case, x):
         inside = torch.from_numpy(case.inside(False)).repeat_interleave(case.graph.num_src, 1)
         return formulas.mean_average_distance(x["h"].flatten(1, 2), inside)
-
-
-def _draw_sampling(rng: random.Random) -> dict[str, Any]:
-    noise = rng.choice(["gumbel", "logistic"])
-    return {
-        "beta": rng.choice([2.0, 1.0, 0.5, 5.0]),
-        "tau": rng.choice([2.0, 1.0, 0.3]),
-        "eps": rng.choice([1e-10, 1e-10, 2.0**-24 if noise == "gumbel" else 1e-3]),
-        "noise": noise,
-        "estimator": rng.choice(["identity", "sigmoid"]),
-    }
-
-
-def _draw_numbers(rng: random.Random, case: Case) -> dict[str, Any]:
-    """A seed, and numbers that stand for the walks."""
-    ids = [rng.choice([rng.randrange(100), rng.randrange(1 << 40)]) for _ in range(case.B)]
-    return {"seed": rng.choice([0, 7, -1, rng.getrandbits(63)]), "as_tensor": rng.random() < 0.3, "ids": rng.choice([None, ids])}
-
-
-def _numbers(case: Case) -> dict[str, Any]:
-    o = case.options
-    ids = None if o["ids"] is None else torch.tensor(o["ids"], dtype=torch.int64)
-    return {"seed": torch.tensor(o["seed"]) if o["as_tensor"] else o["seed"], "sample_ids": ids, "lengths": case.length_tensor}
-
-
-def _uniforms(case: Case, draws: int = 1) -> ndarray:
-    """[draws, B, P, T']"""
-    o, shape = case.options, (case.P, case.frames, case.graph.is_list)
-    ids = list(range(case.B)) if o["ids"] is None else o["ids"]
-    return np.stack([loops.uniforms(o["seed"], ids, *shape, draw) for draw in range(draws)])
-
-
-def _free(case: Case) -> Tensor:
-    return torch.tensor([p not in case.graph.loops for p in range(case.P)], dtype=torch.bool)
-
-
-class KeepProbability(Operation):
-    def options(self, rng, case):
-        shape = tuple(rng.choice([0, 1, 2, 3, 9]) for _ in range(rng.randint(0, 3)))
-        return {"shape": shape, **_draw_sampling(rng)}
-
-    def inputs(self, case):
-        return {"logits": Input(case.options["shape"], values="certain")}
-
-    def outputs(self, case):
-        return [Output(case.torch_dtype)]
-
-    def call(self, case, x):
-        return ops.keep_probability(x["logits"], sampling=_sampling(case))
-
-    def loop(self, case, x):
-        return *loops.keep_probability(x["logits"], case.options["beta"], case.options["noise"] == "logistic"), None
-
-    def formula(self, case, x):
-        return formulas.keep_probability(x["logits"], case.options["beta"], case.options["noise"] == "logistic")
-
-
-def _sampling(case: Case) -> ops.Sampling:
-    return ops.Sampling(**{name: case.options[name] for name in ("beta", "tau", "eps", "noise", "estimator")})
-
-
-def _rule(case: Case) -> tuple[float, float, float, bool, bool]:
-    o = case.options
-    return o["beta"], o["tau"], o["eps"], o["noise"] == "logistic", o["estimator"] == "sigmoid"
-
-
-class SampleEdges(Operation):
-    on_edges = True
-
-    def options(self, rng, case):
-        return {**_draw_sampling(rng), **_draw_numbers(rng, case), "values": rng.choice(["logits", "certain"])}
-
-    def inputs(self, case):
-        return {"logits": edge_input(case, "full", values=case.options["values"])}
-
-    def outputs(self, case):
-        return [_of_edges(case, case.torch_dtype, is_exact=True)]
-
-    def call(self, case, x):
-        return ops.sample_edges(x["logits"], case.graph.built, sampling=_sampling(case), **_numbers(case))
-
-    def loop(self, case, x):
-        return loops.sample_edges(case.edges, _uniforms(case)[0], x["logits"], case.graph.loops, *_rule(case))
-
-    def formula(self, case, x):
-        return formulas.sample_edges(_places(case), torch.from_numpy(_uniforms(case)[0]), x["logits"], _free(case), *_rule(case))
-
-
-class SampleFromEmbeddings(Operation):
-    def options(self, rng, case):
-        countable = case.graph.stride == 1 and not (case.graph.has_repeats and case.graph.loops)
-        return {
-            **_draw_sampling(rng),
-            **_draw_numbers(rng, case),
-            "prior": rng.choice([None, 0.25, 0.9, 0.01]) if countable else None,
-            "bias": rng.random() < 0.6,
-            "values": rng.choice(["normal", "certain"]),
-            "weights": _mixed(rng, case),
-        }
-
-    def inputs(self, case):
-        return _embeddings(case, case.options["values"])
-
-    def outputs(self, case):
-        kept = _of_edges(case, _wide(case), is_exact=True)
-        return [kept] if case.options["prior"] is None else [kept, Output(_wide(case))]
-
-    def call(self, case, x):
-        sampling, prior, bias = _sampling(case), case.options["prior"], x.get("bias")
-        return ops.sample_from_embeddings(x["q"], x["k"], case.graph.built, bias, sampling=sampling, prior=prior, **_numbers(case))
-
-    def loop(self, case, x):
-        (logits,), through = loops.edge_logits(case.edges, (case.B, case.P, case.frames), x["q"], x["k"], x.get("bias", np.zeros(case.P)))
-        (kept,), of_kept, margin = loops.sample_edges(case.edges, _uniforms(case)[0], logits, case.graph.loops, *_rule(case))
-        if case.options["prior"] is None:
-            return (kept,), lambda dkept: through(of_kept(dkept)["logits"]), margin
-        beta, _, _, logistic, _ = _rule(case)
-        (term,), of_term = loops.information(case.edges, logits, case.graph.loops, case.options["prior"], beta, logistic)
-        return (kept, term), lambda dkept, dterm: through(of_kept(dkept)["logits"] + of_term(dterm)["logits"]), margin
-
-    def formula(self, case, x):
-        at, bias = _places(case), x.get("bias", x["q"].new_zeros(case.P))
-        logits = formulas.edge_logits(at, (case.B, case.P, case.frames), x["q"], x["k"], bias)
-        kept = formulas.sample_edges(at, torch.from_numpy(_uniforms(case)[0]), logits, _free(case), *_rule(case))
-        if case.options["prior"] is None:
-            return kept
-        beta, _, _, logistic, _ = _rule(case)
-        return kept, formulas.information(at, logits, _free(case), case.options["prior"], beta, logistic)
-
-
-class SampleKEdges(Operation):
-    on_edges = True
-    undecided = 1e-9
-
-    def options(self, rng, case):
-        return {
-            **_draw_numbers(rng, case),
-            "k": rng.choice([0, 1, 2, 3, 5, 40]),
-            "per": rng.choice(["graph", "frame", "dst"]),
-            "estimator": rng.choice(["simple", "straight_through", "imle", "reinforce"]),
-            "samples": rng.choice([1, 1, 2, 3]),
-            "lam": rng.choice([1.0, 0.5, 10.0]),
-            "values": rng.choice(["logits", "certain"]),
-        }
-
-    def inputs(self, case):
-        return {"logits": edge_input(case, "full", values=case.options["values"])}
-
-    def outputs(self, case):
-        exists = np.broadcast_to(case.edge_exists, (case.options["samples"], case.B, case.P, case.frames))
-        kept = Output(case.torch_dtype, _list_axis(case, 3), exists, is_exact=True)
-        if case.options["estimator"] == "imle":
-            return [kept]
-        return [kept, _of_edges(case, _wide(case)), Output(_wide(case))]
-
-    def call(self, case, x):
-        o = case.options
-        rest = {name: o[name] for name in ("per", "estimator", "samples", "lam")}
-        found = ops.sample_k_edges(x["logits"], case.graph.built, o["k"], **rest, **_numbers(case))
-        return found[:1] if o["estimator"] == "imle" else found
-
-    def loop(self, case, x):
-        o = case.options
-        uniform, rank, rest = _uniforms(case, o["samples"]), _rank(case.graph), (o["k"], o["per"], o["estimator"], o["lam"])
-        outputs, backward, margin = subsets.sample_k_edges(case.edges, rank, uniform, x["logits"], case.graph.loops, *rest)
-
-        def gradients(dkept: ndarray, dmarginals: ndarray | None = None, dlog: ndarray | None = None) -> Arrays:
-            return backward(dkept, dmarginals, dlog)
-
-        return tuple(v for v in outputs if v is not None), gradients, np.full(outputs[0].shape, margin)
-
-    def formula(self, case, x):
-        return None
-
-
-def _rank(graph: Topology) -> list[int]:
-    """The slots into a node are drawn by the frame that sends, modulo the stride, and its node; then by how far it lies."""
-    places = [(dst, offset % graph.stride, src, offset // graph.stride, p) for p, (src, dst, offset) in enumerate(graph.slots)]
-    order = sorted(places)
-    return [order.index(place) for place in places]
-
-
-OPERATIONS: dict[str, Operation] = {
-    "attend": Attend(),
-    "edge_logits": EdgeLogits(),
-    "gcn_norm": GcnNorm(),
-    "keep_probability": KeepProbability(),
-    "mean_average_distance": MeanAverageDistance(),
-    "message": Message(),
-    "propagate": Propagate(),
-    "sample_edges": SampleEdges(),
-    "sample_from_embeddings": SampleFromEmbeddings(),
-    "sample_k_edges": SampleKEdges(),
-}

@@ -30,10 +30,23 @@ from torch import Tensor
 from fastst.ops import use_backend
 
 from .cases import HALF, Case, Input, Output, Values, draw_lengths, make_values
-from .operations import OPERATIONS
+from .operations import Attend, EdgeLogits, GcnNorm, MeanAverageDistance, Message, Operation, Propagate
 from .poison import poisoned_memory
+from .sampling import KeepProbability, SampleEdges, SampleFromEmbeddings, SampleKEdges
 from .topology import Edges, Skeleton, Slots, Topology, draw
 
+OPERATIONS: dict[str, Operation] = {
+    "attend": Attend(),
+    "edge_logits": EdgeLogits(),
+    "gcn_norm": GcnNorm(),
+    "keep_probability": KeepProbability(),
+    "mean_average_distance": MeanAverageDistance(),
+    "message": Message(),
+    "propagate": Propagate(),
+    "sample_edges": SampleEdges(),
+    "sample_from_embeddings": SampleFromEmbeddings(),
+    "sample_k_edges": SampleKEdges(),
+}
 BACKENDS = ("reference", "torch", "cpu", "triton")
 NAMES = tuple(OPERATIONS)
 _TRITON_EVERY = 20
