@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import sys
 import time
 import warnings
@@ -226,25 +227,26 @@ def _difference(expected: Expected, key: str | int, found: Tensor, wanted: ndarr
 
 
 def shrunk(case: Case, backends: list[str], tries: int = 1000) -> Case:
-    """A smaller case that fails too."""
-    again = True
+    """A smaller case that fails in the same way."""
+    kinds, again = _kinds(case, backends), True
     while again:
         again = False
         for smaller in _smaller(case):
             tries -= 1
             if tries < 0:
                 return case
-            if _fails(smaller, backends):
+            if kinds & _kinds(smaller, backends):
                 case, again = smaller, True
                 break
     return case
 
 
-def _fails(case: Case, backends: list[str]) -> bool:
+def _kinds(case: Case, backends: list[str]) -> set[str]:
+    """What is wrong, without numbers; nothing where there is no such case."""
     try:
-        return bool(problems(case, backends))
-    except Exception:  # there is no such case
-        return False
+        return {re.sub(r"[-+.e\d]*\d", "", problem)[:80] for problem in problems(case, backends)}
+    except Exception:
+        return set()
 
 
 def _smaller(case: Case) -> Iterator[Case]:
@@ -298,7 +300,7 @@ def as_tested() -> Iterator[None]:
         yield
 
 
-def check(numbers: range, seconds: float, ran: Counter, tell: bool = True) -> tuple[int, int]:
+def check(numbers: range, seconds: float, ran: Counter) -> tuple[int, int]:
     """Runs cases until the time is over: how many, and how many failed. `ran` counts them by operation and backend."""
     failed, end, done = 0, time.monotonic() + seconds, 0
     with as_tested():
@@ -317,8 +319,7 @@ def check(numbers: range, seconds: float, ran: Counter, tell: bool = True) -> tu
             done += 1
             if found:
                 failed += 1
-                if tell:
-                    _tell(number, case, found)
+                _tell(number, case, found)
     return done, failed
 
 
