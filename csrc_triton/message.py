@@ -60,7 +60,9 @@ def message_backward(
     tensors: tuple[Any, ...] = (dy, x, edge_attr, given, dnodes, each if wants_edges and not shared else None, parts)
     key = (x.shape, edge_attr.shape, hops, negative_slope, _strides(tensors), row_strides(index))
     launch(_message_backward, (*tensors, lengths, index.slots, index.bounds), key, lambda: _settle_backward(tensors, index, hops, negative_slope))
-    if wants_edges and shared and dedges.numel():
+    if wants_edges and shared and not edge_attr.numel():  # without walks or frames the features have no place from which a kernel could read
+        dedges.zero_()
+    elif wants_edges and shared:
         of_shared = (dy, x, edge_attr, given, each)
         key_of_shared = (x.shape, edge_attr.shape, each.shape, hops, negative_slope, _strides(of_shared), row_strides(index))
         launch(_shared_edges, (*of_shared, lengths, index.slots), key_of_shared, lambda: _settle_shared(of_shared, index, hops, negative_slope))

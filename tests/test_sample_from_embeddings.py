@@ -137,6 +137,27 @@ def test_certain_edges_have_finite_information_and_no_gradient_of_it(estimator: 
         assert with_sample.isfinite().all()
 
 
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("noise", NOISES)
+def test_loops_beyond_the_walk_and_certain_loops_leave_the_information_alone(noise: str, backend: str):
+    """They are taken out of it again, with whatever stands there."""
+    graph, lengths = SkeletonGraph("coco17", 1).with_loops, torch.tensor([2, 0])
+    is_loop = (graph.src == graph.dst) & (graph.offset == 0)
+    q, bias = torch.randn(2, 4, 17, 3, dtype=torch.float64, generator=generator()), torch.zeros(graph.num_slots, dtype=torch.float64)
+    bias[is_loop.nonzero()[0]], bias[is_loop.nonzero()[1]] = math.inf, -math.inf
+    spoiled, found = q.clone(), []
+    spoiled[0, 2:], spoiled[1] = math.nan, math.inf
+    for nodes, of_slots in ((q, torch.zeros_like(bias)), (spoiled, bias)):
+        leaves = nodes.requires_grad_(), of_slots.requires_grad_()
+        with use_backend(backend):
+            _, information = sample_from_embeddings(nodes, nodes.flip(-1), graph, of_slots, seed=0, noise=noise, lengths=lengths, prior=0.3)
+        found.append((information, *torch.autograd.grad(information.sum(), leaves)))
+    assert found[0][0][0] > 0
+    assert found[0][0][1] == 0
+    for wanted, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, wanted, atol=1e-12, rtol=1e-9)
+
+
 @pytest.mark.parametrize("prior", [None, 0.25])
 @pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize("noise", NOISES)

@@ -507,6 +507,14 @@ def test_nothing_to_do(sizes: tuple[int, int]):
         assert torch.equal(sample_from_embeddings(x, x, CHAIN, seed=0, prior=0.5)[1], torch.zeros(B, device=DEVICE))
 
 
+@pytest.mark.parametrize(("B", "T"), [(2, 0), (0, 3)])
+def test_shared_edges_of_nothing_have_the_gradient_0(B: int, T: int):
+    x, edges = torch.randn(B, T, 4, 3, device=DEVICE, requires_grad=True), torch.randn(CHAIN.num_slots, 3, device=DEVICE, requires_grad=True)
+    with use_backend("triton"):
+        (gradient,) = torch.autograd.grad(message(x, edges, None, CHAIN).sum(), edges)
+    assert torch.equal(gradient, torch.zeros_like(edges))
+
+
 @pytest.fixture
 def huge(much_memory: Callable[[int, torch.dtype], Tensor]) -> Callable[[], Tensor]:
     """Makes tensors of 9 GiB, of which on a CPU only what is touched takes memory."""

@@ -63,7 +63,7 @@ def _probabilities(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor, 
     if sampling.noise == "logistic":
         gamma = logits.clamp(-_LIMIT, _LIMIT)
         return gamma.sigmoid(), (-gamma).sigmoid(), logsigmoid(gamma), logsigmoid(-gamma)
-    rate = torch.exp(logits - math.log(sampling.beta)).clamp(max=_LIMIT)
+    rate = torch.exp((logits - math.log(sampling.beta)).clamp(max=math.log(_LIMIT)))  # clamped first: the gradient at ∞ is 0, not 0 · ∞
     p = -torch.expm1(-rate)
     return p, torch.exp(-rate), p.clamp(min=_TINY).log(), -rate
 

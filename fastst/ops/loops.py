@@ -32,7 +32,8 @@ def information_without_loops(
     if len(graph.loops) > graph.nodes_with_loops:
         raise ValueError(f"{graph} has nodes with several loops, for which there is no information term; merge them first")
     index, T = graph.index(q.device), q.shape[1]
-    logits = (q.to(mean.dtype) * k.to(mean.dtype)).sum(-1)  # [B, T, J]
+    q, k = (sparse.mask_frames(x, lengths).to(mean.dtype) for x in (q, k))
+    logits = (q * k).sum(-1)  # [B, T, J]
     if bias is not None:
         logits = logits + mean.new_zeros(graph.num_joints).index_add(0, index.dst.long(), torch.where(_is_loop(index), bias, 0).to(mean.dtype))
     has_loop = sparse.mask_frames((1 - index.no_loop).to(mean.dtype).expand(logits.shape), lengths)
