@@ -78,7 +78,7 @@ def read_config(arguments: list[str]) -> TrainConfig:
         return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe))
     saved = read_run_config(place.out)
     asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False))
-    differing = differences(saved, asked)
+    differing = differences(saved, asked.settled())
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
     return dataclasses.replace(saved, cuda_graph=asked.cuda_graph)
@@ -92,6 +92,7 @@ def train(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
+    config = config.settled()
     quiet = quiet or not processes.leads
     console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False)
     if processes.leads:
