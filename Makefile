@@ -3,7 +3,7 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 
-.PHONY: train test bench bench-compare bench-report gpu lint
+.PHONY: train test stress bench bench-compare bench-report gpu lint
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
@@ -15,6 +15,10 @@ test: $(ENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+
+# Damaged files, kills, two commands on one run, operators: half an hour. STRESS=--full goes on, half an hour at a time, to ten times as much.
+stress: $(ENV)/.ready
+	$(BIN)/python -m tests.stress $(or $(STRESS),--anew)
 
 # JSON, tables and pictures land in .benchmarks/report; BENCH=--full runs everything.
 bench: $(ENV)/.ready
@@ -37,5 +41,5 @@ lint: $(ENV)/.ready
 
 $(ENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,stress]'
 	touch $@

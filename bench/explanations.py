@@ -109,10 +109,11 @@ def _summary(folder: Path) -> dict[str, Any] | None:
     if "error" in audit:
         print(f"{folder.name}: the audit failed: {audit['error']}", flush=True)
         return None
+    scores = summary.get("mean_of_folds", summary)  # as everything in the audit of a run with folds
     few = audit["insertion"]["shares"].index(0.1)
     row = {
-        "macro_f1": summary["macro_f1"],
-        "balanced_accuracy": summary["balanced_accuracy"],
+        "macro_f1": scores["macro_f1"],
+        "balanced_accuracy": scores["balanced_accuracy"],
         "kept": summary["kept_share"],
         "random": audit["random"]["macro_f1"],
         "no_edges": audit["no_edges"]["balanced_accuracy"],

@@ -24,6 +24,6 @@ print(run.explain().verdict)
 
 # %% Of single walks
 for row in run.predict(walks)[:3]:
-    print(row["sequence"], row["label"], row["probability"], row["edges"][:1])
+    print(row["walk"], row["predicted"], row["probabilities"], row["edges"][:1])
 edges, probability = run.graphs(walks)[0].edge_index()
 print(edges.shape, probability.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import re
@@ -14,15 +13,19 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from fastst.config import TrainConfig
+from fastst.config import option
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.load import Task, load_task
-from fastst.errors import UserError, run_command
+from fastst.data.read import read_walks
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
-from fastst.runs.folder import read_json, read_lines, write_json
-from fastst.runs.opened import TrainedModel, for_model, open_run
+from fastst.runs.folder import read_lines, read_summary, write_json
+from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.lock import owned_around
+from fastst.runs.opened import TrainedModel, for_model, labelled_task, open_run, seen_people, unlabelled_task
+from fastst.runs.scores import known_in_words, seen_in_words
 from fastst.runs.tables import check_not_needed
 from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
 
@@ -56,14 +59,23 @@ class AuditConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
-    _check_picture(config)
+    _check_options(config)
     if config.out is not None:
         check_not_needed(config.out, config.data, config.labels, option="--out")
+    picture = config.run / "walk.png" if config.walk is not None else None  # where it will be, but for its name
+    with owned_around(config.out or picture):
+        _audit(config)
+
+
+def _audit(config: AuditConfig) -> None:
     finished = _finished(config, open_run(config.run))
     if config.walk is not None:
-        print(f"the picture is in {_draw(config, finished)}")
+        print(f"the picture is in {visible(str(_draw(config, finished)))}")
         return
-    print(f"{len(finished.test_walks)} walks of {len({finished.task.walks.subjects[i] for i in finished.test_walks})} people")
+    people = len({finished.task.walks.subjects[i] for i in finished.test_walks})
+    print(f"{len(finished.test_walks)} walks of {people} people")
+    if config.data is None and (known := len(finished.fold.split.known)):
+        print(known_in_words(known, people))
     found = examine(finished)
     for line in in_words(found):
         print(line)
@@ -73,16 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}: ROC-AUC {score['roc_auc']:.3f}, R-precision {score['r_precision']:.2f}, precision at 5 % {score['precision_5']:.2f}")
     if config.out is not None:
         write_json(config.out, found)
-        print(f"everything is in {config.out}")
+        print(f"everything is in {visible(str(config.out))}")
 
 
-def _check_picture(config: AuditConfig) -> None:
-    """That the options go together; nothing has been read yet."""
+def _check_options(config: AuditConfig) -> None:
+    """That they go together; nothing has been read yet."""
     if config.walk is None:
         for name in ("frames", "azimuth", "elevation"):
             if getattr(config, name) is not None:
                 raise UserError(f"--{name} is for a picture of a walk; name the walk with --walk")
+        if config.out is not None and config.out.suffix.lower() != ".json":
+            raise UserError(f"--out {config.out} is of no kind that numbers can be written as; name a file that ends in .json")
         return
+    for name in ("labels", "label_map"):
+        if getattr(config, name) is not None:
+            raise UserError(f"--walk draws a picture, which needs no classes; leave {option(name)} out")
     if config.baselines:
         raise UserError("--walk draws a picture and scores nothing; leave --baselines out")
     if config.out is not None and config.out.suffix.lower() != ".png":
@@ -101,13 +118,13 @@ def _draw(config: AuditConfig, finished: Finished) -> Path:
     frames = _frames(config.frames or ":", len(poses))
     called = re.sub(r"[^\w.-]+", "_", finished.task.walks.names[walk])[:50]  # as a file may be called
     path = config.out or config.run / f"walk_{called}.png"
-    draw_walk(finished, walk, path, frames, view)
+    draw_walk(finished, walk, path, frames, view, labelled=config.data in (None, "synthetic"))
     return path
 
 
 def _walk_called(name: str, task: Task) -> tuple[int, np.ndarray]:
     """Its number and poses."""
-    names = task.walks.names
+    names, name = task.walks.names, visible(name)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
         raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
@@ -126,36 +143,38 @@ def _frames(text: str, length: int) -> tuple[int, int]:
 
 
 def _finished(config: AuditConfig, trained: TrainedModel) -> Finished:
-    """The run as it was when it had just been trained, with other walks to test on where the command names some."""
+    """The run as it was when it had just been trained, or with other walks where the command names some."""
     model, training, split = trained.model, trained.config, trained.split
     if split is None:
         raise UserError(f"{config.run} has no split.json, which says whom it was trained on: bring it back, or train it again")
-    summary = read_json(config.run / "summary.json") or {}
-    own = _task(training, trained, summary.get("data"))
-    train_walks, _, test_walks = walks_of(own, split)
+    summary = read_summary(config.run) or {}
     fold = Fold(config.run, "audit", split, trained.seed)
     parts = (read_lines(config.run / "metrics.jsonl"), summary)
     if config.data is None:
+        own = _own_task(trained, summary.get("data"))
+        train_walks, _, test_walks = walks_of(own, split)
         return Finished(training, own, fold, model, train_walks, test_walks, *parts)
-    label_map = training.label_map if config.label_map is None else config.label_map
-    options = dataclasses.replace(training, data=config.data, labels=config.labels, label_map=label_map, planted=())
-    task = _task(options, trained)
-    trained_on = {subject for subject in task.walks.subjects if trained.has_seen(subject)}
-    if trained_on:
-        print(f"warning: {len(trained_on)} of these people have the names of people whom the model was trained on", file=sys.stderr)
+    task = _other_task(config, config.data, trained)
+    for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
+        print(line, file=sys.stderr)
+    if seen := seen_people(trained, task):
+        print(f"warning: {seen_in_words(seen, len(set(task.walks.subjects)))}", file=sys.stderr)
     return Finished(training, task, fold, model, [], list(range(len(task.walks))), *parts)
 
 
-def _task(options: TrainConfig, trained: TrainedModel, known_as: int | None = None) -> Task:
-    """The walks, for the model; those that the run was trained on and knows by a fingerprint must not have changed since."""
-    loaded = load_task(options, layout=trained.model.graph.layout, min_classes=1)
+def _own_task(trained: TrainedModel, known_as: int | None) -> Task:
+    """The walks of the run, known by a fingerprint."""
+    loaded = load_task(trained.config, layout=trained.model.graph.layout, min_classes=1)
     if known_as is not None and fingerprint(loaded) != known_as:
-        where = f" in {options.data}" if options.data is not None else ""
-        raise UserError(f"the walks{where} have changed since the model was trained on them: bring them back, or train again")
-    task = for_model(loaded, trained)
-    for item in task.walks.left_out:
-        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
-    return task
+        raise UserError(f"the walks in {trained.config.data} have changed since the model was trained on them: bring them back, or train again")
+    return for_model(loaded, trained)
+
+
+def _other_task(config: AuditConfig, data: str, trained: TrainedModel) -> Task:
+    """Other walks than the run's, with their classes; for a picture these don't matter."""
+    if config.walk is not None and data != "synthetic":
+        return unlabelled_task(read_walks(data, trained.config), trained)
+    return labelled_task(data, trained, config.labels, config.label_map)
 
 
 if __name__ == "__main__":

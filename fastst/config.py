@@ -224,12 +224,14 @@ class TrainConfig(ReadOptions):
     def from_json(text: str, out: Path) -> TrainConfig:
         """ValueError or TypeError if the text is not what `to_json` writes."""
         fields: dict[str, Any] = json.loads(text)
+        if not isinstance(fields, dict):
+            raise TypeError("it is no object with the options of a run")
         expected = {field.name for field in dataclasses.fields(TrainConfig)} - set(_NOT_OF_THE_RUN)
         if set(fields) != expected:
             raise ValueError(f"its options {sorted(expected ^ set(fields))} are missing or unknown")
         for field, kind in get_type_hints(TrainConfig).items():
-            if get_origin(kind) is Literal and fields[field] not in get_args(kind):
-                raise ValueError(f"{field} is {fields[field]!r}")
+            if field not in _NOT_OF_THE_RUN and not _is_of(fields[field], kind):
+                raise ValueError(f"{field} is {str(fields[field])[:80]!r}, which it can't be")
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return TrainConfig(**{**fields, **lists}, out=out, resume=True)
 
@@ -260,6 +262,21 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip": 0.0,
     },
 }
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is what a field of that type is written as."""
+    arguments = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in arguments
+    if get_origin(kind) is tuple:
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... and isinstance(value, list) else arguments
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if arguments:  # one of several
+        return any(_is_of(value, one) for one in arguments)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def option(name: str) -> str:

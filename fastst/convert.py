@@ -16,11 +16,13 @@ from fastst.data.options import ReadOptions
 from fastst.data.prepare import drop_joints
 from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation import preview
+from fastst.files import is_there
+from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.tables import PICTURES, check_not_needed
 
 _ENDINGS = (".npz", ".pkl", ".pickle")
-_PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +49,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.out is not None:
         _check_out(config.out, config.data)
     picture = config.picture or config.data.resolve().with_name(f"{config.data.resolve().name}.preview.png")
-    if config.preview and picture.suffix not in _PICTURES:
-        raise UserError(f"--picture {picture} must end in one of {', '.join(_PICTURES)}")
+    if config.preview:
+        _check_picture(picture, config.data)
     walks = drop_joints(read_walks(config.data, config), config.drop_joints)
     if config.preview:
         print("\n".join(preview.description(walks)))
         preview.picture(walks, picture)
-        print(f"some poses are drawn in {picture}")
-    else:
-        for item in walks.left_out:
-            print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+        print(f"some poses are drawn in {visible(str(picture))}")
+    for line in report_left_out(walks.left_out, left_out_file(config.out or picture)):
+        print(line, file=sys.stderr)
     if config.out is not None:
         _write(config.out, walks, config.image_size)
-        print(f"{len(walks)} walks of {len(set(walks.subjects))} people are in {config.out}")
+        print(f"{len(walks)} walks of {len(set(walks.subjects))} people are in {visible(str(config.out))}")
 
 
 def _check_out(out: Path, data: Path) -> None:
     """That it is a new file, of a known ending, and not among the data, where it would be read with them the next time."""
     if out.suffix not in _ENDINGS:
         raise UserError(f"--out {out} must end in one of {', '.join(_ENDINGS)}")
-    if out.exists():
+    if is_there(out):
         raise UserError(f"--out {out} is there already, and no file is replaced; give another name")
-    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+    if is_there(data) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise UserError(f"--out {out} would lie among the data in {data}, and be read with it the next time; give a place outside of it")
+
+
+def _check_picture(picture: Path, data: Path) -> None:
+    if picture.suffix.lower() not in PICTURES:
+        raise UserError(f"--picture {picture} must end in one of {', '.join(PICTURES)}")
+    check_not_needed(picture, data, option="--picture")
 
 
 def _write(out: Path, walks: WalkSet, image_size: tuple[int, int] | None) -> None:

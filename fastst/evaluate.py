@@ -10,19 +10,17 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
-from fastst.errors import run_command
+from fastst.errors import run_command, visible
 from fastst.runs.evaluation import SEEN, evaluate_models
-from fastst.runs.folder import write_json
+from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.lock import owned_around
 from fastst.runs.opened import labelled_task, open_models
-from fastst.runs.outcomes import write_outcomes
-from fastst.runs.scores import score_in_words
-from fastst.runs.tables import check_table_file
-from fastst.runs.uncertainty import in_words
+from fastst.runs.scores import both_in_words, in_lines
+from fastst.runs.tables import check_table_file, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,37 +51,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     if config.out is not None:
         check_table_file(config.out, config.data, config.labels)
+    with owned_around(config.out):
+        _evaluate(config)
+
+
+def _evaluate(config: EvaluateConfig) -> None:
     models = open_models(config.run)
     task = labelled_task(config.data, models[0], config.labels, config.label_map, files=config)
     print(task.description())
-    for item in task.walks.left_out:
-        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+    for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
+        print(line, file=sys.stderr)
     by = [column for part in config.by.split(",") if (column := part.strip())]
-    evaluation = evaluate_models(models, task, by, config.other_people)
-    _print_tables(evaluation.result, task.class_names)
-    _print_scores(evaluation.result, len(models))
+    result = evaluate_models(models, task, by, config.other_people)
+    _print_tables(result, task.class_names)
+    _print_scores(result, len(models))
     if config.out is not None:
-        if config.out.suffix.lower() == ".csv":
-            write_outcomes(config.out, evaluation.outcomes, trained_on=["yes" if was else "no" for was in evaluation.trained_on])
-        else:
-            write_json(config.out, evaluation.result)
-        print(f"everything is in {config.out}")
+        write_table(config.out, result, result["predictions"])
+        print(f"everything is in {visible(str(config.out))}")
 
 
 def _print_tables(result: dict[str, Any], class_names: list[str]) -> None:
-    console = Console(soft_wrap=True, markup=False)
-    for title, key, listed in (("Sequences", "sequence", result["sequences"]), ("People", "subject", result["persons"])):
-        table = Table(key, "class", "predicted", *(f"P({escape(name)})" for name in class_names), title=title)
+    console = Console(soft_wrap=True, markup=False, emoji=False)
+    for title, key, listed in (("Walks", "walk", result["predictions"]), ("People", "subject", result["persons"])):
+        table = Table(key, "class", "predicted", *(f"P({name})" for name in class_names), title=title)
         for row in listed:
             style = None if row["class"] == row["predicted"] else "red"
-            table.add_row(*map(escape, (row[key], row["class"], row["predicted"])), *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
+            table.add_row(row[key], row["class"], row["predicted"], *(f"{p:.3f}" for p in row["probabilities"].values()), style=style)
         console.print(table)
     for column, rows in result["by"].items():
         table = Table(column, "walks", "people", "classes", "balanced accuracy", "95 % interval")
         for row in rows:
             inside = "too few people" if row["interval"] is None else "{:.2f} to {:.2f}".format(*row["interval"])
             classes = ", ".join(row["classes"]) if len(row["classes"]) > 1 else f"{row['classes'][0]} alone: guessing it has 1"
-            table.add_row(escape(row[column]), str(row["walks"]), str(row["people"]), escape(classes), f"{row['balanced_accuracy']:.3f}", inside)
+            table.add_row(row[column], str(row["walks"]), str(row["people"]), classes, f"{row['balanced_accuracy']:.3f}", inside)
         console.print(table)
 
 
@@ -92,19 +92,15 @@ def _print_scores(result: dict[str, Any], models: int) -> None:
         print(f"the run has {models} folds: every walk was judged by the folds that were not trained on its person")
     if result["on"] == SEEN:
         print(f"all {result['people']} people had a part in the training: these are numbers on {SEEN}, and say nothing about others")
-    print(f"{_of(result)} {result['on']}: macro F1 {in_words(result, 'macro_f1')}, {score_in_words(result)}")
-    print(f"per person: {_scores({'intervals': result['intervals'] and result['intervals']['per_person'], **result['per_person']})}")
-    print(f"MAD {result['mad']:.3f}, {result['kept_share']:.1%} of the edges kept")
+    print(f"{_of(result)} {result['on']}:")
+    for line in in_lines(result):
+        print(line)
     if (apart := result["trained_on"]) is not None:
-        print(f"apart from that, {_of(apart)} {SEEN}: {_scores(apart)}, which says nothing about others")
+        print(f"apart from that, {_of(apart)} {SEEN}: {both_in_words(apart)}, which says nothing about others")
 
 
 def _of(scores: dict[str, Any]) -> str:
-    return f"{scores['walks']} sequences of {scores['people']}"
-
-
-def _scores(scores: dict[str, Any]) -> str:
-    return f"macro F1 {in_words(scores, 'macro_f1')}, balanced accuracy {in_words(scores)}"
+    return f"{scores['walks']} walks of {scores['people']}"
 
 
 if __name__ == "__main__":

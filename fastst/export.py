@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fastst.errors import UserError
+from fastst.files import write_atomically
 from fastst.graph import GraphIndex
 from fastst.nn import FixedGraph, GivenGraph, GraphClassifier
 from fastst.ops import sparse, use_backend
-from fastst.runs.folder import write_atomically
 from fastst.runs.predictions import evaluating
 
 _NEEDED = ("onnx", "onnxscript")

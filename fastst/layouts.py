@@ -7,7 +7,6 @@ bones with `Layout.custom` or `Layout.from_dict`.
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fastst.errors import visible
+from fastst.files import read_json
 
 UNREACHABLE = 1 << 30  # more than any number of hops
 _STRATEGIES = ("uniform", "distance", "spatial")
@@ -211,6 +213,8 @@ class Layout:
             raise ValueError(f"a layout has the keys {sorted(known)}; {sorted(unknown)} are unknown")
         if missing := {"joints", "bones"} - set(fields):
             raise ValueError(f"a layout needs {sorted(missing)}")
+        if not isinstance(fields.get("name", ""), str) or not isinstance(fields["joints"], list | tuple):
+            raise ValueError("the name of a layout is a text, and its joints are a list of names")
         return Layout.custom(**fields)
 
 
@@ -355,16 +359,11 @@ def get_layout(layout: str | Layout | Mapping[str, Any]) -> Layout:
     if layout in LAYOUTS:
         return LAYOUTS[layout]
     if str(layout).endswith(".json"):
-        try:
-            fields = json.loads(Path(layout).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"layout file {layout} can't be read: {error.strerror}") from None
-        except ValueError as error:
-            raise ValueError(f"layout file {layout} is not JSON: {error}") from None
+        fields = read_json(Path(layout), "expected a layout: an object with the keys joints and bones")
         if not isinstance(fields, dict):
             raise ValueError(f"layout file {layout} must hold an object with the keys joints and bones")
         try:
-            return Layout.from_dict({"name": Path(layout).stem, **fields})
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"layout file {layout}: {error}") from None
+            return Layout.from_dict({"name": visible(Path(layout).stem), **fields})
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"layout file {layout} is no layout: {error}; expected joints, a list of names, and bones, pairs of them") from None
     raise ValueError(f"unknown layout {layout!r}; the built-in ones are {', '.join(LAYOUTS)}, or give a .json file with joints and bones")

@@ -15,10 +15,11 @@ from fastst.data.options import ReadOptions
 from fastst.data.read import read_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError
+from fastst.files import is_there
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edge_table
 from fastst.runs.evaluation import evaluate_models
-from fastst.runs.folder import read_json
+from fastst.runs.folder import as_written, read_summary
 from fastst.runs.graphs import KeptGraph, kept_graphs_of_walks
 from fastst.runs.opened import TrainedModel, labelled_task, open_models, open_run, unlabelled_task
 from fastst.runs.unlabelled import predicted_rows
@@ -53,8 +54,8 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
         options: of `fastst.train`, with underscores: `labels="labels.csv"`, `target="sex"`, `recipe="paper"`, `epochs=10`.
 
     Returns:
-        The run. With `folds` its summary is the mean of the folds, with the score of everybody out of fold under `out_of_fold`, and each fold is a
-        run of its own: `load_run(out / "fold-1")`.
+        The run. With `folds` its scores are of everybody, each judged by the fold that was not trained on that person (the means of the folds' own
+        scores are under `mean_of_folds`), and each fold is a run of its own: `load_run(out / "fold-1")`.
 
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
@@ -73,14 +74,17 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
     known |= {"out": out, "data": str(file if isinstance(data, WalkSet) else data)}
     config = dataclasses.replace(TrainConfig.with_recipe(recipe), **known)
     if isinstance(data, WalkSet):
-        if file.exists():
-            raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_walks_npz(file, data)
+        try:
+            file.touch(exist_ok=False)
+        except FileExistsError:
+            raise UserError(f"{file} exists: the walks of another run; choose another out, or delete it") from None
     try:
+        if isinstance(data, WalkSet):
+            write_walks_npz(file, data)
         train(config, on_epoch=on_epoch, quiet=True)
     except BaseException:
-        if isinstance(data, WalkSet) and not (out / "config.json").exists():  # no run was begun that would need them
+        if isinstance(data, WalkSet) and not is_there(out / "config.json"):  # no run was begun that would need them
             file.unlink(missing_ok=True)
         raise
     return load_run(out)
@@ -93,7 +97,7 @@ def load_run(folder: str | Path) -> Run:
         UserError: it holds no run.
     """
     folder = Path(folder)
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json)")
     return Run(folder, summary)
@@ -139,7 +143,8 @@ class Run:
         return self._opened.model
 
     def predict(self, data: str | Path | WalkSet) -> list[dict[str, Any]]:
-        """Of every walk: sequence, label, probability, probabilities, kept_share, and edges: the slots of which something was kept, most first.
+        """Of every walk: fold, walk, subject, class (None), predicted, probabilities, kept_share, and edges: the slots of which something was kept,
+        most first.
 
         Of a run with folds it is the mean of what the folds' models say.
 
@@ -167,7 +172,7 @@ class Run:
         """
         walks = data if isinstance(data, WalkSet) else str(data)
         task = labelled_task(walks, self._models[0], None if labels is None else str(labels), label_map, progress=False)
-        return evaluate_models(self._models, task, by, other_people).result
+        return evaluate_models(self._models, task, by, other_people)
 
     def graphs(self, data: str | Path | WalkSet) -> list[KeptGraph]:
         """What was kept of every walk's graph, for other libraries: `edge_index()`, `to_networkx()`, `save("walk.graphml")`.
@@ -185,13 +190,15 @@ class Run:
             UserError: the run has no audit; walks of another skeleton.
         """
         audit = self.summary.get("audit", {"error": "it was trained for comparison only, and not audited"})
-        if "error" in audit:
-            raise UserError(f"{self.folder} has no audit: {audit['error']}")
+        with as_written(self.folder):
+            if "error" in audit:
+                raise UserError(f"{self.folder} has no audit: {audit['error']}")
+            sentence = audit["verdict"]["sentence"]
         edges = None
         if data is not None:
             trained = self._opened
             edges = edge_table(trained.model, unlabelled_task(_walks(data, trained), trained), trained.asked)
-        return Explanation(audit["verdict"]["sentence"], audit, edges)
+        return Explanation(sentence, audit, edges)
 
 
 def _plain(value: Any) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from statistics import mean, pstdev
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,17 @@ from fastst.data.splits import (
     set_aside,
     split_from_labels,
 )
-from fastst.errors import UserError, run_command
+from fastst.errors import UserError, run_command, visible
 from fastst.explanation.report import explain, in_words, mean_of_folds
+from fastst.files import WriteError, is_there
+from fastst.interrupts import advise
 from fastst.ops.backends import current_backend
-from fastst.runs.folder import WriteError, read_json, read_run_config, write_json, write_text
+from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
-from fastst.runs.opened import open_run
-from fastst.runs.scores import out_of_fold, score_in_words
+from fastst.runs.left_out import LEFT_OUT, report_left_out
+from fastst.runs.lock import LOCK, owned
+from fastst.runs.opened import open_run, seen_people
+from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds
 from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
@@ -57,7 +61,7 @@ class _Place:
 def main() -> None:
     keep_freed_memory()
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-    config = read_config(sys.argv[1:])
+    config = _read_together(sys.argv[1:], processes)
     if processes.count > 1:
         backend = "nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=12))  # the first process tests and audits while the others wait
@@ -65,19 +69,36 @@ def main() -> None:
         train(config, processes)
     except WriteError as error:
         raise UserError(f"{error}, and go on with --resume") from None
+    except RuntimeError as error:
+        if processes.count == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        told = str(error).splitlines()[0]
+        raise UserError(f"another of the processes that train together has ended ({told}); see why, and go on with --resume") from None
     finally:
         if processes.count > 1:
             dist.destroy_process_group()
 
 
-def read_config(arguments: list[str]) -> TrainConfig:
+def _read_together(arguments: list[str], processes: Processes) -> TrainConfig:
+    """The options; what is wrong with them the first process says alone, after which torchrun ends the others."""
+    try:
+        return read_config(arguments, speaks=processes.leads)
+    except SystemExit:
+        if not processes.leads:
+            time.sleep(10)
+        raise
+
+
+def read_config(arguments: list[str], speaks: bool = True) -> TrainConfig:
     """The options of the command line; with --resume those of the run, and an error where the command line says otherwise."""
-    place, _ = tyro.cli(_Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False)
+    place, _ = tyro.cli(
+        _Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False, console_outputs=speaks
+    )
     if "--resume" not in arguments:
         recipe = place.recipe if place.recipe in RECIPES else TrainConfig.recipe  # a misspelled one is an error below
-        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe))
+        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe), console_outputs=speaks)
     saved = read_run_config(place.out)
-    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False))
+    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False), console_outputs=speaks)
     differing = differences(saved, asked.settled())
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
@@ -91,12 +112,18 @@ def train(
     on_epoch: OnEpoch | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Trains, tests and explains; everything lands in `config.out`. Returns the summary."""
+    """Trains, tests and explains; everything lands in `config.out`, which nobody else may write in meanwhile. Returns the summary."""
     config = config.settled()
-    quiet = quiet or not processes.leads
-    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False)
-    if processes.leads:
-        _check_folder(config)
+    if not processes.leads:
+        return _train(config, processes, on_finished, on_epoch, quiet=True)
+    _check_folder(config)
+    with owned(config.out):
+        _check_folder(config)  # again: another run may have been here since
+        return _train(config, processes, on_finished, on_epoch, quiet)
+
+
+def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, on_epoch: OnEpoch | None, quiet: bool) -> dict[str, Any]:
+    console = Console(stderr=True, quiet=quiet, soft_wrap=True, markup=False, emoji=False)
     device_of(config)
     _check_backend()
     task = load_task(config, progress=not quiet)
@@ -114,8 +141,10 @@ def train(
     for fold in every_fold:
         _check_sides(task, fold)
     if processes.leads and not config.resume:
-        _open_folder(config)  # not before everything that can be wrong was looked at: a failed start leaves nothing behind
-    _report_left_out(config, task, processes, console)
+        write_text(config.out / "config.json", config.to_json())  # not before everything was looked at: a failed start leaves nothing behind
+    advise("go on with --resume")
+    for line in report_left_out(task.walks.left_out, config.out / LEFT_OUT if processes.leads else None):
+        console.print(line, highlight=False)
     _report_sides(config, task, every_fold, console)
     results = []
     for number, fold in enumerate(every_fold):
@@ -129,12 +158,14 @@ def train(
         results.append(_train_once(config, task, fold, processes, console, on_finished, on_epoch))
     summary = results[0]
     if processes.leads and config.folds:
-        summary = _mean_of_folds(results) | {"out_of_fold": out_of_fold(config.out, task, every_fold)}
-        write_json(config.out / "summary.json", summary)
-        for line in (_in_words(summary), *(in_words(summary) if "audit" in summary else ())):
-            console.print(f"mean of {config.folds} folds: {line}", highlight=False)
-        console.print(f"everybody out of fold: {score_in_words(summary['out_of_fold'])}", highlight=False)
-    console.print(f"everything is in {config.out}", highlight=False)
+        summary = _of_all_folds(results, scores_of_folds(config.out, task, every_fold, results))
+        write_summary(config.out, summary)
+        console.print(f"\n{_of_whom(summary)}, each judged by the fold that was not trained on that person:", highlight=False)
+        for line in (*in_lines(summary), *(in_words(summary)[:1] if "audit" in summary else ())):
+            console.print(f"all {config.folds} folds: {line}", highlight=False)
+        for line in (mean_in_words(summary), *(in_words(summary)[1:] if "audit" in summary else ())):
+            console.print(f"mean of the {config.folds} folds: {line}", highlight=False)
+    console.print(f"everything is in {visible(str(config.out))}", highlight=False)
     return summary
 
 
@@ -148,15 +179,22 @@ def _train_once(
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """A fold's summary: that which is there, or of a training to its end."""
-    result = read_json(fold.folder / "summary.json")
-    if result is None:
+    result = read_summary(fold.folder)
+    if result is not None:
+        with as_written(fold.folder):  # all that is asked of it later
+            _of_all_folds([{name: value for name, value in result.items() if name != "audit"}], {name: float(result[name]) for name in MEANS})
+            _said(result)
+    else:
         result = train_fold(config, task, fold, processes, console, on_finished, on_epoch)
     if processes.leads:
-        console.print(f"{fold.name}: {_in_words(result)}", highlight=False)
-        console.print(f"{fold.name}: {score_in_words(result)}", highlight=False)
-        for line in in_words(result) if "audit" in result else []:
+        console.print(f"\n{fold.name}, tested on {_of_whom(result)} ({result['seconds']:.0f} s of training):", highlight=False)
+        for line in _said(result):
             console.print(f"{fold.name}: {line}", highlight=False)
     return result
+
+
+def _said(result: dict[str, Any]) -> list[str]:
+    return [*in_lines(result), *(in_words(result) if "audit" in result else [])]
 
 
 def _beside(fold: Fold, folder: Path, what: str, seed: int) -> Fold:
@@ -202,21 +240,12 @@ def _check_folder(config: TrainConfig) -> None:
     if config.resume:
         return
     try:
-        taken = config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir()))
+        taken = config.out.exists() and (not config.out.is_dir() or any(path.name != LOCK for path in config.out.iterdir()))
     except OSError as error:
-        raise UserError(f"--out {config.out} can't be used: {error.strerror}") from None
+        raise UserError(f"--out {config.out} can't be used: {error.strerror}; name another folder") from None
     if taken:
-        what = "holds another run; --resume goes on with it" if (config.out / "config.json").exists() else "exists and is not empty"
+        what = "holds another run; --resume goes on with it" if is_there(config.out / "config.json") else "exists and is not empty"
         raise UserError(f"--out {config.out} {what}; name a new folder with --out, or delete it")
-
-
-def _open_folder(config: TrainConfig) -> None:
-    """Makes the run's folder and writes its configuration."""
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {config.out} can't be made: {error.strerror}") from None
-    write_text(config.out / "config.json", config.to_json())
 
 
 def _folds(config: TrainConfig, task: Task) -> list[Fold]:
@@ -235,8 +264,8 @@ def _from_initial(init: str, config: TrainConfig, task: Task, every_fold: list[F
     """The folds, which know the people of the model that they start from; an error where it doesn't fit."""
     initial = open_run(Path(init), "--init")
     check_fits(model_arguments(config, task), initial)
-    people = people_of(initial)
     before = initial.walks_seen
+    people = people_of(initial) | seen_people(initial, task)
     return [dataclasses.replace(fold, split=dataclasses.replace(fold.split, initial=people), walks_before=before) for fold in every_fold]
 
 
@@ -263,48 +292,31 @@ def _check_sides(task: Task, fold: Fold) -> None:
             raise UserError(f"{fold.name}: class {name!r} has nobody to train on; it needs people on both sides of the split")
 
 
-def _mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means and standard deviations over the folds, sums of what is counted, and the folds themselves."""
+def _of_all_folds(results: list[dict[str, Any]], scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of everybody, sums of what is counted, the folds' audits in one, and the folds themselves."""
     return {
-        **{name: mean(result[name] for result in results) for name in MEANS},
-        "std": {name: pstdev([result[name] for result in results]) for name in MEANS},
-        **{name: sum(result[name] for result in results) for name in ("walks", "people", "seconds")},
+        **scores,
+        "seconds": sum(result["seconds"] for result in results),
         **{name: results[0][name] for name in ("parameters", "classes", "left_out", "filled_share", "versions", "threads", "device")},
         **(mean_of_folds(results) if "audit" in results[0] else {}),
         "folds": results,
     }
 
 
-def _report_left_out(config: TrainConfig, task: Task, processes: Processes, console: Console) -> None:
-    left_out = task.walks.left_out
-    if not left_out:
-        return
-    for item in left_out[:10]:
-        console.print(f"left out: {item.name}: {item.reason}", highlight=False)
-    if len(left_out) > 10:
-        console.print(f"left out: {len(left_out) - 10} more", highlight=False)
-    if processes.leads:
-        write_json(config.out / "left_out.json", [dataclasses.asdict(item) for item in left_out])
-
-
 def _report_sides(config: TrainConfig, task: Task, every_fold: list[Fold], console: Console) -> None:
     """Says whom a model to start from knows already, and who of the data is on no side of a split that came from a file."""
     for fold in every_fold:
         if known := len(fold.split.known):
-            whom = f"{known} of the {len(fold.split.test)} people tested on had a part in the model of --init {config.init}"
-            console.print(f"{fold.name}: {whom}: the score is not one of people whom the model never saw", highlight=False)
+            console.print(f"{fold.name}: {known_in_words(known, len(fold.split.test))}", highlight=False)
     for fold in every_fold if config.split_file else ():
         nobody = set(task.walks.subjects) - fold.split.train - fold.split.validation - fold.split.test
         if nobody:
             who = f"{len(nobody)} people, such as {min(nobody)!r}, are" if len(nobody) > 1 else f"{min(nobody)!r} is"
-            console.print(f"{who} not in {config.split_file}: neither trained nor tested on", highlight=False)
+            console.print(f"{who} not in {visible(config.split_file or '')}: neither trained nor tested on", highlight=False)
 
 
-def _in_words(summary: dict[str, Any]) -> str:
-    return (
-        f"macro F1 {summary['macro_f1']:.3f}, balanced accuracy {summary['balanced_accuracy']:.3f}, MAD {summary['mad']:.3f}, "
-        f"{summary['kept_share']:.0%} of the edges kept ({summary['walks']} walks of {summary['people']} people, {summary['seconds']:.0f} s)"
-    )
+def _of_whom(summary: dict[str, Any]) -> str:
+    return f"{summary['walks']} walks of {summary['people']} people"
 
 
 def _check_backend() -> None:
@@ -315,4 +327,4 @@ def _check_backend() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, "; go on with --resume")
+    run_command(main)

@@ -135,7 +135,7 @@ def test_the_command_looks_at_other_walks(planted: Path, tmp_path: Path, capsys)
     captured = capsys.readouterr()
     assert "12 walks of 12 people" in captured.out
     assert "balanced accuracy with the kept edges" in captured.out
-    assert "have the names of people whom the model was trained on" in captured.err
+    assert "of these 12 people had a part in the model, by name or by one of their walks" in captured.err
 
 
 def test_kept_shares_of_joints_are_those_of_the_walks_tested_on(planted: Path):
@@ -179,13 +179,14 @@ def test_a_picture_of_a_walk_is_left_in_the_folder_of_the_run(planted: Path, cap
 def test_the_name_of_a_walk_becomes_that_of_a_file_in_the_folder(in_3d: Path):
     before = set(in_3d.parent.iterdir())
     audit_command(["--run", str(in_3d), "--walk", "../步行 7\n"])
-    assert (in_3d / "walk_.._步行_7_.png").exists()
+    assert (in_3d / "walk_.._步行_7_U_000A_.png").exists()
     assert set(in_3d.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ("--out numbers.csv", "--out numbers.csv is of no kind that numbers can be written as; name a file that ends in .json"),
         ("--walk 001-nm-01-00", "none of the 32 walks is called so; there are 001-nm-01-000"),
         ("--walk NAME --frames 3", "--frames 3 must be the first frame and the one after the last, such as 10:70"),
         ("--walk NAME --frames 10:10", "are not frames of this walk: it has the frames 0:"),
@@ -266,3 +267,25 @@ def test_a_control_is_no_model_to_test(planted: Path, tmp_path: Path):
     for command, words in ((audit_command, []), (predict, ["--data", str(tmp_path / "walks.npz"), "--out", str(tmp_path / "said.json")])):
         with pytest.raises(UserError, match="is a control with classes dealt out anew"):
             command(["--run", str(planted / "permuted"), *words])
+
+
+def test_a_picture_of_a_new_walk_takes_no_labels(planted: Path, tmp_path: Path, capsys):
+    walks = synthetic_walks(2, 1, seed=9)
+    walks.attributes = {}
+    write_walks_npz(tmp_path / "new.npz", walks)
+    asked = ["--run", str(planted), "--data", str(tmp_path / "new.npz")]
+    audit_command([*asked, "--walk", walks.names[1], "--frames", "0:6", "--out", str(tmp_path / "new.png")])
+    assert (tmp_path / "new.png").read_bytes().startswith(b"\x89PNG")
+    assert "the picture is in" in capsys.readouterr().out
+    with pytest.raises(UserError, match="needs no classes; leave --labels out"):
+        audit_command([*asked, "--walk", walks.names[1], "--labels", "labels.csv"])
+    with pytest.raises(UserError, match="label"):
+        audit_command(asked)
+
+
+def test_new_walks_are_audited_where_the_run_s_own_are_gone(tmp_path: Path):
+    write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 2, seed=3, frames=20))
+    train(tiny(tmp_path / "run", data=str(tmp_path / "walks.npz"), epochs=1))
+    (tmp_path / "walks.npz").rename(tmp_path / "moved.npz")
+    audit_command(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "moved.npz"), "--out", str(tmp_path / "said.json")])
+    assert json.loads((tmp_path / "said.json").read_text())["audit"]["people"]

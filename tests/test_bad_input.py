@@ -26,6 +26,8 @@ from fastst.errors import run_command
 from fastst.explanation import report
 from fastst.layouts import LAYOUTS
 from fastst.ops import backends
+from fastst.runs import folder as run_folder
+from fastst.runs.lock import LOCK
 from fastst.runs.trainer import Trainer
 
 TINY = ["--epochs", "1", "--frames", "4", "--hidden", "4", "--heads", "2", "--layers", "1", "--encoder-layers", "0", "--device", "cpu"]
@@ -53,7 +55,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
         code: Any = 0
         try:
-            run_command(module.main, "; go on with --resume")
+            run_command(module.main)
         except SystemExit as ended:
             code = ended.code
         captured = capsys.readouterr()
@@ -133,7 +135,7 @@ def write_labels(path: Path, subjects: list[str], splits: list[str] | None = Non
 
 
 def without_time(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name != "seconds"}
+    return {name: value for name, value in summary.items() if name not in ("seconds", "sha256")}
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def test_a_data_file_that_cant_be_used(tmp_path: Path, command: Command, name: s
 
 def test_a_folder_without_results(tmp_path: Path, command: Command) -> None:
     (tmp_path / "videos").mkdir()
-    refused(command(train, "--data", tmp_path / "videos", "--out", tmp_path / "run", *TINY), tmp_path / "videos", "no file of walks", ".json, .npz")
+    refused(command(train, "--data", tmp_path / "videos", "--out", tmp_path / "run", *TINY), tmp_path / "videos", "no file of walks", ".json, .jsonl")
 
 
 @pytest.mark.parametrize(
@@ -435,7 +437,7 @@ def test_a_folder_that_holds_another_file_is_left_as_it_is(tmp_path: Path, comma
 @pytest.mark.parametrize("below", ["", "run"])
 def test_a_file_instead_of_a_folder(tmp_path: Path, command: Command, below: str) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    refused(command(train, "--data", write_npz(tmp_path / "walks.npz"), "--out", tmp_path / "file" / below, *TINY), f"--out {tmp_path / 'file'}")
+    refused(command(train, "--data", write_npz(tmp_path / "walks.npz"), "--out", tmp_path / "file" / below, *TINY), tmp_path / "file")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
@@ -555,6 +557,29 @@ def test_a_summary_that_is_damaged(finished: Path, command: Command) -> None:
     refused(command(train, "--out", finished, "--resume"), finished / "summary.json")
 
 
+def test_the_remedy_for_a_damaged_summary_works(tmp_path: Path, made: Path, command: Command) -> None:
+    """Also where the best model was chosen, whose own file is gone when all is done."""
+    run = tmp_path / "run"
+    assert command(train, "--data", made / "walks.npz", *TINY, "--validation", "0.3", "--out", run).code == 0
+    before = read_summary(run)
+    for name in ("summary.json", "predictions.csv", "split.json", "walks_seen.json"):
+        (run / name).unlink()
+    assert command(train, "--out", run, "--resume").code == 0
+    assert read_summary(run) == before
+    for name in ("summary.json", "model.safetensors", "checkpoint.safetensors"):
+        (run / name).unlink()
+    assert command(train, "--out", run, "--resume").code == 0
+    assert read_summary(run) == before
+
+
+def test_a_summary_of_another_version(finished: Path, command: Command) -> None:
+    summary = run_folder.read_summary(finished)
+    assert summary is not None
+    del summary["intervals"]
+    run_folder.write_summary(finished, summary)
+    refused(command(train, "--out", finished, "--resume"), finished / "summary.json", "is not as fastst.train writes it (KeyError: 'intervals')")
+
+
 @pytest.mark.parametrize("options", [["--hops", "2"], ["--learning-rate", "0.1"], ["--epochs", "50"], ["--data", "other.npz"], ["--no-mirror"]])
 def test_other_options_than_the_run_was_begun_with(stopped: Path, command: Command, options: list[str]) -> None:
     before = content(stopped)
@@ -665,7 +690,7 @@ def test_results_into_a_folder_that_is_there(
 ) -> None:
     monkeypatch.chdir(finished)
     (finished / "folder.json").mkdir()
-    refused(command(module, "--run", finished, "--data", made / "walks.npz", "--out", "folder.json"), "can't be written: it is a folder")
+    refused(command(module, "--run", finished, "--data", made / "walks.npz", "--out", "folder.json"), "folder.json is a folder, and no regular file")
 
 
 @pytest.mark.parametrize("module", [evaluate, predict])
@@ -691,7 +716,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     monkeypatch.setattr(Trainer, "_train_step", no_number)
     ended = command(train, "--data", made / "walks.npz", *TINY, "--epochs", "3", "--out", run)
     refused(ended, "the loss became nan in epoch 3", f"the checkpoint of epoch 2 is kept in {run / 'checkpoint.safetensors'}", "--learning-rate")
-    assert content(run) == before
+    assert content(run) == {name: it for name, it in before.items() if name != LOCK}
     monkeypatch.setattr(Trainer, "_train_step", losses)
     assert command(train, "--out", run, "--resume").code == 0
     assert read_summary(run) == read_summary(made / "finished")
@@ -753,8 +778,8 @@ def test_data_of_one_of_the_model_s_classes_can_be_tested_on(tmp_path: Path, fin
     data = write_npz(tmp_path / "well.npz", label=np.full(12, "well"))
     ended = command(evaluate, "--run", finished, "--data", data)
     assert ended.code == 0
-    assert "4 sequences of 2 people it was not trained on" in ended.out
-    assert "apart from that, 8 sequences of 4 people it was trained on" in ended.out
+    assert "4 walks of 2 people it was not trained on" in ended.out
+    assert "apart from that, 8 walks of 4 people it was trained on" in ended.out
 
 
 def test_the_model_s_skeleton_is_used_for_new_data(tmp_path: Path, command: Command) -> None:

@@ -367,6 +367,19 @@ def test_exports_with_an_open_batch():
 LIST, STRIDED = EdgeList(torch.tensor([[2], [1]]), (3, 2)), SlotGraph([2], [1], [0], 3, 2, stride=2)
 
 
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
+def test_gradients_of_attention_at_edges_that_do_not_exist_are_not_looked_at(backend: str):
+    """A stride that does not divide the walk has more edges in the square graph than there are."""
+    x_src, x_dst, att = torch.randn(1, 5, 3, 4), torch.randn(1, 3, 2, 4), torch.randn(1, 4)
+    graph = SlotGraph([0, 1, 2], [0, 1, 0], [0, 1, 1], 3, 2, 2)
+    leaves = [x.double().requires_grad_() for x in (x_src, x_dst, att)]
+    with use_backend(backend):
+        _, alpha = attend(*leaves, graph, 1, return_attention_weights=True)
+    toward = torch.where(graph.edge_mask(5)[None, ..., None], 1.0, torch.nan).double()
+    assert toward.isnan().any()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(alpha, leaves, toward))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

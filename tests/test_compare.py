@@ -10,10 +10,13 @@ from fastst.compare import main as compare_command
 from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.runs.comparison import compare
+from fastst.runs.folder import write_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, write_outcomes
 
 
-def made(folder: Path, wrong: list[int], people: list[int] | None = None, names: tuple[str, str] = ("a", "b"), walks: int = 2, **options) -> Path:
+def made(
+    folder: Path, wrong: list[int], people: list[int] | None = None, names: tuple[str, str] = ("a", "b"), walks: int = 2, known: int = 0, **options
+) -> Path:
     """A finished run, tested on people 0 to 9, those with an even number of the first class; every walk of the people in `wrong` is told wrongly."""
     folder.mkdir()
     who = np.repeat(range(10) if people is None else people, walks)
@@ -22,7 +25,7 @@ def made(folder: Path, wrong: list[int], people: list[int] | None = None, names:
     texts = ([f"w{i:02d}-{n % walks}" for n, i in enumerate(who)], [f"{i:03d}" for i in who])
     write_outcomes(folder / PREDICTIONS, Outcomes(list(names), ["0"] * len(who), *texts, classes, np.eye(2)[said]))
     (folder / "config.json").write_text(TrainConfig(**options).to_json())
-    (folder / "summary.json").write_text(json.dumps({"kept_share": 0.17}))
+    write_summary(folder, {"kept_share": 0.17, "known_to_init": known})
     return folder
 
 
@@ -89,7 +92,7 @@ def test_a_walk_of_another_class_and_what_is_no_run(tmp_path: Path):
     with pytest.raises(UserError, match=r"nowhere holds no run of fastst\.train"):
         compare([one, tmp_path / "nowhere"])
     (other / PREDICTIONS).unlink()
-    with pytest.raises(UserError, match=r"predictions\.csv can't be read: No such file"):
+    with pytest.raises(UserError, match=r"predictions\.csv doesn't exist"):
         compare([one, other])
     (other / "summary.json").unlink()
     with pytest.raises(UserError, match=r"other holds no finished run of fastst\.train"):
@@ -104,10 +107,10 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys):
     assert f"{runs[1]}: --seed 3" in said
     header, first, second = (tmp_path / "table.csv").read_text().splitlines()
     assert header == (
-        "run,walks,people,balanced_accuracy,balanced_accuracy_low,balanced_accuracy_high,macro_f1,macro_f1_low,macro_f1_high,kept_share,--seed,"
+        "run,walks,people,balanced_accuracy,balanced_accuracy_low,balanced_accuracy_high,macro_f1,macro_f1_low,macro_f1_high,kept_share,known_to_init,--seed,"
         "people_against_first,difference_against_first,p_value_against_first"
     )
-    assert first.endswith(",0.17,0,,,")
+    assert first.endswith(",0.17,0,0,,,")
     assert second.startswith(f"{runs[1]},20,10,")
     compare_command([*runs, "--out", str(tmp_path / "table.json")])
     assert [row["run"] for row in json.loads((tmp_path / "table.json").read_text())] == runs

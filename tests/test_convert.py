@@ -17,7 +17,7 @@ from fastst import convert
 from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.read import read_walks
 from fastst.data.synthetic import synthetic_walks
-from fastst.data.walks import LeftOut, WalkSet, Whose
+from fastst.data.walks import WalkSet, Whose
 from fastst.errors import UserError
 from fastst.explanation import preview
 from fastst.layouts import LAYOUTS
@@ -140,7 +140,7 @@ def test_the_size_of_the_image_is_written(tmp_path: Path) -> None:
         (["--out", "nowhere/new.npz"], r"nowhere/new\.npz can't be written: No such file"),
         (["--out", "nowhere/new.pkl"], r"nowhere/new\.pkl can't be written: No such file"),
         (["--preview", "--picture", "some.txt"], r"--picture some\.txt must end in one of \.png"),
-        (["--preview", "--picture", "nowhere/a.png"], r"nowhere/a\.png can't be written"),
+        (["--preview", "--picture", "nowhere/a.png"], r"--picture nowhere/a\.png: there is no folder nowhere; make it"),
         (["--out", "new.npz", "--drop-joints", "wing"], "--drop-joints wing"),
     ],
 )
@@ -188,13 +188,12 @@ def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_description_of_what_is_not_known() -> None:
     walks = walkers()
     walks.attributes["age"] = [str(i) for i in range(3)]
-    walks.whose, walks.left_out, walks.notes = Whose(("a way",), ("b", "c")), [LeftOut("d", "is bad")], ["e"]
+    walks.whose, walks.notes = Whose(("a way",), ("b", "c")), ["e"]
     said = "\n".join(preview.description(walks))
     for words in (
         "; frame rate not known",
         "whose walk it is: a way",
         "who walks in 2 walk(s), such as b, c",
-        "left out: d: is bad",
         "note: e",
         "age: 0 (1), 1 (1)",
     ):
@@ -234,11 +233,16 @@ def test_picture(tmp_path: Path, drawn: list[Figure], dimensions: int, count: in
         assert int(title[3]) < len(walks.poses[walk])
 
 
-def test_many_things_left_out_and_long_names(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_a_walk_in_3d_is_seen_from_one_side() -> None:
+    """The body turns, and is wider along x in two of three frames."""
+    turns = np.zeros((3, 2, 3), np.float32)
+    turns[:, 1] = [[5, 1, 1], [1, 1, 5], [5, 1, 1]]
+    np.testing.assert_array_equal(preview._flat(turns), turns[..., :2])
+    np.testing.assert_array_equal(preview._flat(turns[..., ::-1]), turns[..., :2])
+
+
+def test_long_names(tmp_path: Path, drawn: list[Figure]) -> None:
     walks = walkers()
-    walks.left_out = [LeftOut(f"walk {i}", "is bad") for i in range(50)]
-    said = preview.description(walks)
-    assert (said[-2], said[-1]) == ("left out: walk 19: is bad", "left out: 30 more")
     walks.names = [f"{i}{'/folder' * 30}/{i}" for i in range(3)]
     preview.picture(walks, tmp_path / "a.png")
     first = drawn[0].axes[1].get_title().split("\n")[0]

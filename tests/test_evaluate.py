@@ -59,10 +59,10 @@ def test_the_score_of_the_unseen_is_that_of_the_run_and_the_seen_are_apart(made:
     assert found["on"] == "people it was not trained on"
     assert found["people"] == len(split["test"])
     assert found["trained_on"]["people"] == len(split["train"]) + len(split["validation"])
-    assert {row["subject"] for row in found["sequences"] if not row["trained_on"]} == set(split["test"])
-    assert found["baselines"]["constant"] == summary["baselines"]["constant"]
-    assert f"{2 * len(split['test'])} sequences of {len(split['test'])} people it was not trained on: macro F1" in said
-    assert f"apart from that, {48 - 2 * len(split['test'])} sequences of" in said
+    assert {row["subject"] for row in found["predictions"] if not row["trained_on"]} == set(split["test"])
+    assert found["baselines"] == summary["baselines"]
+    assert f"{2 * len(split['test'])} walks of {len(split['test'])} people it was not trained on:\nmacro F1" in said
+    assert f"apart from that, {48 - 2 * len(split['test'])} walks of" in said
 
 
 def test_predictions_of_a_run_are_written_and_evaluated_the_same(made: Path, tmp_path: Path):
@@ -104,7 +104,7 @@ def test_people_are_known_by_their_walks_under_other_names(made: Path, tmp_path:
     everybody = people(synthetic_walks(28, 2, seed=1, frames=10), [row["subject"] for row in by_name["persons"]])
     write_walks_npz(tmp_path / "all.npz", dataclasses.replace(everybody, subjects=[f"P{who}" for who in everybody.subjects]))
     by_walk = results(made / "folds", tmp_path / "all.npz", tmp_path / "all.json")
-    assert [row["fold"] for row in by_walk["sequences"]] == [row["fold"] for row in by_name["sequences"]]
+    assert [row["fold"] for row in by_walk["predictions"]] == [row["fold"] for row in by_name["predictions"]]
 
 
 def test_zeros_before_a_number_make_no_other_person(made: Path, tmp_path: Path):
@@ -136,14 +136,17 @@ def test_folds_are_merged_and_everybody_is_out_of_fold(made: Path):
         assert {subject for subject, fold in zip(merged.subjects, merged.folds, strict=True) if fold == str(number)} == set(split["test"])
     right = merged.predicted == merged.classes
     recall = [right[merged.classes == c].mean() for c in (0, 1)]
-    found = summary["out_of_fold"]
-    assert found["balanced_accuracy"] == pytest.approx(np.mean(recall))
-    low, high = found["intervals"]["balanced_accuracy"]
-    assert low <= found["balanced_accuracy"] <= high
-    assert 0 < found["p_value"] <= 1
-    assert found["baselines"]["constant"]["balanced_accuracy"] == 0.5
-    assert 0 <= found["baselines"]["logistic_regression"]["balanced_accuracy"] <= 1
-    assert summary["balanced_accuracy"] == pytest.approx(np.mean([fold["balanced_accuracy"] for fold in summary["folds"]]))
+    assert summary["balanced_accuracy"] == pytest.approx(np.mean(recall))
+    low, high = summary["intervals"]["balanced_accuracy"]
+    assert low <= summary["balanced_accuracy"] <= high
+    assert 0 < summary["p_value"] <= 1
+    assert summary["baselines"]["constant"]["balanced_accuracy"] == 0.5
+    for name in ("balanced_accuracy", "macro_f1", "mad", "kept_share"):
+        of_folds = [fold[name] for fold in summary["folds"]]
+        assert summary["mean_of_folds"][name] == pytest.approx(np.mean(of_folds))
+        assert summary["mean_of_folds"]["std"][name] == pytest.approx(np.std(of_folds))
+    assert summary["kept_share"] == summary["mean_of_folds"]["kept_share"]
+    assert "out_of_fold" not in summary
 
 
 def test_a_run_with_folds_goes_on_to_the_same_table(made: Path, tmp_path: Path):
@@ -152,7 +155,9 @@ def test_a_run_with_folds_goes_on_to_the_same_table(made: Path, tmp_path: Path):
         (run / name).unlink()
     train(TrainConfig.from_json((run / "config.json").read_text(), run), on_finished=lambda finished: {}, quiet=True)
     assert (run / "predictions.csv").read_bytes() == (made / "folds" / "predictions.csv").read_bytes()
-    assert read(run / "summary.json")["out_of_fold"] == read(made / "folds" / "summary.json")["out_of_fold"]
+    again, before = (read(folder / "summary.json") for folder in (run, made / "folds"))
+    for name in ("balanced_accuracy", "intervals", "p_value", "baselines", "mean_of_folds"):
+        assert again[name] == before[name], name
 
 
 def test_a_run_with_folds_judges_by_the_folds_that_were_not_trained_on_a_person(made: Path, tmp_path: Path, capsys):
@@ -161,8 +166,8 @@ def test_a_run_with_folds_judges_by_the_folds_that_were_not_trained_on_a_person(
     assert "the run has 2 folds: every walk was judged by the folds that were not trained on its person" in capsys.readouterr().out
     merged = read_outcomes(made / "folds" / "predictions.csv")
     by_walk = dict(zip(merged.walks, zip(merged.folds, merged.probabilities.tolist(), strict=True), strict=True))
-    for row in found["sequences"]:
-        fold, probabilities = by_walk[row["sequence"]]
+    for row in found["predictions"]:
+        fold, probabilities = by_walk[row["walk"]]
         assert row["fold"] == fold
         np.testing.assert_allclose(list(row["probabilities"].values()), probabilities, atol=1e-6)
 
@@ -174,7 +179,7 @@ def test_new_people_are_judged_by_the_mean_of_all_folds(made: Path, tmp_path: Pa
     predict(["--run", str(made / "folds"), "--data", str(made / "others.npz"), "--out", str(tmp_path / "said.json")])
     assert "has 2 folds: what follows is the mean of their models' probabilities" in capsys.readouterr().out
     said = read(tmp_path / "said.json")
-    for row, one, two, predicted in zip(found["sequences"], each[0]["sequences"], each[1]["sequences"], said, strict=True):
+    for row, one, two, predicted in zip(found["predictions"], each[0]["predictions"], each[1]["predictions"], said, strict=True):
         assert row["fold"] == "1+2"
         mean = [(a + b) / 2 for a, b in zip(one["probabilities"].values(), two["probabilities"].values(), strict=True)]
         np.testing.assert_allclose(list(row["probabilities"].values()), mean, atol=1e-6)
@@ -185,8 +190,13 @@ def test_new_people_are_judged_by_the_mean_of_all_folds(made: Path, tmp_path: Pa
 def test_predictions_as_a_table(made: Path, tmp_path: Path):
     predict(["--run", str(made / "single"), "--data", str(made / "others.npz"), "--out", str(tmp_path / "said.csv")])
     header, *lines = (tmp_path / "said.csv").read_text(encoding="utf-8").splitlines()
-    assert header == "sequence,label,probability,probability_female,probability_male,kept_share"
+    assert header == "fold,walk,subject,class,predicted,probability_female,probability_male,kept_share"
     assert len(lines) == 8
+    of_run = (made / "single" / "predictions.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == f"{of_run},kept_share"
+    fold, walk, subject, true, predicted, *_ = lines[0].split(",")
+    assert (fold, walk.split("-")[0], true) == ("0", subject, "")
+    assert predicted in ("female", "male")
 
 
 @pytest.mark.parametrize("command", [evaluate, predict])

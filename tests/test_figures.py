@@ -123,6 +123,30 @@ def test_a_walk_without_an_edge_is_drawn(drawn: Drawn):
     assert "0% of the edges kept" in figure.axes[0].get_title()
 
 
+def test_of_more_edges_than_can_be_seen_the_likeliest_are_drawn(drawn: Drawn):
+    graph = SkeletonGraph("coco18", 3)
+    kept = graph.edge_mask(6).numpy()
+    probability = kept * np.random.default_rng(0).uniform(0.5, 1, kept.shape)
+    figure = drawn(walk_figures.walk_with_kept_edges, walk(6, 2), graph, kept, probability, "walk")
+    count = len(edges_of(figure))
+    assert count == 6 * 18
+    least = np.sort(probability[kept > 0])[-count]
+    found = next(collection for collection in figure.axes[0].collections if isinstance(collection, PolyCollection))
+    assert min(found.get_array()) == least
+    title = figure.axes[0].get_title().replace("\n", " ")
+    assert f"; of {int(kept.sum())}, too many to be seen, the {count} likeliest are drawn (above {100 * least:.0f} %)" in title
+
+
+def test_where_every_edge_is_as_likely_none_is_drawn(drawn: Drawn):
+    graph = SkeletonGraph("coco18", 1)
+    kept = graph.edge_mask(6).numpy()
+    figure = drawn(walk_figures.walk_with_kept_edges, walk(6, 2), graph, kept, kept, "walk")
+    assert not edges_of(figure)
+    assert "none is drawn: 396 would be, too many to be seen, and the likeliest are equally likely (100 %)" in figure.axes[0].get_title().replace(
+        "\n", " "
+    )
+
+
 def edges_of(figure: Figure) -> list[np.ndarray]:
     """The triangles: two corners at the joint that an edge leaves, and its point.  # [3, 2]"""
     found = next(collection for collection in figure.axes[0].collections if isinstance(collection, PolyCollection))
@@ -195,6 +219,14 @@ def test_the_learning_curve_has_an_axis_a_quantity_and_whole_epochs(drawn: Drawn
     assert all(tick == round(tick) for tick in distance.get_xticks())
 
 
+def test_a_single_epoch_is_seen(drawn: Drawn):
+    row = {"epoch": 1, "loss": 0.7, "validation_loss": 0.8, "balanced_accuracy": 0.5, "mad": 0.3, "kept_share": 0.4, "prior": 0.2}
+    figure = drawn(figures.learning_curve, [row], 2)
+    points = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1]
+    assert len(points) == 6
+    assert all(line.get_marker() == "o" and line.get_markersize() >= 8 for line in points)
+
+
 @pytest.mark.parametrize("count", [1, 7])
 def test_the_learning_curve_with_and_without_measurements(drawn: Drawn, count: int):
     rows: list[dict[str, Any]] = [{"epoch": e, "loss": 0.7, "validation_loss": 0.8} for e in range(1, count + 1)]
@@ -264,6 +296,8 @@ def test_every_joint_has_its_bars_and_intervals(drawn: Drawn, layout: Layout, ex
         inside = [people < 6 or rows[joint][side][1] <= expected <= rows[joint][side][2] for joint in layout.joints]
         assert white.tolist() == inside
         assert np.corrcoef(dots.get_sizes(), [rows[joint][side][0] for joint in layout.joints])[0, 1] == pytest.approx(1)
+    coloured = people >= 6 and not all(low <= expected <= high for sides in rows.values() for _, low, high in sides.values())
+    assert len(figure.axes) == 3 + coloured  # no scale of colours where nothing has one
 
 
 def test_a_figure_that_cannot_be_written_says_where(tmp_path: Path):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib import figure
 from safetensors.torch import save_file
 
 from fastst.errors import UserError
-from fastst.runs.folder import WriteError, write_atomically, write_text
+from fastst.files import WriteError, write_atomically
+from fastst.runs.folder import write_text
 from fastst.runs.tables import check_not_needed
 
 
@@ -49,7 +51,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
-@pytest.mark.parametrize("kind", ["a folder", "no regular file", "no regular file by a link"])
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a pipe by a link"])
 def test_what_is_no_regular_file_stays(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it.txt"
     if kind == "a folder":
@@ -102,5 +104,11 @@ def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
         check_not_needed(path, data, None, option="--out")
     with pytest.raises(UserError, match=r"labels\.csv is there already, and not a file that fastst wrote"):
         check_not_needed(tmp_path / "labels.csv", option="--out")
+    for name in ("photo.png", "thesis.pdf", "drawing.svg"):
+        (tmp_path / name).write_bytes(b"\x89PNG mine")
+        with pytest.raises(UserError, match=rf"{name} is there already, and not a file that fastst wrote"):
+            check_not_needed(tmp_path / name, option="--picture")
+        figure.Figure().savefig(tmp_path / name)
+        check_not_needed(tmp_path / name, option="--picture")
     with pytest.raises(UserError, match=r"there is no folder .*none; make it"):
         check_not_needed(tmp_path / "none" / "a.csv", option="--out")

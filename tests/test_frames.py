@@ -74,10 +74,34 @@ def test_a_time_alone() -> None:
         assert set(map(int, np.diff(frames))) <= {1} | {33, 34}
 
 
+@pytest.mark.parametrize(("clips", "length"), [(70, 30), (9, 17)])  # no seconds of a minute, and no frames of a second
+def test_clips_that_are_no_time(clips: int, length: int) -> None:
+    names, frames = split([f"00-{clip:02d}-{t:02d}_keypoints" for clip in range(clips) for t in range(length)])
+    assert len(set(names)) == clips
+    assert frames == [*range(length)] * clips
+
+
 def test_a_hash_behind_the_frame() -> None:
     names, frames = split([f"{t:05d}_jpg.rf.{hashlib.md5(str(t).encode()).hexdigest()}.jpg" for t in range(40)])
     assert len(set(names)) == 1
     assert frames == [*range(40)]
+
+
+@pytest.mark.parametrize("length", [5, 6, 8, 12])
+@pytest.mark.parametrize("name", ["{t:05d}_{word}.jpg", "walk_{word}_{t}.png", "{word}-{t:03d}.jpg", "{t}.{word}.jpeg"])
+def test_a_short_made_up_word_beside_the_frame(length: int, name: str) -> None:
+    words = [hashlib.md5(str(t).encode()).hexdigest()[:length] for t in range(150)]
+    names, frames = split([name.format(t=t, word=word) for t, word in enumerate(words)])
+    assert len(set(names)) == 1
+    assert frames == [*range(150)]
+
+
+@pytest.mark.parametrize("name", ["frame{t:05d}_left.jpg", "a{t:04d}b.jpg", "{who}_{in_clip:03d}.jpg", "P{clip:02d}x/{in_clip:03d}.jpg"])
+def test_words_that_are_not_made_up(name: str) -> None:
+    every = [{"t": t, "clip": t // 40, "in_clip": t % 40, "who": ("anna12", "bobby7", "carol3")[t // 40]} for t in range(120)]
+    names, frames = split([name.format(**values) for values in every])
+    assert len(set(names)) == (3 if "in_clip" in name else 1)
+    assert frames == ([*range(40)] * 3 if "in_clip" in name else [*range(120)])
 
 
 def test_one_name_none_and_no_number() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
-from fastst import EdgeList, SkeletonGraph
+from fastst import EdgeList, SkeletonGraph, SlotGraph
 from fastst.ops import gcn_norm
 
 
@@ -12,6 +12,14 @@ def test_matches_reference(case: Case, backend: str):
     kept = (case.edges() > 0.3).double()  # removed edges have gradients too
     assert_matches_reference(lambda kept: gcn_norm(kept, case.graph, case.length_tensor()), [kept], backend)
     assert_matches_reference(lambda kept: gcn_norm(kept, case.graph, case.length_tensor()), [case.edges().abs()], backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_slot_that_reaches_beyond_the_walk_takes_nobodys_place(backend: str):
+    graph = SlotGraph([0, 1, 0, 1, 1, 0], [1, 0, 0, 1, 0, 1], [0, -7, 5, -9, 1, -1], 2)
+    case = Case("beyond", graph, 2, 3, 1, [3, 1])
+    assert_matches_reference(lambda kept: gcn_norm(kept, graph, case.length_tensor()), [case.edges().abs()], backend)
+    assert_matches_reference(lambda kept: gcn_norm(kept, graph), [case.edges().abs()], backend)
 
 
 def test_a_path_by_hand():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastst.data.identity import check_people, identify
-from fastst.data.labels import Labels, read_labels
+from fastst.data.labels import Labels, apply_labels, read_labels
 from fastst.data.options import ReadOptions
 from fastst.data.people import near_spellings, one_spelling, walk_path
 from fastst.data.tracks import Walk
@@ -32,6 +32,15 @@ def test_casia_b() -> None:
     assert walks.notes == ["'001' and '1' are the same person"]
     [line] = walks.whose.lines
     assert line.startswith("<subject>-<nm|bg|cl>-<sequence>-<view>, as in CASIA-B: 4 walk(s), such as '001-nm-01-090' is subject 001, condition nm")
+
+
+def test_examples_are_few_and_a_name_is_no_attribute() -> None:
+    walks = identify([walk(f"{person}-nm-01-090", name=f"walk {person}", pace="slow") for person in ("001", "002", "003")], ReadOptions())
+    assert (walks.names, sorted(walks.attributes)) == (["walk 001", "walk 002", "walk 003"], ["condition", "pace", "sequence", "view"])
+    [line] = walks.whose.lines
+    assert "3 walk(s), such as 'walk 001' is subject 001" in line
+    assert "'walk 002'" in line
+    assert "'walk 003'" not in line
 
 
 def test_the_tree_of_opengait() -> None:
@@ -104,6 +113,8 @@ def test_a_persons_and_a_walks_number(paths: list[str], subjects: list[str]) -> 
         ["siteA/subj1/1", "siteB/subj1/1", "siteB/subj2/1"],
         ["0/IMG_0001", "0/IMG_0002", "1/IMG_0003"],  # classes
         ["0/001", "1/001", "1/002"],
+        ["00/IMG_0001", "00/IMG_0002", "01/IMG_0003"],
+        ["a/00/x", "a/00/y", "a/01/z"],
         ["KL0/IMG_0001", "KL0/IMG_0002", "KL1/IMG_0003"],
         ["stage1/a", "stage1/b", "stage2/a"],
         ["a/P01/fast-1/090", "a/P01/fast-1/018", "b/P01/fast-1/090"],
@@ -116,6 +127,13 @@ def test_what_nobody_understands_is_not_split_by_person(paths: list[str]) -> Non
     assert len(walks.whose.not_understood) == len(paths)
     with pytest.raises(DataError, match=r"nothing says who walks in 3 of 3 walks, such as .*--name-pattern"):
         check_people(walks)
+
+
+def test_few_numbered_folders_with_many_walks_each_may_be_classes() -> None:
+    paths = [f"{folder:02}/IMG_{folder}{i:03}" for folder in (1, 2, 3) for i in range(20)]
+    assert len(identified(*paths).whose.not_understood) == 60
+    people = [f"{folder:02}/{i}" for folder in range(1, 9) for i in range(20)]
+    assert identified(*people).subjects == [f"{folder:02}" for folder in range(1, 9) for _ in range(20)]
 
 
 def test_the_last_number_of_a_name_is_the_sequence() -> None:
@@ -165,7 +183,10 @@ def test_a_table_says_which_part_of_a_name_is_the_person(tmp_path: Path) -> None
         assert walks.subjects == ["ann", "bob"]
         assert "labels.csv" in walks.whose.lines[0]
     walks = identified("ann_1", "bob_1", "eve_1", labels=read_labels(table))
-    assert walks.whose.not_understood == ("eve_1",)
+    assert walks.subjects == ["ann", "bob", "eve"]
+    assert walks.whose.lines[1].startswith(f"the name before the last _, - or space, which is a subject of {table} in the other names: 1 walk(s)")
+    walks = identified("ann_1", "bob_1", "eve", labels=read_labels(table))
+    assert walks.whose.not_understood == ()
 
 
 def test_the_people_of_a_table_count_more_than_a_tree(tmp_path: Path) -> None:
@@ -184,8 +205,23 @@ def test_a_number_of_a_trial_is_no_person(tmp_path: Path) -> None:
     table.write_text("subject,label\n" + "".join(f"{i},x\n" for i in range(1, 5)))
     for form in ("{0}/{1}", "{1}_{0:02d}", "day{1}/{0}_{1}"):
         walks = identified(*(form.format(person, trial) for person in (1, 2, 3, 4, 11) for trial in (1, 2)), labels=read_labels(table))
-        assert [int(subject) for subject in walks.subjects[:8]] == [1, 1, 2, 2, 3, 3, 4, 4]
-        assert len(walks.whose.not_understood) == 2
+        assert [int(subject) for subject in walks.subjects] == [1, 1, 2, 2, 3, 3, 4, 4, 11, 11]
+
+
+def test_who_is_not_in_a_table_is_left_out_by_name(tmp_path: Path) -> None:
+    """And not taken for somebody of the table, or for a person that the other parts of the names tell."""
+    table = tmp_path / "labels.csv"
+    table.write_text("subject,label\nann,x\nbob,y\n")
+    walks = identified("ann/P01_1", "ann/P02_1", "bob/P01_1", "bob/P02_2", "eve/P03_1", "eve/P03_2", labels=read_labels(table))
+    labelled = apply_labels(walks, read_labels(table))
+    assert labelled.subjects == ["ann", "ann", "bob", "bob"]
+    assert [(left.name, left.reason) for left in labelled.left_out] == [("eve", f"has 2 walk(s) but no label in {table}")]
+    table.write_text("walk,subject,label\nclip_1,ann,x\nclip_2,bob,y\nclip_3,bob,y\n")
+    walks = identified("clip_1", "clip_2", "clip_3", "P07_1", "P07_2", labels=read_labels(table))
+    assert walks.whose.not_understood == ("P07_1", "P07_2")
+    labelled = apply_labels(walks, read_labels(table))
+    assert labelled.subjects == ["ann", "bob", "bob"]
+    assert [left.name for left in labelled.left_out] == ["P07_1", "P07_2"]
 
 
 def test_two_parts_of_a_name_that_are_people_of_a_table(tmp_path: Path) -> None:

@@ -2,13 +2,35 @@ import pytest
 import torch
 from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
-from fastst.ops import mean_average_distance
+from fastst.ops import mean_average_distance, use_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_matches_reference(case: Case, backend: str):
     assert_matches_reference(lambda h: mean_average_distance(h, case.length_tensor()), [case.nodes()], backend)
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize(
+    ("shape", "lengths"), [((2, 0, 3, 4), None), ((2, 3, 0, 4), None), ((2, 0, 4), None), ((2, 3, 2, 4), [0, 0]), ((0, 3, 4), None)]
+)
+def test_a_walk_without_nodes(shape: tuple[int, ...], lengths: list[int] | None, backend: str):
+    h = torch.randn(shape, requires_grad=True)
+    with use_backend(backend):
+        distance = mean_average_distance(h, None if lengths is None else torch.tensor(lengths))
+        distance.sum().backward()
+    assert torch.equal(distance, torch.zeros(shape[0]))
+    assert torch.equal(h.grad, torch.zeros(shape))
+
+
+def test_the_gradient_has_the_digits_of_float64():
+    h = torch.randn(1, 1, 7, 3, dtype=torch.float64, requires_grad=True)  # a seventh has more digits in float64
+    found = []
+    for backend in ("reference", "torch"):
+        with use_backend(backend):
+            found += torch.autograd.grad(mean_average_distance(h).sum(), h)
+    torch.testing.assert_close(found[1], found[0], atol=1e-14, rtol=1e-12)
 
 
 def test_known_values():

@@ -25,6 +25,14 @@ def body(n: int = 20, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(100, 500, (n, 17, 2)).astype(np.float32)
 
 
+def in_image(layout: Layout = LAYOUTS["coco17"]) -> np.ndarray:
+    """A body whose head is at y 50 and whose feet are at 450, which moves to the right.  # [20, J, 2]"""
+    height = {"nose": 50, "eye": 45, "ear": 50, "neck": 90, "shoulder": 100, "elbow": 170, "wrist": 230, "hip": 240, "knee": 350}
+    y = np.array([next((height[part] for part in height if part in joint), 450) for joint in layout.joints], float)
+    x = 100 + 5.0 * np.arange(20)[:, None] + np.arange(layout.num_joints) % 7
+    return np.stack([x, np.broadcast_to(y, x.shape)], axis=2)
+
+
 def standing(n: int = 20, seed: int = 0) -> np.ndarray:
     """NTU's joints in metres around the spine's base, y up."""
     rng = np.random.default_rng(seed)
@@ -104,7 +112,7 @@ def test_shares_of_the_image(told: bool) -> None:
     found = result.recordings[0].detections
     np.testing.assert_allclose(found.joints[1:], pixels[1:], rtol=1e-4)
     np.testing.assert_allclose(found.boxes[0], [192, 108, 1728, 972], rtol=1e-6)
-    assert result.notes == ["1 walk(s) have positions between 0 and 1: shares of an image of 1920 x 1080 pixels, which they were multiplied by"]
+    assert result.notes == ["1 walk(s) have positions that are shares of the image: of 1920 x 1080 pixels, which they were multiplied by"]
 
 
 def test_shares_of_an_image_of_unknown_size_are_left_out() -> None:
@@ -119,8 +127,20 @@ def test_metres_are_no_shares() -> None:
     assert understood(recording(body() / 400 - 0.7)).left_out == []  # in 2D, around an origin of its own
 
 
+@pytest.mark.parametrize("upwards", [True, False])
+def test_legs_below_the_image_are_shares_too(upwards: bool) -> None:
+    """Of one walk alone; the head is above the feet, as in an image, and so they are no metres."""
+    below = in_image() / (1000, 350)
+    assert (below[..., 1] > 1.1).mean() > 0.1
+    if upwards:
+        below[..., 1] = below[..., 1].max() - below[..., 1]
+    result = understood(recording(below), image_size=(1920, 1080))
+    np.testing.assert_allclose(result.recordings[0].detections.joints, below * ((1, 1) if upwards else (1920, 1080)), rtol=1e-5)
+    assert len(understood(recording(below)).left_out) == (not upwards)
+
+
 def test_a_form_in_shares_needs_no_look_at_the_numbers() -> None:
-    below = body() / (1000, 350)  # feet outside of the image
+    below = body() / (1000, 100)  # nearly all outside of the image
     assert understood(recording(below), image_size=(1920, 1080)).notes == []
     result = understood(recording(below, in_shares=True), image_size=(1920, 1080))
     np.testing.assert_allclose(result.recordings[0].detections.joints, below * (1920, 1080), rtol=1e-5)
@@ -134,11 +154,21 @@ def test_who_is_partly_outside_is_in_shares_as_the_others_are() -> None:
     np.testing.assert_array_equal(result.recordings[4].detections.joints, pixels)
 
 
-def test_halves_of_the_image_are_named() -> None:
-    shares = np.random.default_rng(0).uniform(-1, 1, (20, 25, 2))
-    [note] = understood(recording(shares, LAYOUTS["openpose25"])).notes
-    assert "--keypoint_scale 4" in note
-    assert "--keypoint_scale 0" in note
+def test_openpose_s_keypoint_scale_4_is_shares_from_the_middle() -> None:
+    layout = LAYOUTS["openpose25"]
+    pixels = in_image(layout) + np.array([400, 300])
+    shares = pixels / (640, 540) - 1  # of an image of 1280 x 1080
+    corner = (in_image(layout) + np.array([900, 600])) / (640, 540) - 1  # without a number below 0
+    assert (shares < 0).any()
+    assert (corner > 0).all()
+    result = understood(recording(shares, layout), recording(corner, layout), image_size=(1280, 1080))
+    np.testing.assert_allclose(result.recordings[0].detections.joints, pixels, rtol=1e-4)
+    np.testing.assert_allclose(result.recordings[1].detections.joints, in_image(layout) + np.array([900, 600]), rtol=1e-4)
+    [left] = understood(recording(shares, layout)).left_out
+    assert "between -1 and 1, as OpenPose writes them with --keypoint_scale 4" in left.reason
+    assert "--image-size" in left.reason
+    for other in (shares - shares[:, 8:9], shares * (1, -1)):  # around the hips; y up
+        np.testing.assert_array_equal(understood(recording(other, layout)).recordings[0].detections.joints, other.astype(np.float32))
 
 
 def test_some_walks_are_measured_from_the_root() -> None:
@@ -160,11 +190,18 @@ def test_walks_that_are_not_upright_as_the_others_are_named() -> None:
     assert result.notes[1].startswith("z points up: turned")
 
 
-def test_markers_of_heads_and_feet() -> None:
-    markers = Layout.custom(["LFHD", "RBHD", "LASI", "LANK", "RHEE"], [], "markers")
-    heights = np.array([1.7, 1.7, 1, 0.1, 0.05])
+UP = [
+    ("head nose neck left_eye left_ear thorax", "left_ankle right_foot left_heel left_big_toe"),
+    ("LFHD RFHD LBHD RBHD", "LANK RANK LHEE RHEE LTOE RTOE"),
+]
+
+
+@pytest.mark.parametrize(("top", "bottom"), [(a, b) for tops, bottoms in UP for a in tops.split() for b in bottoms.split()])
+def test_any_joint_or_marker_of_heads_and_feet_tells_what_is_up(top: str, bottom: str) -> None:
+    heights = np.array([1.7, 1, 0.1])
     joints = np.stack([0 * heights, 0.1 * np.sin(heights), heights], axis=1)[None].repeat(9, 0)
-    assert understood(recording(joints, markers)).notes == ["z points up: turned so that y does (--up y leaves them as they are)"]
+    layout = Layout.custom([top, "LASI", bottom], [], "three")
+    assert understood(recording(joints, layout)).notes == ["z points up: turned so that y does (--up y leaves them as they are)"]
 
 
 @pytest.mark.parametrize("up", ["x", "-x", "y", "-y", "z", "-z"])
@@ -180,6 +217,7 @@ def test_up_is_found_or_told(up: str, told: bool) -> None:
     result = understood(recording(lying, NTU), recording(lying, NTU), up=up if told else "auto")
     found = result.recordings[1].detections.joints
     np.testing.assert_allclose(found[..., 1], upright[..., 1], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), np.linalg.norm(upright, axis=-1), rtol=1e-5)  # a turn keeps lengths
     # No mirror image: the turn keeps handedness.
     a, b = lying[0, :3].astype(float), found[0, :3].astype(float)
     assert np.sign(np.linalg.det(a)) == np.sign(np.linalg.det(b))

@@ -32,6 +32,15 @@ def test_matches_reference(case: Case, shared: str, activation: str, backend: st
 
 
 @pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_a_walk_without_frames(backend: str):
+    x, edges = torch.randn(2, 0, 3, 4, requires_grad=True), torch.randn(1, 4, requires_grad=True)
+    with use_backend(backend):
+        message(x, edges, None, SlotGraph([0], [1], [0], 3)).sum().backward()
+    assert x.grad.shape == x.shape
+    assert torch.equal(edges.grad, torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 def test_is_the_sum_over_the_edges(backend: str):
     """Edge by edge."""
     graph, T, lengths = SlotGraph([2, 0, 1, 1, 2], [0, 0, 2, 1, 2], [-3, 0, 1, 0, 2], 4), 5, [5, 3]

@@ -45,7 +45,7 @@ def test_predictions_and_explanations_of_new_walks(run, tmp_path: Path):
     walks = synthetic_walks(3, 1, seed=5, frames=30)
     write_walks_npz(tmp_path / "walks.npz", walks)
     rows = run.predict(str(tmp_path / "walks.npz"))
-    assert [row["sequence"] for row in rows] == walks.names
+    assert [row["walk"] for row in rows] == walks.names
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-6 for row in rows)
     assert run.predict(fastst.load_walks(tmp_path / "walks.npz")) == rows
     told = run.explain(walks)
@@ -115,7 +115,7 @@ def test_a_folder_without_a_run(tmp_path: Path):
 def test_importing_fastst_brings_in_no_command():
     code = "import sys, fastst; print(*[m for m in sys.modules if m.startswith('fastst.')])"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert set(modules) == {"fastst.graph", "fastst.graph_index", "fastst.layouts"}
+    assert set(modules) == {"fastst.errors", "fastst.files", "fastst.graph", "fastst.graph_index", "fastst.layouts"}
 
 
 def test_a_run_is_tested_on_walks_with_classes(run, tmp_path: Path):

@@ -18,10 +18,10 @@ def three_walks() -> Outcomes:
 
 def test_there_and_back(tmp_path: Path):
     made = three_walks()
-    write_outcomes(tmp_path / "predictions.csv", made, trained_on=["no", "no", "yes"])
+    write_outcomes(tmp_path / "predictions.csv", made)
     text = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert text[0] == 'fold,walk,subject,class,predicted,"probability_a, b",probability_c,trained_on'
-    assert text[3] == '1+2,w3,q,c,"a, b",0.5,0.5,yes'
+    assert text[0] == 'fold,walk,subject,class,predicted,"probability_a, b",probability_c'
+    assert text[3] == '1+2,w3,q,c,"a, b",0.5,0.5'
     again = read_outcomes(tmp_path / "predictions.csv")
     assert (again.class_names, again.folds, again.walks, again.subjects) == (made.class_names, made.folds, made.walks, made.subjects)
     assert (again.classes == made.classes).all()
@@ -69,5 +69,5 @@ def test_what_is_no_such_table_is_refused(text: str, words: str, tmp_path: Path)
 
 
 def test_a_table_that_is_not_there(tmp_path: Path):
-    with pytest.raises(UserError, match=r"predictions\.csv can't be read: No such file or directory; a finished run of fastst\.train has one"):
+    with pytest.raises(UserError, match=r"predictions\.csv doesn't exist; a finished run of fastst\.train has one"):
         read_outcomes(tmp_path / "predictions.csv")

@@ -86,7 +86,7 @@ def test_skeletons_by_their_size(tmp_path: Path, joints: int, dimensions: int, l
 
 def test_unknown_skeletons_are_named_by_an_option(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pkl", [clip(joints=5)])
-    with pytest.raises(DataError, match=r"a\.pkl: no skeleton of 5 joints is known; known are 17 \(coco17\).* Give --joints"):
+    with pytest.raises(DataError, match=r"a\.pkl: no skeleton of 5 joints is known; known are coco17 \(17\).* Give --joints"):
         read_walks(path, progress=False)
     layout = tmp_path / "mine.json"
     layout.write_text('{"joints": ["hips", "left_knee", "right_knee", "left_foot", "right_foot"], "bones": [[0, 1], [0, 2], [1, 3], [2, 4]]}')
@@ -97,6 +97,33 @@ def test_unknown_skeletons_are_named_by_an_option(tmp_path: Path) -> None:
         read_walks(path, ReadOptions(joints="coco17"), progress=False)
     with pytest.raises(DataError, match="--joints nothing: unknown layout 'nothing'"):
         read_walks(path, ReadOptions(joints="nothing"), progress=False)
+
+
+def test_lists_in_place_of_arrays(tmp_path: Path) -> None:
+    made = clip(people=2, frames=3)
+    made["keypoint"][1, 2, 5] = np.nan
+    lists = {**made, "keypoint": made["keypoint"].tolist(), "keypoint_score": made["keypoint_score"].tolist()}
+    of_arrays = {**made, "keypoint": list(made["keypoint"]), "keypoint_score": list(made["keypoint_score"])}
+    [expected] = read(save(tmp_path / "arrays.pkl", {"split": {}, "annotations": [made]}))
+    for changed in (lists, of_arrays):
+        for content in ({"split": {}, "annotations": [changed]}, [changed]):
+            [found] = read(save(tmp_path / "lists.pkl", content))
+            np.testing.assert_array_equal(found.detections.joints, expected.detections.joints)
+            np.testing.assert_array_equal(found.detections.confidences, expected.detections.confidences)
+    frames = clip(frames=3, dimensions=3)["keypoint"][0]
+    [found] = read(save(tmp_path / "sequence.pkl", frames.tolist()))
+    [expected] = read(save(tmp_path / "sequence.pkl", frames))
+    np.testing.assert_array_equal(found.detections.joints, expected.detections.joints)
+
+
+def test_a_list_that_is_named_over_and_over(tmp_path: Path) -> None:
+    """A hundred bytes would be a list of 10^10 numbers."""
+    inside: list[Any] = [1.0] * 100
+    for _ in range(4):
+        inside = [inside] * 100
+    for content in ([clip(keypoint=inside)], inside):
+        with pytest.raises(DataError, match="names the same lists over and over"):
+            read(save(tmp_path / "a.pkl", content))
 
 
 def test_people_that_clips_are_filled_up_with_are_nobody(tmp_path: Path) -> None:
@@ -154,7 +181,9 @@ for _ in range(300):
         ({"frame_dir": 12}, "annotation 0: frame_dir is 12, expected the clip's name"),
         ({"frame_dir": " "}, "frame_dir is ' '"),
         ({"frame_dir": None}, "frame_dir is None"),
-        ({"keypoint": [[1, 2]]}, r"annotation 0 \(bad\): keypoint is a list, expected an array \[people, frames, joints, 2 or 3\]"),
+        ({"keypoint": [[1, 2], [3]]}, r"annotation 0 \(bad\): keypoint is a list, expected an array \[people, frames, joints, 2 or 3\]"),
+        ({"keypoint": [[1, 2]]}, r"annotation 0 \(bad\): keypoint is an array \[1, 2\], expected \[people, frames, joints, 2 or 3\]"),
+        ({"keypoint": [["x", "y"]]}, "keypoint is a list, expected an array"),
         ({"keypoint": DEEP}, "keypoint is a list"),
         ({"keypoint": None}, "keypoint is None"),
         ({"keypoint": None, "raw_file": "a/b.pkl"}, "has no keypoint, but says that it is in another file"),
@@ -194,6 +223,7 @@ def test_a_bad_clip_is_left_out(tmp_path: Path, changes: dict[str, Any], message
         ({"annotations": []}, "annotations is a list, expected a list of one dict or more"),
         ({"annotations": {"a": clip()}}, "annotations is a dict with a"),
         ({"annotations": [1, clip()], "split": ["train"]}, "split is a list, expected a dict of lists of clips"),
+        ({"annotations": [clip()], "split": np.zeros((2, 3))}, r"split is an array float64 \[2, 3\], expected a dict"),
         ({"annotations": [clip()], "split": {"train": "abc"}}, "split is a dict with train"),
         ({"annotations": [clip()], "layout": {"joints": ["a"]}}, "layout is a dict with joints, expected a dict with joints and bones: .*bones"),
         ({"annotations": [clip()], "layout": 3}, "layout is 3"),

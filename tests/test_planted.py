@@ -106,6 +106,19 @@ def test_position_walks_are_those_of_earlier_versions():
     assert np.nansum(nothing) == pytest.approx(458684.4458961487, rel=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("kind", "joints", "places"),
+    [
+        ("timing", ["left_wrist", "nose"], 1137819.2714805603),
+        ("relation", ["left_wrist", "left_elbow"], 1137785.8732299805),
+        ("episode", ["left_wrist", "nose"], 1137500.1343421936),
+    ],
+)
+def test_other_walks_are_those_of_earlier_versions(kind, joints, places):
+    walks = synthetic_walks(6, 4, seed=2, planted=joints, planted_kind=kind)
+    assert sum(np.nansum(walks.poses[i].astype(np.float64)) for i in (3, 9, 23)) == pytest.approx(places, rel=1e-8)
+
+
 def test_timing_shows_in_correlations_and_in_no_joint_alone():
     walks, classes, people = prepared("timing", ANKLES)
     assert macro_f1(means_and_deviations(walks.poses), classes, people) < 0.58

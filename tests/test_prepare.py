@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from fastst import LAYOUTS
+from fastst import LAYOUTS, Layout
 from fastst.data.options import ReadOptions
 from fastst.data.prepare import centre_and_scale, choose_layout, drop_joints, fill_gaps, layout_for, mirror, prepare, resample, without_glitches
 from fastst.data.synthetic import synthetic_walks
@@ -60,11 +60,14 @@ def test_centred_and_of_size_one_wherever_and_however_large():
     np.testing.assert_allclose(centre_and_scale(3 * poses + 50, COCO), prepared, atol=1e-4)
 
 
-def test_mid_shoulder_is_the_middle_of_the_shoulders():
-    prepared, _ = prepare(walk_set(walk()), LAYOUTS["coco18"], 2)
+@pytest.mark.parametrize(("joint", "left", "right"), [("mid_shoulder", 5, 6), ("neck", 5, 6), ("mid_hip", 11, 12)])
+def test_a_joint_in_the_middle_of_two_is_made(joint: str, left: int, right: int):
+    layout = Layout.custom([*COCO.joints, joint], [*COCO.bones, (joint, "nose")], "with a middle")
+    assert layout_for(layout, COCO) is layout
+    prepared, _ = prepare(walk_set(walk()), layout, 2)
     poses = prepared.poses[0]
     assert poses.shape == (6, 18, 2)
-    np.testing.assert_allclose(poses[:, 17], (poses[:, 5] + poses[:, 6]) / 2, atol=1e-5)
+    np.testing.assert_allclose(poses[:, 17], (poses[:, left] + poses[:, right]) / 2, atol=1e-5)
 
 
 def test_mirroring_swaps_sides_and_twice_is_nothing():

@@ -7,7 +7,7 @@ from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some,
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import products, threads
-from fastst.ops import gcn_norm, propagate, use_backend
+from fastst.ops import attend, gcn_norm, message, propagate, use_backend
 
 propagation = importlib.import_module("fastst.ops.propagate")  # the function has its name
 
@@ -235,3 +235,22 @@ def test_more_parallel_edges_than_a_matrix_has_entries(backend: str):
     torch.testing.assert_close(found, wanted)
     for one, other in zip(*(torch.autograd.grad(y.square().sum(), [x, weight]) for y in (found, wanted)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("operation", ["propagate", "message", "attend"])
+def test_gradients_of_frames_beyond_the_walk_are_not_looked_at(operation: str, backend: str):
+    graph, lengths, generate = SkeletonGraph("coco17", 1), torch.tensor([3, 1]), generator()
+    x, weight, toward = (torch.randn(2, *sizes, dtype=torch.float64, generator=generate) for sizes in ((4, 17, 2), (graph.num_slots, 4), (4, 17, 2)))
+    toward[0, 3:], toward[1, 1:] = torch.nan, torch.nan
+    x.requires_grad_()
+    edges, att = torch.zeros(graph.num_slots, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+    call = {
+        "propagate": lambda: propagate(x, weight, graph, None, lengths),
+        "message": lambda: message(x, edges, weight, graph, lengths=lengths),
+        "attend": lambda: attend(x, x, att, graph, 1, lengths=lengths),
+    }
+    with use_backend(backend):
+        (gradient,) = torch.autograd.grad(call[operation](), x, toward)
+    assert gradient.isfinite().all()
+    assert gradient[0, :3].any()

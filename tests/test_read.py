@@ -39,11 +39,11 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
 
 def test_files_of_other_endings_are_counted(tmp_path: Path) -> None:
     save(tmp_path / "P01_1.json")
-    for name in ("a.jsonl", "b.jsonl", "c.json.gz"):
+    for name in ("a.xml", "b.xml", "c.json.gz"):
         (tmp_path / name).write_text("x")
     [left] = read_walks(tmp_path, progress=False).left_out
     assert left.name.startswith("3 file(s)")
-    assert ".jsonl (2), .gz (1)" in left.reason
+    assert ".xml (2), .gz (1)" in left.reason
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,10 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "scandir", refuse)
     [left] = read_walks(tmp_path, progress=False).left_out
-    assert (left.name, left.reason) == ("locked", f"{tmp_path / 'locked'} can't be read: Permission denied")
+    assert (left.name, left.reason) == (
+        "locked",
+        f"{tmp_path / 'locked'} can't be read: Permission denied; get the right to read it (chmod u+rX), or let its owner do this",
+    )
     with pytest.raises(DataError, match="locked can't be read: Permission denied"):
         read_walks(tmp_path / "locked", progress=False)
 

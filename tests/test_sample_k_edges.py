@@ -22,6 +22,20 @@ def star(n: int) -> EdgeList:
     return EdgeList(torch.stack((torch.arange(1, n + 1), torch.zeros(n, dtype=torch.int64))), n + 1)
 
 
+@pytest.mark.parametrize("backend", ALL)
+def test_imle_does_not_look_at_gradients_where_no_edge_exists(backend: str):
+    graph = SlotGraph([0, 1, 2, 0], [1, 2, 0, 2], [0, 0, 1, -1], 3)
+    logits, exists = torch.randn(1, 4, 3, dtype=torch.float64, generator=generator(), requires_grad=True), graph.edge_mask(3)
+    toward = torch.where(exists, torch.randn(4, 3, dtype=torch.float64, generator=generator(1)), NAN)[None, None]
+    found = []
+    for given in (toward, toward.nan_to_num(0)):
+        with use_backend(backend):
+            kept, _, _ = sample_k_edges(logits, graph, 3, seed=2, estimator="imle")
+            found += torch.autograd.grad(kept, logits, given)
+    assert found[1].any()
+    assert torch.equal(*found)
+
+
 def differentiable(case: Case, k: int, per: str, estimator: str, samples: int = 2):
     """The results of a call that have a gradient."""
 

@@ -1,5 +1,6 @@
 """Who is trained and tested on, and from which weights, in whole runs."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from fastst.audit import main as audit_command
+from fastst.compare import main as compare_command
 from fastst.config import TrainConfig
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.load import load_task
 from fastst.data.splits import Split, balanced_split, casia_b_split, class_of_people
+from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
 from fastst.evaluate import main as evaluate
+from fastst.runs.comparison import compare
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import read_outcomes
 from fastst.runs.trainer import Fold, Processes, Trainer
@@ -137,12 +143,11 @@ def test_whom_the_first_model_knew_is_remembered(first: Path, tmp_path: Path, ca
     known = set(split["test"]) & set(before["train"])
     assert known
     assert split["initial"] == before["train"]
-    assert f"training: {len(known)} of the {len(split['test'])} people tested on had a part in the model of --init {first}" in said
-    assert f"{len(known)} of these {len(split['test'])} people had a part in the model of --init" in said
+    assert said.count(f"training: {len(known)} of these {len(split['test'])} people had a part in the model of --init") == 2  # before and after
     assert read(out / "summary.json")["known_to_init"] == len(known)
     assert open_run(out).split == Split(*(frozenset(split[side]) for side in ("train", "test", "validation", "initial")))
     evaluate(["--run", str(out), "--data", "synthetic", "--out", str(tmp_path / "all.json")])
-    unseen = {row["subject"] for row in read(tmp_path / "all.json")["sequences"] if not row["trained_on"]}
+    unseen = {row["subject"] for row in read(tmp_path / "all.json")["predictions"] if not row["trained_on"]}
     assert unseen == set(split["test"]) - known
     run(tmp_path / "third", init=str(out), seed=3)
     assert set(read(tmp_path / "third" / "split.json")["initial"]) == set(split["train"]) | set(before["train"])
@@ -188,3 +193,31 @@ def test_what_is_no_run_cant_be_started_from(first: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"--init .*copy has no split\.json, which says whom it was trained on; bring it back"):
         run(tmp_path / "run", init=str(copy))
     assert not (tmp_path / "run").exists()
+
+
+def test_audit_and_compare_say_whom_the_first_model_knew(first: Path, tmp_path: Path, capsys):
+    """Of a run with folds, everybody that it knew is tested on."""
+    knew = read(first / "split.json")["train"]
+    summary = train(config(tmp_path / "folds", init=str(first), seed=2, folds=2), quiet=True)
+    assert summary["known_to_init"] == len(knew)
+    words = f"{len(knew)} of the people tested on had a part in the model that this one started from."
+    assert summary["audit"]["verdict"]["sentence"].endswith(words)
+    fold = summary["folds"][0]
+    assert f"{fold['known_to_init']} of the people tested on had" in fold["audit"]["verdict"]["sentence"]
+    run(tmp_path / "fresh", seed=2, folds=2)
+    fresh, known = compare([tmp_path / "fresh", tmp_path / "folds"])
+    assert (fresh["known_to_init"], known["known_to_init"]) == (0, len(knew))
+    audit_command(["--run", str(tmp_path / "folds" / "fold-1")])
+    said = capsys.readouterr().out
+    assert f"{fold['known_to_init']} of these {fold['people']} people had a part in the model of --init" in said
+    compare_command([str(tmp_path / "fresh"), str(tmp_path / "folds")])
+    assert f"folds: {len(knew)} of these 12 people had a part in the model of --init" in capsys.readouterr().out
+
+
+def test_people_whom_the_first_model_knew_under_other_names_are_known(first: Path, tmp_path: Path):
+    walks = synthetic_walks(12, 2, seed=1)
+    renamed = dataclasses.replace(walks, subjects=[f"P{who}" for who in walks.subjects])
+    write_walks_npz(tmp_path / "renamed.npz", renamed)
+    summary = run(tmp_path / "run", init=str(first), seed=2, data=str(tmp_path / "renamed.npz"))
+    split = read(tmp_path / "run" / "split.json")
+    assert summary["known_to_init"] == len({who for who in split["test"] if who[1:] in read(first / "split.json")["train"]}) > 0

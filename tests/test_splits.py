@@ -137,8 +137,8 @@ def test_a_split_from_a_file(tmp_path: Path):
         ("split.csv", "subject,split\na,train\n,test\n", "line 3: the subject is empty"),
         ("split.csv", "subject,split\na,train,x\n", r"line 2: 3 fields, expected 2 \(subject,split\)"),
         ("split.csv", "subject,split\n01,train\n1,test\n", "puts subject '1' on two sides, train and test"),
-        ("none.csv", None, "can't be read: No such file or directory; expected the split.json of a run"),
-        ("none.json", None, "can't be read: No such file or directory; expected the split.json of a run"),
+        ("none.csv", None, "can't be read: No such file or directory; check the name"),
+        ("none.json", None, "can't be read: No such file or directory; check the name"),
     ],
 )
 def test_a_file_that_is_no_split(name: str, text: str | None, message: str, tmp_path: Path):

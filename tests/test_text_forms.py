@@ -204,6 +204,15 @@ def test_decimal_commas_that_begin_late(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(path)[0].detections.joints, joints)
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_quoted_decimal_commas_and_a_strange_cell(tmp_path: Path, separator: str) -> None:
+    joints = walk(5)
+    rows = [[t, *(f'"{x:.3f}"'.replace(".", ",") for x in f.ravel())] for t, f in enumerate(joints)]
+    rows[1][3], joints[1, 1] = "here", np.nan
+    [recording] = read(write(tmp_path / "f.csv", ["frame", *names()], rows, separator))
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+
+
 def test_points_of_thousands_beside_decimal_commas(tmp_path: Path) -> None:
     joints = walk(5) + 900
     cells = [[f"{x:,.2f}".replace(",", "_").replace(".", ",").replace("_", ".") for x in f.ravel()] for f in joints]
@@ -237,10 +246,11 @@ def test_comments_and_titles_above_the_names(tmp_path: Path, above: str, separat
     np.testing.assert_array_equal(read(path)[0].detections.joints, joints)
 
 
-def test_names_in_a_comment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("above", ["", "# of numpy\n", "Walks of May\n"])
+def test_names_in_a_comment(tmp_path: Path, above: str) -> None:
     joints = walk(3)
     path = write(tmp_path / "f.csv", ["# frame", *names()], ([t, *f.ravel()] for t, f in enumerate(joints)))
-    path.write_text("# of numpy\n" + path.read_text())
+    path.write_text(above + path.read_text())
     [recording] = read(path)
     assert recording.detections.frames.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(recording.detections.joints, joints)
@@ -285,6 +295,14 @@ def test_a_box_beside_numbered_joints_is_none_of_them(tmp_path: Path, style: str
     np.testing.assert_array_equal(recording.detections.joints, joints)
     words = f"{path}: x1, y1, x2, y2 are not used; the joints are those of {recording.layout.name}"
     assert reasons([recording]) == {"4 column(s) of f.csv": words}
+
+
+def test_a_box_beside_named_joints_is_none_of_them(tmp_path: Path) -> None:
+    joints = walk(3, 3)
+    header = ["frame", "x1", "y1", "x2", "y2", *names(["snout", "back", "tail"])]
+    [recording] = read(write(tmp_path / "f.csv", header, ([t, 700, 700, 800, 800, *f.ravel()] for t, f in enumerate(joints))))
+    np.testing.assert_array_equal(recording.detections.joints, joints)
+    assert "x1, y1, x2, y2 are not used" in reasons([recording])["4 column(s) of f.csv"]
 
 
 def test_confidences_spelled_otherwise_than_the_joints(tmp_path: Path) -> None:
@@ -490,6 +508,14 @@ def test_a_strange_cell_loses_no_more_than_its_row(tmp_path: Path, value: str) -
     [reason] = reasons(recordings).values()
     assert reason.startswith(f"{path}, line 3: ")
     assert len(reason) < 400
+
+
+def test_a_strange_cell_in_a_table_of_numbers_alone(tmp_path: Path) -> None:
+    joints = walk(3)
+    rows = [[*f.ravel()] for f in joints]
+    rows[1][4], joints[1, 2] = "here", np.nan
+    [recording] = read(write(tmp_path / "f.csv", names(), rows))
+    np.testing.assert_array_equal(recording.detections.joints, joints)
 
 
 def test_two_hundred_thousand_frames(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scenes import IDS, LAYOUT, Scene, crossing, is_kept, leaving, lone_walks
 
 from fastst.data.assign import assign
-from fastst.data.follow import people_of, stand_for_doubles
+from fastst.data.follow import _sizes, people_of, stand_for_doubles
 from fastst.data.recording import Detections, Recording
 from fastst.data.tracks import MAX_MISSING_FRAMES, Walk, walks_of
 from fastst.data.walks import DataError, LeftOut
@@ -237,6 +237,10 @@ def test_frames_that_step_are_consecutive() -> None:
     assert (len(walk.poses), left_out) == (96, [])
     [walk], left_out = read(people((np.array([0, 26]), 0.0)))
     assert (len(walk.poses), left_out) == (27, [])
+
+
+def test_a_size_is_within_a_fifth_and_five_times_of_what_is_usual() -> None:
+    assert _sizes(np.array([1, 60, 60, 60, 1000])[:, None, None] * np.array([[0.0, 0.0], [0.5, 1.0]])).tolist() == [12, 60, 60, 60, 300]
 
 
 def test_of_doubles_the_better_score_is_used() -> None:

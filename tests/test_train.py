@@ -25,7 +25,7 @@ from fastst.train import _control, read_config, train
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--people", "12", "--walks-per-person", "3", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--batch-size", "8"]
 FIGURES = {"learning_curve.png", "initial_adjacency.png", "audit.png", "kept_of_joints.png", "walk_with_kept_edges.png"}
-VARYING = {"seconds", "threads"}
+VARYING = {"sha256", "seconds", "threads"}
 
 
 def tiny(out: Path, **options) -> TrainConfig:
@@ -301,18 +301,18 @@ def test_evaluate_and_predict_a_run(run: Path, tmp_path: Path, capsys):
     write_walks_npz(file, synthetic_walks(6, 2, seed=5))
     evaluate(["--run", str(run), "--data", str(file), "--other-people", "--out", str(tmp_path / "metrics.json")])
     said = capsys.readouterr().out
-    assert "12 sequences of 6 people it was not trained on: macro F1" in said
+    assert "12 walks of 6 people it was not trained on:\nmacro F1" in said
     assert "per person: macro F1" in said
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert (len(metrics["sequences"]), len(metrics["persons"])) == (12, 6)
+    assert (len(metrics["predictions"]), len(metrics["persons"])) == (12, 6)
     predict(["--run", str(run), "--data", str(file), "--out", str(tmp_path / "predictions.json")])
     assert "probability" in capsys.readouterr().out
     rows = json.loads((tmp_path / "predictions.json").read_text())
     assert len(rows) == 12
-    assert {row["label"] for row in rows} <= {"female", "male"}
+    assert {row["predicted"] for row in rows} <= {"female", "male"}
     for row in rows:
         assert sum(row["probabilities"].values()) == pytest.approx(1)
-        assert row["probability"] == max(row["probabilities"].values())
+        assert row["probabilities"][row["predicted"]] == max(row["probabilities"].values())
         shares = [edge["kept_share"] for edge in row["edges"]]
         assert shares == sorted(shares, reverse=True)
         assert all(0 < share <= 1 for share in shares)

@@ -19,6 +19,7 @@ from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.options import ReadOptions
 from fastst.data.read import read_recordings, read_walks
 from fastst.data.walks import DataError, WalkSet
+from fastst.files import WriteError
 from fastst.layouts import LAYOUTS, Layout
 
 REAL_FILE = Path(__file__).parents[2] / "shared" / "data" / "clinical_walks.npz"
@@ -309,7 +310,7 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(DataError, match=r"walks\.npz can't be written: No space left"):
+    with pytest.raises(WriteError, match=r"walks\.npz can't be written: No space left"):
         write_walks_npz(path, walks)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -319,7 +320,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     walks = read_walks(save(tmp_path))
     with pytest.raises(DataError, match=r"copy\.csv must end in \.npz"):
         write_walks_npz(tmp_path / "copy.csv", walks)
-    with pytest.raises(DataError, match=r"copy\.npz can't be written: No such file or directory"):
+    with pytest.raises(WriteError, match=r"copy\.npz can't be written: No such file or directory"):
         write_walks_npz(tmp_path / "nowhere" / "copy.npz", walks)
     with pytest.raises(DataError, match="there are no walks"):
         write_walks_npz(tmp_path / "copy.npz", WalkSet(walks.layout, [], [], []))

@@ -74,8 +74,8 @@ def _slots(index: GraphIndex) -> tuple[Tensor, ...]:
 
 @numba.njit(nogil=True, inline="always")
 def _span(offset, length):
-    """The frames from which and up to which a slot's edges exist."""
-    first = max(0, -offset)
+    """The frames from which and up to which a slot's edges exist; of a slot that reaches beyond the walk two equal ones within it."""
+    first = min(max(0, -offset), length)
     return first, max(first, min(length, length - offset))
 
 

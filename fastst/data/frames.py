@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastst.data.digits import Numbers, numbers_of
+
 HAS_FRAME = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name whose last number can be a frame's
-_MOST_NUMBERS = 6  # of a name's numbers, from its end, are looked at
 _HASH_LENGTH = 32
 _HASH = rf"[0-9a-f]{{{_HASH_LENGTH},}}"  # which some programs add to every name
-_TRIED = 100  # names that a pattern is tried on first
+_WORDS = re.compile("[0-9A-Za-z]+")
+_FEWEST, _SHORTEST_RANDOM, _NEARLY_ALL = 5, 5, 0.9  # names, characters, and share of the names, to tell a word that is made up
+_TRIED = 100  # names that tell whether a word is made up
 _MANY = 12  # names that are the same but for a number: that one is no camera; nor if there are not so many times less than of another number
 _MANY_MORE = 4
 _REGULAR = 0.5  # share of the steps of a number that counts up that are the same
@@ -41,10 +45,11 @@ def split_frames(names: Sequence[str] | pa.Array) -> tuple[pa.DictionaryArray, n
     different = encoded.dictionary
     if pc.max(pc.utf8_length(different)).as_py() >= _HASH_LENGTH:
         different = pc.replace_substring_regex(different, _HASH, "")
-    parts = _parts(different)
-    if parts is None:
+    different = _without_random_word(different)
+    found = numbers_of(different)
+    if not len(found):
         return None
-    split = _split(parts)
+    split = _split(found)
     rows = encoded.indices.to_numpy()
     return pa.DictionaryArray.from_arrays(split[0].indices.take(encoded.indices), split[0].dictionary), split[1][rows]
 
@@ -81,35 +86,47 @@ class _Counted:
     regular: float  # share of the steps that are `step`
 
 
-def _parts(names: pa.Array) -> list[pa.Array] | None:
-    """Text, number, text, …, number, text, with as many of the last numbers as all names have; None if some name has none.  # [n] each"""
-    for count in range(_MOST_NUMBERS, 0, -1):
-        middle = "".join(rf"(?P<t{place}>[^0-9]+)(?P<n{place}>[0-9]{{1,18}})" for place in range(1, count))
-        pattern = rf"^(?P<t0>(?:.*[^0-9])?)(?P<n0>[0-9]{{1,18}}){middle}(?P<after>[^0-9]*)$"
-        if pc.extract_regex(names[:_TRIED], pattern).null_count:  # most patterns fail at once, and all names take long
-            continue
-        parts = pc.extract_regex(names, pattern)
-        if not parts.null_count:
-            return [pc.struct_field(parts, name) for place in range(count) for name in (f"t{place}", f"n{place}")] + [pc.struct_field(parts, "after")]
-    return None
+def _without_random_word(names: pa.Array) -> pa.Array:
+    """Names without the word that is another one in each, of the same length and of letters and digits, such as c2 in `0012_9fc2a1.jpg`."""
+    some = [_WORDS.findall(name) for name in names[:_TRIED].to_pylist()]
+    if len(some) < _FEWEST or len({len(words) for words in some}) > 1:
+        return names
+    columns = list(zip(*some, strict=True))
+    is_random = [_are_random(column) for column in columns]
+    if sum(is_random) != 1 or not any(len(set(column)) > 1 and all(map(str.isdecimal, column)) for column in columns):
+        return names
+    place = is_random.index(True)
+    before = rf"^([^0-9A-Za-z]*(?:[0-9A-Za-z]+[^0-9A-Za-z]+){{{place}}})"
+    return pc.replace_substring_regex(names, rf"{before}[0-9A-Za-z]+", r"\1")
 
 
-def _split(parts: list[pa.Array]) -> tuple[pa.DictionaryArray, np.ndarray]:
-    text = pc.binary_join_element_wise(*parts[::2], "\0").dictionary_encode().indices.to_numpy()
-    numbers = _with_times([_number(place, part) for place, part in enumerate(parts[-2::-2])])
+def _are_random(words: Sequence[str]) -> bool:
+    """Whether words are made up: all of a length and nearly all different, also without their digits, which most of them have beside letters."""
+    if len(set(map(len, words))) > 1 or len(words[0]) < _SHORTEST_RANDOM or len(set(words)) < _NEARLY_ALL * len(words):
+        return False
+    letters = [re.sub("[0-9]", "", word) for word in words]
+    mixed = [word for word, left in zip(words, letters, strict=True) if left and left != word]
+    return 2 * len(mixed) > len(words) and 2 * len(set(letters)) > len(words)
+
+
+def _split(found: Numbers) -> tuple[pa.DictionaryArray, np.ndarray]:
+    numbers = _with_times([_number(place, found) for place in range(len(found))])
     varying = [number for number in numbers if number.varies]
-    chosen = _frame(text, varying) if len(varying) > 1 else _Counted(*((n := (varying or numbers)[0]), (n,)), 1, 1, 1)
-    gone = {place for number in chosen.together for place in number.places}
-    nothing = pa.scalar("")
-    kept = [nothing if i % 2 and (len(parts) - 2 - i) // 2 in gone else part for i, part in enumerate(parts)]
-    joined = [piece for i, part in enumerate(kept) for piece in ((part, pa.scalar("\0")) if part is nothing else (part,))]
-    return pc.binary_join_element_wise(*joined, "").dictionary_encode(), chosen.number.values
+    if len(varying) > 1:
+        text = found.without(range(len(found))).dictionary_encode().indices.to_numpy()
+        chosen = _frame(text, varying)
+    else:
+        [*_, number] = varying or numbers[:1]
+        chosen = _Counted(number, (number,), 1, 1, 1)
+    gone = [place for number in chosen.together for place in number.places]
+    return found.without(gone).dictionary_encode(), chosen.number.values
 
 
-def _number(place: int, digits: pa.Array) -> _Number:
-    widths = pc.min_max(pc.utf8_length(digits)).as_py()
-    codes = digits.dictionary_encode().indices.to_numpy().astype(np.int64)
-    return _Number((place,), digits.cast(pa.int64()).to_numpy(), codes, widths["min"] if widths["min"] == widths["max"] else 0)
+def _number(place: int, found: Numbers) -> _Number:
+    values, widths = found.values[place], found.widths[place]
+    codes = pa.array(values).dictionary_encode().indices.to_numpy().astype(np.int64)
+    width = int(widths[0]) if (widths == widths[0]).all() else 0
+    return _Number((place,), values, codes if width else _codes([codes, widths.astype(np.int64)]), width)
 
 
 def _with_times(numbers: list[_Number]) -> list[_Number]:

@@ -62,6 +62,7 @@ _IS_PERSON = re.compile(rf"(?:{_PERSON})[-_ ]?\d{{1,5}}", re.ASCII | re.IGNORECA
 _IS_TAKE = re.compile(rf"(?:{_TAKE})s?[-_ ]?\d*|(?:19|20)\d\d|{_DATE}", re.ASCII | re.IGNORECASE)
 _IS_SHARE = re.compile(rf"(?:{_SHARE})s?[-_ ]?\d*", re.ASCII | re.IGNORECASE)
 _MAY_BE_PERSON = re.compile(r"[A-Za-z]*\d{2,5}", re.ASCII)
+_FEW_PEOPLE, _MANY_WALKS = 5, 10  # fewer folders than these, with more walks each, may be classes
 _VIEWS = frozenset(f"{degrees:03d}" for degrees in range(0, 181, 18))  # CASIA-B's
 
 
@@ -77,8 +78,9 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
     """The walks under names of their own, with who walks and what their names say.
 
     Who walks is said, in this order, by `--name-pattern`; a labels file by walk; the file itself; a name as large data sets have them; the part of
-    the name that is a subject in the labels file (before the third, where the labels file knows nobody of the third); the only folder,
-    or else the only part of the name, that can be a person's. Otherwise every walk counts as a person of its own, which `WalkSet.whose` tells.
+    the name that is a subject in the labels file (before the third, where the labels file knows nobody of the third); where there is no such file,
+    or none that knows most of them, the only folder, or else the only part of the name, that can be a person's. Otherwise every walk counts as a
+    person of its own, which `WalkSet.whose` tells.
 
     Raises:
         DataError: the pattern can't be used, or none of the names has it; a line of the labels file fits several walks; several parts of the names
@@ -108,7 +110,7 @@ def identify(walks: Sequence[Walk], options: ReadOptions, left_out: Sequence[Lef
         left_out,
         paths=[paths[i] for i in kept],
         fps=[walks[i].fps for i in kept],
-        whose=_whose([names[i] for i in kept], [found[i] for i in kept]),
+        whose=_whose([names[i] for i in kept], [paths[i] for i in kept], [found[i] for i in kept]),
         notes=[
             *(f"{' and '.join(map(repr, spellings))} are the same person" for spellings in merged),
             *(f"{' and '.join(map(repr, near))} may be the same person; if so, spell them alike" for near in near_spellings(subjects)),
@@ -140,10 +142,11 @@ def _found(walks: Sequence[Walk], paths: Sequence[str], labels: Labels | None) -
     if not people or any(way and person_key(way.parts["subject"]) in people for way in by_name):
         found = [each or way for each, way in zip(found, by_name, strict=True)]
     whole = _with_repeated_places(paths)
-    if labels and people:
-        found = _filled(found, whole, lambda left: _as_in_table(left, labels))
-    found = [each or way for each, way in zip(found, by_name, strict=True)]
-    found = _filled(found, whole, _guessed)
+    in_table = _filled(found, whole, lambda left: _as_in_table(left, labels)) if labels and people else found
+    is_of_table = in_table != found or (labels is not None and labels.walks is not None and bool(people))
+    found = [each or way for each, way in zip(in_table, by_name, strict=True)]
+    if not is_of_table:  # who isn't in a table that knows the others is not guessed
+        found = _filled(found, whole, _guessed)
     return [each or _Found({"subject": path}, None) for each, path in zip(found, paths, strict=True)]
 
 
@@ -176,18 +179,24 @@ def _by_way(path: str) -> _Found | None:
 
 
 def _as_in_table(paths: Sequence[str], labels: Labels) -> list[_Found | None]:
-    """By the place, or the part of one, that is a subject of the labels file in most paths.
+    """By the place, or the part of one, that is a subject of the labels file in most paths: in the others, of whom it knows nothing, it is one too.
 
     Of several such, the one that names most of the subjects: the numbers of trials are subjects' as well, but they are few.
 
     Raises:
         DataError: several name as many.
     """
-    readings = [(words, subjects) for words, subjects in _readings(paths, labels).items() if 2 * sum(map(bool, subjects)) > len(paths)]
+    known = {person_key(subject) for subject in labels.subjects}
+    texts = [_texts(path) for path in paths]
+    readings: dict[str, list[str | None]] = {}
+    for words in dict.fromkeys(words for each in texts for words in each):
+        subjects = [text if (text := each.get(words)) is not None and person_key(text) in known else None for each in texts]
+        if 2 * sum(map(bool, subjects)) > len(paths):
+            readings[words] = subjects
     if not readings:
         return [None] * len(paths)
-    counts = [len({person_key(subject) for subject in subjects if subject}) for _, subjects in readings]
-    best = [reading for reading, count in zip(readings, counts, strict=True) if count == max(counts)]
+    counts = [len({person_key(subject) for subject in subjects if subject}) for subjects in readings.values()]
+    best = [reading for reading, count in zip(readings.items(), counts, strict=True) if count == max(counts)]
     words, subjects = best[0]
     for other_words, others in best[1:]:
         for path, subject, other in zip(paths, subjects, others, strict=True):
@@ -196,23 +205,20 @@ def _as_in_table(paths: Sequence[str], labels: Labels) -> list[_Found | None]:
                     f"it can't be told who walks: in {path!r} {words} ({subject!r}) and {other_words} ({other!r}) are subjects of {labels.source}; "
                     f"{NAME_REMEDY}"
                 )
-    return [_Found({"subject": subject}, f"{words} is a subject of {labels.source}") if subject else None for subject in subjects]
+    is_known, is_not = f"{words} is a subject of {labels.source}", f"{words}, which is a subject of {labels.source} in the other names"
+    found = [_Found({"subject": subject}, is_known) if subject else None for subject in subjects]
+    return [each or (_Found({"subject": text}, is_not) if (text := more.get(words)) else None) for each, more in zip(found, texts, strict=True)]
 
 
-def _readings(paths: Sequence[str], labels: Labels) -> dict[str, list[str | None]]:
-    """What of a name is a subject of the labels file: in words -> for every path the subject that it names."""
-    known = {person_key(subject) for subject in labels.subjects}
-    readings: dict[str, list[str | None]] = defaultdict(lambda: [None] * len(paths))
-    for i, path in enumerate(paths):
-        places = path.split("/")
-        for depth, place in enumerate(places):
-            where = "the name" if depth == len(places) - 1 else f"folder {depth + 1}"
-            texts = {where: place, f"{where} before the last _, - or space": re.split(r"[-_ ](?=[^-_ ]*$)", place)[0]}
-            texts.update({f"part {k + 1} of {where}": part for k, part in enumerate(re.split(r"[-_ ()]+", place))})
-            for words, text in texts.items():
-                if person_key(text) in known:
-                    readings[words][i] = text
-    return readings
+def _texts(path: str) -> dict[str, str]:
+    """What of a name may be a person's: in words -> the text."""
+    texts: dict[str, str] = {}
+    places = path.split("/")
+    for depth, place in enumerate(places):
+        where = "the name" if depth == len(places) - 1 else f"folder {depth + 1}"
+        texts |= {where: place, f"{where} before the last _, - or space": re.split(r"[-_ ](?=[^-_ ]*$)", place)[0]}
+        texts |= {f"part {k + 1} of {where}": part for k, part in enumerate(re.split(r"[-_ ()]+", place))}
+    return texts
 
 
 def _guessed(paths: Sequence[str]) -> Sequence[_Found | None]:
@@ -275,11 +281,18 @@ def _varies(column: Sequence[str]) -> bool:
 
 
 def _may_be_people(column: Sequence[str]) -> bool:
-    """Several, some with several walks, called by a number, and not by a word for something else, a year or CASIA-B's views."""
+    """Several, some with several walks, called by a number, and not by a word for something else, a year, CASIA-B's views or a class's number."""
     different = set(column)
-    if not 2 <= len(different) < len(column) or different <= _VIEWS:
+    if not 2 <= len(different) < len(column) or different <= _VIEWS or _may_be_classes(different, len(column)):
         return False
     return all(_IS_PERSON.fullmatch(text) or (_MAY_BE_PERSON.fullmatch(text) and not _is_else(text)) for text in different)
+
+
+def _may_be_classes(different: set[str], walks: int) -> bool:
+    """Whether numbers may be those of classes: of one or two digits, and counted from 0, or few for so many walks."""
+    if not all(text.isdecimal() and len(text) <= 2 for text in different):
+        return False
+    return any(int(text) == 0 for text in different) or (len(different) < _FEW_PEOPLE and walks > _MANY_WALKS * len(different))
 
 
 def _is_else(text: str) -> bool:
@@ -307,7 +320,8 @@ def _names(walks: Sequence[Walk], paths: Sequence[str], found: Sequence[_Found])
     return names
 
 
-def _whose(names: Sequence[str], found: Sequence[_Found]) -> Whose:
+def _whose(names: Sequence[str], paths: Sequence[str], found: Sequence[_Found]) -> Whose:
+    """Examples are given as the files are called, which is what a pattern is searched in."""
     ways: dict[str, list[int]] = defaultdict(list)
     for i, each in enumerate(found):
         ways[each.words or ""].append(i)
@@ -315,7 +329,7 @@ def _whose(names: Sequence[str], found: Sequence[_Found]) -> Whose:
     for words, members in ways.items():
         if words:
             examples = "; ".join(
-                f"{names[i]!r} is {', '.join(f'{part} {text}' for part, text in found[i].parts.items())}" for i in members[:_EXAMPLES]
+                f"{paths[i]!r} is {', '.join(f'{part} {text}' for part, text in found[i].parts.items())}" for i in members[:_EXAMPLES]
             )
             lines.append(f"{words}: {len(members)} walk(s), such as {examples}")
     return Whose(tuple(lines), tuple(names[i] for i in ways.get("", ())))

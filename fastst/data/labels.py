@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,11 @@ from pathlib import Path
 from fastst.data.formats.content import EmptyFileError, encoding_of, head_of
 from fastst.data.people import person_key, walk_path
 from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.errors import visible
+from fastst.files import open_file, reading
 
 _FORM = "expected a CSV file with the columns subject,label or walk,subject,label and, if wanted, split and further ones"
+_LONGEST = 300  # of a file's words in an error
 _MAP_FORM = "expected VALUE=CLASS,VALUE=CLASS,... where * stands for all other values, such as 'Healthy=healthy,*=patient'"
 
 
@@ -178,7 +182,7 @@ def _classes(label_map: str) -> dict[str, str]:
     """Value -> class; empty for the empty map."""
     classes: dict[str, str] = {}
     for item in label_map.split(",") if label_map.strip() else []:
-        value, equals, name = (part.strip() for part in item.partition("="))
+        value, equals, name = (visible(part.strip()) for part in item.partition("="))
         if not value or not equals or not name or "=" in name:
             raise DataError(f"label map {label_map!r}: {item.strip()!r} can't be understood; {_MAP_FORM}")
         if value in classes:
@@ -188,24 +192,24 @@ def _classes(label_map: str) -> dict[str, str]:
 
 
 def read_rows(path: Path, form: str = _FORM) -> list[tuple[int, list[str]]]:
-    """Line number and fields, without spaces around them, of every line that is not empty. `form` is what an error says was expected."""
+    """Line number and fields, `visible` and without spaces around them, of every line that is not empty. `form` is what errors call expected."""
     try:
-        head = head_of(path)
+        with reading(path):
+            return _rows(path, head_of(path), form)
     except EmptyFileError:
         return []
-    except DataError as error:
-        raise DataError(f"{error}; {form}") from None
-    try:
-        delimiter = _delimiter(head.decode(encoding_of(head), errors="replace"))
-        with path.open(encoding=encoding_of(head), newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
-            rows = [(reader.line_num, [text.strip() for text in fields]) for fields in reader]
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}; {form}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}; {form}") from None
+
+
+def _rows(path: Path, head: bytes, form: str) -> list[tuple[int, list[str]]]:
+    delimiter = _delimiter(head.decode(encoding_of(head), errors="replace"))
+    with io.TextIOWrapper(open_file(path), encoding_of(head), newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        try:
+            rows = [(reader.line_num, [visible(text.strip()) for text in fields]) for fields in reader]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num}: {error}; {form}") from None
     return [(line, fields) for line, fields in rows if any(fields)]
 
 
@@ -217,7 +221,7 @@ def _delimiter(text: str) -> str:
 
 def _check_header(path: Path, line: int, header: list[str]) -> None:
     where = f"{path}, line {line}"
-    found = f"its columns are {', '.join(header)}"
+    found = f"its columns are {', '.join(header)[:_LONGEST]}"
     if not {"subject", "walk"} & set(header):
         raise DataError(f"{where}: no column 'subject'; {found}; {_FORM}")
     if twice := [column for column, count in Counter(header).items() if count > 1]:

@@ -50,9 +50,8 @@ def understand(recordings: Sequence[Recording], options: ReadOptions) -> Underst
     """The numbers of all recordings, looked at together.
 
     Exactly (0, 0), (-1, -1) and what is not finite are joints that were not found, but for a joint that is the origin of all others; so is what has
-    a confidence below `min_confidence`. Positions that lie within 0 and 1, in most of the recordings or
-    by their form, are multiplied by the image's size. 3D poses are turned so that y
-    points up.
+    a confidence below `min_confidence`. Positions that are shares of the image, by their form or their numbers, are multiplied by its size: from 0 to
+    1, or, of OpenPose's joints, from -1 to 1. 3D poses are turned so that y points up.
 
     Raises:
         DataError: `up` for data in 2D.
@@ -114,31 +113,29 @@ def _seen(recording: Recording, is_root: np.ndarray, min_confidence: float, coun
 
 def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
     recordings, left_out, sizes = [], list(found.left_out), Counter[tuple[int, int]]()
-    in_halves = 0
-    for recording, in_shares in zip(found.recordings, _in_shares(found.recordings), strict=True):
-        in_halves += not in_shares and _are_halves(recording)
-        if not in_shares:
+    halves = _in_halves(found.recordings)
+    for recording, in_shares, in_halves in zip(found.recordings, _in_shares(found.recordings), halves, strict=True):
+        if not in_shares and not in_halves:
             recordings.append(recording)
             continue
         size = options.image_size or recording.image_size
         if size is None:
+            what = "-1 and 1, as OpenPose writes them with --keypoint_scale 4" if in_halves else "0 and 1, or a little outside"
             reason = (
-                f"{recording.source}: all positions are between 0 and 1, so they are shares of the image's width and height, which are not known; "
+                f"{recording.source}: all positions are between {what}, so they are shares of the image's width and height, which are not known; "
                 "give them in pixels with --image-size, such as --image-size 1920 1080"
             )
             left_out.append(LeftOut(recording.name, reason))
             continue
         sizes[size] += 1
-        recordings.append(recording.with_detections(_times(recording.detections, size)))
+        detections = recording.detections
+        if in_halves:
+            detections = replace(detections, joints=(detections.joints + 1) / 2)
+        recordings.append(recording.with_detections(_times(detections, size)))
     notes = [
-        f"{count} walk(s) have positions between 0 and 1: shares of an image of {width} x {height} pixels, which they were multiplied by"
+        f"{count} walk(s) have positions that are shares of the image: of {width} x {height} pixels, which they were multiplied by"
         for (width, height), count in sizes.items()
     ]
-    if in_halves:
-        notes.append(
-            f"{in_halves} walk(s) have positions between -1 and 1, which stretch the body if they are OpenPose's with --keypoint_scale 4; "
-            "write pixels, with --keypoint_scale 0"
-        )
     return Understood(recordings, left_out, [*found.notes, *notes])
 
 
@@ -146,7 +143,10 @@ def _in_shares(recordings: Sequence[Recording]) -> list[bool]:
     """Whether each is in shares of the image: its form says so, or its numbers, or those of most others where it is partly outside of the image."""
     places = [_places(recording) for recording in recordings]
     asked = [len(some) > 0 and not recording.in_shares for some, recording in zip(places, recordings, strict=True)]
-    are_shares = [is_asked and _are_shares(some) for is_asked, some in zip(asked, places, strict=True)]
+    are_shares = [
+        is_asked and (_are_shares(some) or _are_shares_below(some, recording))
+        for is_asked, some, recording in zip(asked, places, recordings, strict=True)
+    ]
     most = 2 * sum(are_shares) > sum(asked)
     near = [is_asked and most and bool((np.abs(some) <= 1 + _FAR_OUTSIDE).mean() >= _SHARES) for is_asked, some in zip(asked, places, strict=True)]
     told = [len(some) > 0 and recording.in_shares for some, recording in zip(places, recordings, strict=True)]
@@ -161,10 +161,35 @@ def _places(recording: Recording) -> np.ndarray:
     return joints[:, :, :2][~np.isnan(joints).any(2)]
 
 
-def _are_halves(recording: Recording) -> bool:
-    """Whether positions of OpenPose's joints go from -1 to 1."""
-    places = _places(recording)
-    return bool(recording.layout.name.startswith("openpose") and len(places) and (places < 0).any() and (np.abs(places) <= 1).mean() >= _SHARES)
+def _in_halves(recordings: Sequence[Recording]) -> list[bool]:
+    """Whether each is of OpenPose's joints from -1 to 1, as shares go from the middle of the image: all that may be so where one of them has to."""
+    may_be = []
+    for recording in recordings:
+        places = _places(recording)
+        is_asked = recording.layout.name.startswith("openpose") and len(places) > 0 and not recording.in_shares
+        may_be.append(is_asked and bool((np.abs(places) <= 1).mean() >= _SHARES) and not _roots(recording).any() and _is_head_first(recording))
+    are = any(is_so and bool((_places(recording) < 0).mean() > _OUTSIDE) for recording, is_so in zip(recordings, may_be, strict=True))
+    return [are and is_so for is_so in may_be]
+
+
+def _are_shares_below(places: np.ndarray, recording: Recording) -> bool:
+    """Whether they are of somebody whose legs, say, are below the image, where an estimator guesses them: nobody is two pixels high.
+
+    The middle of all is inside, and the head has a smaller y than the feet: metres have y up.
+    """
+    near = (np.abs(places) <= 1 + _FAR_OUTSIDE).mean() >= _SHARES and (places >= 0).mean() >= 1 - _OUTSIDE
+    middle = np.median(places, axis=0)
+    return bool(near and (middle > 0).all() and (middle < 1).all()) and _is_head_first(recording)
+
+
+def _is_head_first(recording: Recording) -> bool:
+    """Whether the head is above the feet in an image, whose y points down."""
+    top, bottom = _named(recording.layout, _TOP, _TOP_MARKERS), _named(recording.layout, _BOTTOM, _BOTTOM_MARKERS)
+    if not (top and bottom):
+        return False
+    joints = recording.detections.joints[:, :, :2]
+    down = (_mean(joints, bottom) - _mean(joints, top))[:, 1]
+    return bool(np.nanmedian(down) > 0) if np.isfinite(down).any() else False
 
 
 def _are_shares(places: np.ndarray) -> bool:

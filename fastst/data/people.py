@@ -13,7 +13,7 @@ WALK_NAME = re.compile(r"(?P<subject>[^-/]+)-(?P<condition>nm|bg|cl)-(?P<sequenc
 _EVERYWHERE = re.compile(
     r"alphapose-results.*|results?|keypoints?|poses?([-_]?[23]d)?|predictions?|output|skeletons?|data|sep-json|json", re.IGNORECASE
 )
-_ENDING = re.compile(r"\.(json|csv|tsv|txt|npz|pkl|pickle|skeleton|c3d|mp4|avi|mov)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(jsonl?|ndjson|csv|tsv|txt|npz|pkl|pickle|skeleton|c3d|mp4|avi|mov)$", re.IGNORECASE)
 
 
 def walk_path(*places: str) -> str:

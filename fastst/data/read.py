@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,8 +16,9 @@ import numpy as np
 
 from fastst.cpu.memory import without_garbage_collection
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
-from fastst.data.formats.content import EmptyFileError, encoding_of, head_of, parse_json
+from fastst.data.formats.content import ENDINGS_OF_LINES, EmptyFileError, encoding_of, head_of, parse_json
 from fastst.data.formats.form import Form
+from fastst.data.formats.others import refuse_other
 from fastst.data.frames import HAS_FRAME, split_frames
 from fastst.data.identity import identify
 from fastst.data.labels import Labels
@@ -25,10 +29,12 @@ from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import name_joints
 from fastst.data.tracks import walks_of
 from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.errors import UserError, visible
+from fastst.files import is_there, reading
 from fastst.layouts import Layout
 
 # Endings that files of walks have; in a folder no others are looked at.
-_ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d"))
+_ENDINGS = frozenset((".json", ".csv", ".tsv", ".txt", ".npz", ".pkl", ".pickle", ".skeleton", ".c3d", *ENDINGS_OF_LINES))
 _MOST_MISSING = 0.2  # share of the joints of most walks that others may not have
 
 
@@ -40,7 +46,13 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     """
     options = options or ReadOptions()
     path = Path(path)
+    with reading(path):
+        return _walks(path, options, progress, labels)
+
+
+def _walks(path: Path, options: ReadOptions, progress: bool, labels: Labels | None) -> WalkSet:
     recordings, left_out = read_recordings(path, progress)
+    recordings, notes = _with_visible_names(recordings)
     recordings, left = name_joints(recordings, options.joints)
     left_out += left
     understood = understand(recordings, options)
@@ -49,9 +61,10 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     left_out += left
     walks = []
     for recording in recordings:
+        left_out += recording.left_out
         try:
-            left_out += recording.left_out
-            found, left = walks_of(recording, options.tracks)
+            with reading(recording.source):
+                found, left = walks_of(recording, options.tracks)
         except DataError as error:
             left_out.append(LeftOut(recording.name, str(error)))
             continue
@@ -60,7 +73,7 @@ def read_walks(path: str | Path, options: ReadOptions | None = None, progress: b
     if not walks:
         raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
     identified = identify(walks, options, left_out, labels)
-    return replace(identified, notes=[*understood.notes, *identified.notes])
+    return replace(identified, notes=[*notes, *understood.notes, *identified.notes])
 
 
 def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording], list[LeftOut]]:
@@ -76,7 +89,7 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
     for file in track(files, path.name, progress and len(files) > 1):
         try:
             recordings += read_file(file, progress and len(files) == 1)
-        except DataError as error:
+        except UserError as error:
             if len(files) == 1:
                 raise
             if isinstance(error, EmptyFileError):
@@ -99,9 +112,15 @@ def read_file(file: File, progress: bool = False) -> list[Recording]:
     """The recordings in one file, whose form is found from its content.
 
     Raises:
-        DataError: it is of no known form, or can't be used.
+        DataError: it is of no known form, or can't be used, for whatever reason.
     """
+    with reading(file.path):
+        return _read(file, progress)
+
+
+def _read(file: File, progress: bool) -> list[Recording]:
     head = head_of(file.path)
+    refuse_other(file.path, head)
     for form in BINARY_FORMS:
         if form.recognises(head):
             return form.read(head, file, progress)
@@ -118,27 +137,41 @@ def _form_of(content: object, forms: tuple[Form, ...], file: File) -> Form:
         if form.recognises(content):
             return form
     known = ", ".join(form.name for form in (*JSON_FORMS, *TEXT_FORMS, *BINARY_FORMS))
-    raise DataError(f"{file.path} is of no form that can be read, which are: {known}")
+    raise DataError(f"{file.path} is of no form that can be read: it is {_kind_of(content)}. Forms that can be read are: {known}")
+
+
+def _kind_of(content: object) -> str:
+    """What a file seems to be, in a few words."""
+    if isinstance(content, str):
+        line = next((line.strip() for line in content.splitlines() if line.strip()), "")
+        return f"text that begins with {line[:60]!r}"
+    if isinstance(content, dict):
+        return f"an object of JSON with {', '.join(str(key)[:20] for key in list(content)[:6]) or 'nothing'}"
+    if isinstance(content, list) and content:
+        return f"a list of JSON, whose first entry is {_kind_of(content[0]).replace(' of JSON', '')}"
+    return f"an array of numbers {list(content.shape)}" if isinstance(content, np.ndarray) else repr(content)[:60]
 
 
 def _files(path: Path) -> tuple[list[File], list[LeftOut]]:
     """The file, or the files below the folder that may hold walks, in the order of their names; and folders and files that are not looked at."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise DataError(f"{path} doesn't exist; give a file or a folder of walks") from None
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    if not is_there(path):
+        raise DataError(f"{path} doesn't exist; give a file or a folder of walks")
     if not path.is_dir():
         return [File(path, path)], []
     left_out: list[LeftOut] = []
-    below = [file for file in sorted(_below(path, frozenset(), left_out)) if not _is_aside(file, path)]
+    below = [file for file in sorted(_below(path, left_out)) if not _is_aside(file, path)]
     found = [file for file in below if file.suffix.lower() in _ENDINGS]
     others = Counter(file.suffix.lower() or "no ending" for file in below if file.suffix.lower() not in _ENDINGS)
     if not found and left_out:
         raise DataError(left_out[0].reason)
     expected = ", ".join(sorted(_ENDINGS))
     if not found:
+        heads: dict[Path, bytes] = {}
+        for file in below:
+            with contextlib.suppress(DataError):
+                heads[file] = head_of(file)
+        for file, head in heads.items():
+            refuse_other(file, head)
         raise DataError(f"{path} has no file of walks; their names end in {expected}")
     if others:
         endings = ", ".join(f"{ending} ({count})" for ending, count in others.most_common(5))
@@ -147,22 +180,32 @@ def _files(path: Path) -> tuple[list[File], list[LeftOut]]:
     return [File(file, path) for file in found], left_out
 
 
-def _below(folder: Path, above: frozenset[Path], left_out: list[LeftOut]) -> Iterator[Path]:
+def _below(top: Path, left_out: list[LeftOut]) -> Iterator[Path]:
     """The files in a folder and in those below it, also where links lead to, but for the folders above it."""
-    real = folder.resolve()
-    if real in above:
-        return
+    folders: list[tuple[Path, frozenset[Path]]] = [(top, frozenset())]
+    while folders:
+        folder, above = folders.pop()
+        try:
+            with reading(folder):
+                real = folder.resolve()
+                paths = [] if real in above else list(map(Path, os.scandir(folder)))
+        except DataError as error:
+            left_out.append(LeftOut(folder.name, str(error)))
+            continue
+        for path in paths:
+            kind = _kind(path)
+            if kind == stat.S_IFDIR and not path.name.startswith("."):
+                folders.append((path, above | {real}))
+            elif kind != stat.S_IFDIR:
+                yield path  # also what is no file: who opens it says so
+
+
+def _kind(path: Path) -> int | None:
+    """Folder, file or something else, as `stat` has it; None where nobody can say."""
     try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        left_out.append(LeftOut(folder.name, f"{folder} can't be read: {error.strerror}"))
-        return
-    for entry in entries:
-        if entry.is_dir():
-            if not entry.name.startswith("."):
-                yield from _below(Path(entry), above | {real}, left_out)
-        elif entry.is_file():
-            yield Path(entry)
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return None
 
 
 def _is_aside(file: Path, root: Path) -> bool:
@@ -170,6 +213,30 @@ def _is_aside(file: Path, root: Path) -> bool:
     if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts):
         return True
     return file.parent.name == "sep-json" and any(file.parent.parent.glob("alphapose-results*.json"))
+
+
+def _with_visible_names(recordings: list[Recording]) -> tuple[list[Recording], list[str]]:
+    """The recordings with all that they are called by `visible`, and a note where that changes something."""
+    made = [_with_visible_name(recording) for recording in recordings]
+    changed = [new for new, old in zip(made, recordings, strict=True) if new is not old]
+    if not changed:
+        return recordings, []
+    example = next((text for recording in changed for text in _called(recording) if "<U+" in text), changed[0].name)
+    what = f"names in {len(changed)} recording(s) have characters that can't be seen"
+    return made, [f"{what}, for which their codes stand from here on, as in {example}"]
+
+
+def _with_visible_name(recording: Recording) -> Recording:
+    if all(map(str.isprintable, _called(recording))):
+        return recording
+    layout = replace(recording.layout, name=visible(recording.layout.name), joints=tuple(map(visible, recording.layout.joints)))
+    attributes = {visible(name): visible(value) for name, value in recording.attributes.items()}
+    return replace(recording, places=tuple(map(visible, recording.places)), layout=layout, attributes=attributes)
+
+
+def _called(recording: Recording) -> Iterator[str]:
+    """The names of a recording, of what is said of it, and of its joints."""
+    return itertools.chain(recording.places, recording.attributes, recording.attributes.values(), (recording.layout.name,), recording.layout.joints)
 
 
 def _put_frames_together(recordings: list[Recording]) -> tuple[list[Recording], list[LeftOut]]:
@@ -200,7 +267,7 @@ def _nobody(recording: Recording) -> LeftOut:
 
 
 def _videos_of_folder(frames: list[Recording]) -> list[Recording]:
-    split = split_frames([(recording.frame_name or "").encode(errors="replace").decode().replace("\n", " ") for recording in frames])
+    split = split_frames([visible(recording.frame_name or "") for recording in frames])
     assert split is not None  # every name has a number
     names, numbers = split
     kinds = names.indices.to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,20 @@ def skeleton_of(positions: np.ndarray) -> tuple[Layout, np.ndarray]:
     count = positions.shape[-2]
     layout = (SKELETONS if positions.shape[-1] == 2 else SKELETONS_3D).get(count) or unnamed(count)
     return layout, positions[..., : layout.num_joints, :]
+
+
+def skeleton_of_names(joints: Sequence[str], bones: Iterable[Sequence[int]], name: str) -> Layout:
+    """The skeleton of joints that a file names: the built-in one that has them, or of so many; else one called `name` with the file's bones.
+
+    Raises:
+        ValueError: joints and bones make no skeleton.
+    """
+    names = tuple(joints)
+    of_so_many = SKELETONS.get(len(names))
+    known = next((layout for layout in LAYOUTS.values() if layout.joints == names), None)
+    if known is None and of_so_many is not None and names[: of_so_many.num_joints] == of_so_many.joints:
+        known = of_so_many
+    return known or Layout.custom(names, bones, name)
 
 
 def name_joints(recordings: list[Recording], joints: str) -> tuple[list[Recording], list[LeftOut]]:
@@ -88,8 +103,14 @@ def _unknown(recording: Recording) -> str:
             f"{recording.source} has the markers {names if len(names) < 400 else names[:400] + ', …'}, and doesn't say which bones join them; give "
             '--joints with a .json file such as {"joints": ["LASI", "LKNE", …], "bones": [["LASI", "LKNE"], …]}, whose joints are markers'
         )
-    known = ", ".join(f"{count} ({layout.name})" for count, layout in SKELETONS.items())
+    count = recording.layout.num_joints
+    of_so_many = [layout for layout in LAYOUTS.values() if layout.num_joints == count]
+    own = 'a .json file such as {"joints": ["hips", "left_knee", …], "bones": [[0, 1], …]}, with the joints in the order of the data'
+    if not of_so_many:
+        known = ", ".join(f"{layout.name} ({layout.num_joints})" for layout in LAYOUTS.values())
+        return f"{recording.source}: no skeleton of {count} joints is known; known are {known}. Give --joints with {own}"
+    found = "; or ".join(f"--joints {layout.name} ({', '.join(layout.joints)})" for layout in of_so_many)
     return (
-        f"{recording.source}: no skeleton of {recording.layout.num_joints} joints is known; known are {known}. Give --joints with the name of a "
-        "skeleton, or a .json file with its joints and bones"
+        f"{recording.source} doesn't name its {count} joints. Say in which order they are (--layout, which chooses a model's skeleton, doesn't): "
+        f"{found}; or --joints with {own}"
     )

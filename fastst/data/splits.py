@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from fastst.data.labels import read_rows
 from fastst.data.people import person_key
 from fastst.data.walks import DataError
+from fastst.files import is_there, read_json
 
 PAPER_TEST_SHARE = 32 / 124  # CASIA-B: 92 people to train on, 32 to test on
 _CASIA_B_PEOPLE, _CASIA_B_TRAINED = 124, 74
@@ -175,15 +175,11 @@ def read_split(path: str | Path, people: Iterable[str]) -> Split:
 
 def _json_sides(path: Path) -> list[tuple[str, str]]:
     """Name and side of everybody in a `split.json`."""
-    try:
-        sides = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        hint = (
-            f"the run has folds, each with a split of its own: {path.parent / 'fold-1' / path.name}, ..." if (path.parent / "fold-1").is_dir() else ""
+    if not is_there(path) and (path.parent / "fold-1").is_dir():
+        raise DataError(
+            f"{path} doesn't exist: the run has folds, each with a split of its own; give one of them, such as {path.parent / 'fold-1' / path.name}"
         )
-        raise DataError(f"{path} can't be read: {error.strerror}; {hint or _SPLIT_FORM}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}); {_SPLIT_FORM}") from None
+    sides = read_json(path, _SPLIT_FORM)
     if not isinstance(sides, dict) or not all(isinstance(sides.get(side, []), list) for side in _SIDES):
         raise DataError(f"{path} has no lists of people; {_SPLIT_FORM}")
     return [(str(name), side) for side in _SIDES for name in sides.get(side, [])]
@@ -196,7 +192,7 @@ def _csv_sides(path: Path) -> list[tuple[str, str]]:
         raise DataError(f"{path} is empty; {_SPLIT_FORM}")
     line, header = rows[0]
     if not {"subject", "split"} <= set(header):
-        raise DataError(f"{path}, line {line}: its columns are {', '.join(header)}; {_SPLIT_FORM}")
+        raise DataError(f"{path}, line {line}: its columns are {', '.join(header)[:300]}; {_SPLIT_FORM}")
     named = []
     for line, fields in rows[1:]:
         if len(fields) != len(header):

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastst.errors import UserError
+from fastst.errors import DataError as DataError
+from fastst.errors import visible
 from fastst.layouts import Layout
 
 if TYPE_CHECKING:
     from fastst.data.planted import Planted
 
 
-class DataError(UserError):
-    """Data that can't be used. The message says where (file and line), what was wrong and what to do."""
-
-
 @dataclass(frozen=True)
 class LeftOut:
-    """A walk, a person or a part of a file that is not used, and why."""
+    """A walk, a person or a part of a file that is not used, and why; both `visible`, since files of any name and content are told of."""
 
     name: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", visible(self.name))
+        object.__setattr__(self, "reason", visible(self.reason))
 
 
 @dataclass(frozen=True)

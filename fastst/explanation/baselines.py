@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from fastst.data.batches import even_windows
 from fastst.errors import UserError
 from fastst.explanation.truth import TruthScores
+from fastst.files import is_there
 from fastst.nn import GraphClassifier
 from fastst.ops.random import edge_uniform
 from fastst.runs.folder import load_model
@@ -59,10 +60,10 @@ def score_baselines(finished: Finished) -> dict[str, dict[str, Any]]:
 def _fixed_model(finished: Finished) -> GraphClassifier:
     """The same classifier on the whole graph, trained on the same people; kept in the run's folder."""
     folder = finished.fold.folder / "fixed"
-    if not (folder / "summary.json").exists():
+    if not is_there(folder / "summary.json"):
         config = dataclasses.replace(finished.config, graph="fixed", init=None)
         fold = Fold(folder, "fixed graph", finished.fold.split, finished.fold.seed)
-        train_fold(config, finished.task, fold, Processes(0, 1), Console(stderr=True, soft_wrap=True, markup=False))
+        train_fold(config, finished.task, fold, Processes(0, 1), Console(stderr=True, soft_wrap=True, markup=False, emoji=False))
     return load_model(folder / "model.safetensors")[0].to(next(finished.model.parameters()).device)
 
 

@@ -29,35 +29,38 @@ ARM_NAMES = {
 _GUESS: dict[str, Any] = {"color": "dimgrey", "linestyle": "--", "linewidth": 1.2}
 
 
-def learning_curve(rows: Sequence[dict[str, Any]], classes: int, path: Path, baseline: float | None = None) -> None:
-    """Over the epochs a panel each for the loss, the score on people who were not trained on, MAD, and the share of kept edges.
+def learning_curve(
+    rows: Sequence[dict[str, Any]], classes: int, path: Path, baseline: float | None = None, whom: str = "people it was not trained on"
+) -> None:
+    """Over the epochs a panel each for the loss, the score on the people tested on, MAD, and the share of kept edges.
 
     Args:
         rows: of `metrics.jsonl`, one for every epoch.
         classes: how many there are; guessing has a balanced accuracy of 1 / classes.
         baseline: balanced accuracy of logistic regression on the same people, to be drawn beside.
+        whom: what the people tested on are called.
     """
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     loss, score, distance, kept = figure.subplots(2, 2, sharex=True).flat
     _curve(loss, rows, "loss", "training", "black")
     _curve(loss, rows, "validation_loss", "people set aside", "tab:orange")
     loss.set(title="How wrong the model is (loss)", ylabel="loss, smaller is better")
-    _curve(score, rows, "balanced_accuracy", "people it was not trained on", "tab:blue")
+    _curve(score, rows, "balanced_accuracy", whom, "tab:blue")
     score.axhline(1 / classes, label=f"guessing: {1 / classes:.2f}", **_GUESS)
     if baseline is not None:
         score.axhline(baseline, color="tab:green", linestyle="-.", label=f"logistic regression on joint means and deviations: {baseline:.2f}")
     score.set(title="How often it is right", ylabel="balanced accuracy (1: always right)", ylim=(0, 1.03))
-    _curve(distance, rows, "mad", "people it was not trained on", "tab:purple")
+    _curve(distance, rows, "mad", whom, "tab:purple")
     distance.set(title="How different the joints still are to the model", ylabel="MAD (0: all alike)")
     distance.set_ylim(0, 1.1 * max([row["mad"] for row in rows if "mad" in row], default=1) or 1)
-    _curve(kept, rows, "kept_share", "people it was not trained on", "tab:red")
-    _curve(kept, rows, "prior", "what it is pulled towards (prior)", "dimgrey", "--")
+    _curve(kept, rows, "kept_share", whom, "tab:red")
+    _curve(kept, rows, "prior", "what it is pulled towards (prior)", "dimgrey", "o--")
     kept.set(title="How many edges are kept", ylabel="share of all edges", ylim=(0, 1.03))
     kept.yaxis.set_major_formatter(PercentFormatter(1))
     last = max(row["epoch"] for row in rows)
     for axes in (loss, score, distance, kept):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlim(1 - max(0.03 * last, 0.3), last + max(0.03 * last, 0.3))
+        axes.set_xlim(1 - max(0.03 * last, 0.3), last + max(0.03 * last, 0.3 if last > 1 else 0.9))  # a point alone stands beside the legend
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     for axes in (distance, kept):
@@ -68,7 +71,8 @@ def learning_curve(rows: Sequence[dict[str, Any]], classes: int, path: Path, bas
 def _curve(axes: Axes, rows: Sequence[dict[str, Any]], name: str, label: str, color: str, style: str = "o-") -> None:
     measured = [row for row in rows if name in row]
     if measured:
-        axes.plot([row["epoch"] for row in measured], [row[name] for row in measured], style, color=color, label=label, markersize=4)
+        size = 4 if len(measured) > 1 else 8  # a point alone is all there is to be seen
+        axes.plot([row["epoch"] for row in measured], [row[name] for row in measured], style, color=color, label=label, markersize=size)
 
 
 def initial_adjacency(layout: Layout, path: Path, frames: int = 5) -> None:

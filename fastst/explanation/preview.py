@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fastst.data.walks import WalkSet
+from fastst.files import write_atomically
 from fastst.layouts import Layout
-from fastst.runs.folder import write_atomically
 
-_VALUES_SHOWN, _NAMES_SHOWN, _LEFT_OUT_SHOWN = 8, 3, 20
+_VALUES_SHOWN, _NAMES_SHOWN = 8, 3
 _LETTERS_SHOWN = 28  # of a name above a small pose
 _SMALL_COLUMNS = 3  # in two rows
 
@@ -34,8 +34,6 @@ def description(walks: WalkSet) -> list[str]:
         *(f"whose walk it is: {line}" for line in walks.whose.lines),
         *([f"nothing says who walks in {len(unknown)} walk(s), such as {_some(unknown)}"] if (unknown := walks.whose.not_understood) else []),
         *(f"note: {note}" for note in walks.notes),
-        *(f"left out: {item.name}: {item.reason}" for item in walks.left_out[:_LEFT_OUT_SHOWN]),
-        *([f"left out: {more} more"] if (more := len(walks.left_out) - _LEFT_OUT_SHOWN) > 0 else []),
     ]
 
 
@@ -82,13 +80,13 @@ def picture(walks: WalkSet, path: Path) -> None:
     grid = figure.add_gridspec(2, 2 + _SMALL_COLUMNS, width_ratios=(1.5, 1.5, *[1] * _SMALL_COLUMNS))
     walk, frame = _best_seen(walks)
     axes = figure.add_subplot(grid[:, :2])
-    _named_pose(axes, walks.poses[walk][frame], walks.layout)
+    _named_pose(axes, _flat(walks.poses[walk])[frame], walks.layout)
     unseen = [walks.layout.joints[j] for j in np.flatnonzero(np.isnan(walks.poses[walk][frame]).any(1))]
     axes.set_title("\n".join([f"{walks.names[walk]}, frame {frame}", *textwrap.wrap(f"not seen: {', '.join(unseen)}" if unseen else "", 70)]))
     for number, (i, t) in enumerate(_spread(walks)):
         axes = figure.add_subplot(grid[number // _SMALL_COLUMNS, 2 + number % _SMALL_COLUMNS])
         axes.set_axis_off()
-        _pose(axes, _flat(walks.poses[i][t]), walks.layout)
+        _pose(axes, _flat(walks.poses[i])[t], walks.layout)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_title(f"{_short(walks.names[i])}\nof {_short(walks.subjects[i])}, frame {t}", fontsize=9)
     for text in figure.findobj(Text):
@@ -126,12 +124,13 @@ def _best_seen(walks: WalkSet) -> tuple[int, int]:
     return -best[1], -best[2]
 
 
-def _flat(pose: np.ndarray) -> np.ndarray:
-    """Two coordinates, the second up: of an image, whose y points down, or in 3D, where y is up, from where the body is widest.  # [J, 2]"""
-    if pose.shape[1] == 2:
-        return pose * (1, -1)
-    extent = np.nan_to_num(np.fmax.reduce(pose, axis=0) - np.fmin.reduce(pose, axis=0))
-    return pose[:, [0 if extent[0] >= extent[2] else 2, 1]]
+def _flat(poses: np.ndarray) -> np.ndarray:
+    """Two coordinates, the second up: of an image, whose y points down, or in 3D, where y is up, from one side for the whole walk: that from which
+    the body is widest in most frames.  # [T, J, 2]"""
+    if poses.shape[2] == 2:
+        return poses * (1, -1)
+    extent = np.nan_to_num(np.fmax.reduce(poses, axis=1) - np.fmin.reduce(poses, axis=1))  # [T, 3]
+    return poses[..., [0 if 2 * (extent[:, 0] >= extent[:, 2]).sum() >= len(poses) else 2, 1]]
 
 
 def _pose(axes: Axes, flat: np.ndarray, layout: Layout) -> None:
@@ -140,9 +139,8 @@ def _pose(axes: Axes, flat: np.ndarray, layout: Layout) -> None:
     axes.plot(*flat.T, ".", color="black", markersize=5)
 
 
-def _named_pose(axes: Axes, pose: np.ndarray, layout: Layout) -> None:
+def _named_pose(axes: Axes, flat: np.ndarray, layout: Layout) -> None:
     """The names stand in two columns beside the body, in the order of their joints' heights, so that none hides another."""
-    flat = _flat(pose)
     _pose(axes, flat, layout)
     axes.set_axis_off()
     seen = np.flatnonzero(~np.isnan(flat).any(1))

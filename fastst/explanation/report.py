@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from fastst.errors import UserError
+from fastst.data.splits import person
+from fastst.errors import UserError, visible
 from fastst.explanation import figures, walk_figures
 from fastst.explanation.agreement import agreement_of_folds
 from fastst.explanation.audit import audit
@@ -16,7 +17,7 @@ from fastst.explanation.text import readable
 from fastst.explanation.verdict import verdict
 from fastst.explanation.views import View, standing_body
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import load_model, read_json
+from fastst.runs.folder import load_model, read_summary
 from fastst.runs.graphs import kept_graph_of_walk
 from fastst.runs.trainer import Finished
 
@@ -29,24 +30,28 @@ def explain(finished: Finished) -> dict[str, Any]:
     except UserError:  # a full disk, say: the run goes on from here with --resume
         raise
     except Exception as error:
-        found["figures_error"] = f"{type(error).__name__}: {error}"
+        found["figures_error"] = visible(f"{type(error).__name__}: {error}")
     return found
 
 
 def examine(finished: Finished) -> dict[str, Any]:
     """The audit and, where joints were planted, the truth. An audit that fails says why and takes nothing else with it."""
     try:
-        return audit(finished, _control(finished), _other_seeds(finished))
+        found = audit(finished, _control(finished), _other_seeds(finished))
+        _say_known(found["audit"], _known(finished))
+        return found
     except Exception as error:  # whatever it was, the trained model and its scores are not to be lost
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"audit": {"error": f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"}}
+        return {"audit": {"error": visible(f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})")}}
 
 
 def draw(finished: Finished, found: dict[str, Any]) -> None:
     """The pictures of a finished training."""
     folder, task, result = finished.fold.folder, finished.task, found["audit"]
     regression = finished.summary.get("baselines", {}).get("logistic_regression", {})
-    figures.learning_curve(finished.metrics, len(task.class_names), folder / "learning_curve.png", regression.get("balanced_accuracy"))
+    known, tested = _known(finished), len(finished.fold.split.test)
+    whom = {"whom": f"people tested on ({known} of {tested} known from --init)"} if known else {}
+    figures.learning_curve(finished.metrics, len(task.class_names), folder / "learning_curve.png", regression.get("balanced_accuracy"), **whom)
     figures.initial_adjacency(task.walks.layout, folder / "initial_adjacency.png")
     if "error" not in result:
         figures.audit(result, folder / "audit.png")
@@ -55,11 +60,15 @@ def draw(finished: Finished, found: dict[str, Any]) -> None:
     draw_walk(finished, finished.test_walks[0], folder / "walk_with_kept_edges.png", (0, finished.config.frames))
 
 
-def draw_walk(finished: Finished, walk: int, path: Path, frames: tuple[int, int] | None = None, view: View | None = None) -> None:
-    """The walk of that number with the edges that the model keeps of it; frames beyond its end are left out."""
+def draw_walk(
+    finished: Finished, walk: int, path: Path, frames: tuple[int, int] | None = None, view: View | None = None, labelled: bool = True
+) -> None:
+    """The walk of that number, and its class if that is known, with the edges that the model keeps of it; frames beyond its end are left out."""
     task, poses = finished.task, finished.task.walks.poses[walk]
     drawn = kept_graph_of_walk(finished.model, task, walk, finished.asked)
-    title = f"{readable(task.walks.names[walk])} ({readable(task.class_names[task.classes[walk]])})"
+    title = readable(task.walks.names[walk])
+    if labelled:
+        title += f" ({readable(task.class_names[task.classes[walk]])})"
     if walk in finished.train_walks:
         title += ", of a person whom the model was trained on"
     planted = () if task.truth is None else task.truth.joints
@@ -107,12 +116,25 @@ def mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
     if merged["agreement"] is not None:
         merged.pop("agreement_reason", None)
     merged["verdict"] = verdict(merged["people"], merged["information"], learned)
+    _say_known(merged, sum(result["known_to_init"] for result in results))
     if failed := len(results) - len(audits):
         merged["failed_folds"] = failed
     found: dict[str, Any] = {"audit": merged}
     if truths := [result["truth"] for result in results if "truth" in result]:
         found["truth"] = _mean(truths)
     return found
+
+
+def _known(finished: Finished) -> int:
+    """How many of the people tested on had a part in the model that this one started from."""
+    initial = {person(name) for name in finished.fold.split.initial}
+    return len({name for walk in finished.test_walks if person(name := finished.task.walks.subjects[walk]) in initial})
+
+
+def _say_known(result: dict[str, Any], known: int) -> None:
+    """Adds to the verdict that people tested on are not new to a model that started from another."""
+    if known:
+        result["verdict"]["sentence"] += f" {known} of the people tested on had a part in the model that this one started from."
 
 
 def _mean(values: list[Any]) -> Any:
@@ -134,7 +156,7 @@ def _mean(values: list[Any]) -> Any:
 
 def _control(finished: Finished) -> dict[str, Any] | None:
     """The audit of the training with classes dealt out anew, without what is only of use for its own sake."""
-    summary = read_json(finished.fold.folder / "permuted" / "summary.json")
+    summary = read_summary(finished.fold.folder / "permuted")
     if summary is None:
         return None
     kept = ("kept", "random", "no_edges", "information", "verdict", "error")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-from fastst.runs.folder import write_atomically
+from fastst.files import write_atomically
 
 _BASE = "DejaVu Sans"  # comes with Matplotlib
 # Looked into before all other fonts of a system: plain ones of Linux, Windows and macOS that have many characters.

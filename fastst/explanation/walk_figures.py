@@ -26,6 +26,7 @@ from fastst.runs.uncertainty import FEWEST_PEOPLE
 
 _SHOWN = 12  # frames of a walk
 _NAMED = 5  # joints of a body
+_EASILY_SEEN = 30  # joints, beside which more are drawn smaller
 _LEFT, _MIDDLE, _RIGHT = "gainsboro", "silver", "darkgrey"  # bones
 _LIKELY = ListedColormap(colormaps["inferno_r"](np.linspace(0.2, 0.9, 256)))
 
@@ -46,7 +47,8 @@ def walk_with_kept_edges(
 
     Args:
         poses: the whole walk, `[T, J, D]`. 2D is drawn as in the image, 3D as it is seen from `view`.
-        kept, probability: `[P, T]`; the likelier an edge was to be kept, the darker and wider it is.
+        kept, probability: `[P, T]`; the likelier an edge was to be kept, the darker and wider it is. Of more than one a joint and frame the likeliest
+            are drawn, which the title then says.
         title: what is shown.
         planted: joints that are ringed.
         frames: the first, and the one after the last. At most twelve of these are drawn, in groups of successive ones, which edges through time lead
@@ -63,7 +65,8 @@ def walk_with_kept_edges(
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     _bones(axes, graph.layout, list(at.values()), 5)
-    tapers, likely = _tapers(graph, kept, probability, at, height)
+    found, chosen = _chosen(list(_edges(graph, kept, probability, at)), graph.layout.num_joints * len(at))
+    tapers, likely = _tapers(found, height)
     edges = PolyCollection(tapers, cmap=_LIKELY, linewidths=0, zorder=2)
     edges.set_array(np.array(likely))
     edges.set_clim(0, 1)
@@ -80,7 +83,8 @@ def walk_with_kept_edges(
     existing = int(graph.edge_mask(len(poses))[:, first:end].sum())
     share = f"{kept[:, first:end].sum() / max(existing, 1):.0%} of the edges kept in frames {first} to {end - 1}"
     seen = f", seen {view.in_words()}" if poses.shape[2] == 3 else ", drawn as in the image"
-    axes.set_title("\n".join([*textwrap.wrap(title, int(5.6 * figure.get_figwidth())), share + seen]))
+    width = figure.get_figwidth()  # the title's letters may be twice as wide as Latin ones
+    axes.set_title("\n".join([*textwrap.wrap(title, int(5.6 * width)), *textwrap.wrap(share + seen + chosen, int(9 * width))]))
     bar = figure.colorbar(edges, ax=axes, label="how likely the edge was to be kept", shrink=0.8, format=PercentFormatter(1))
     bar.ax.yaxis.set_label_position("left")
     _legend(figure, axes, graph.layout)
@@ -103,14 +107,16 @@ def kept_of_joints(result: dict[str, Any], sentence: str, layout: Layout, body: 
     rows, expected = result["joints"], result["expected"]
     means = np.array([[row[side][0] for side in SIDES] for row in rows.values()])
     tells = result["people"] >= FEWEST_PEOPLE
-    colors = _around(expected, np.abs(means - expected).max())
+    colors, coloured = _around(expected, np.abs(means - expected).max()), False
     for axes, side, title in zip((sends, receives), SIDES, ("sent from a joint to others", "received by a joint from others"), strict=True):
         shares = np.array([rows[joint][side] for joint in layout.joints])  # [J, 3]
         above = tells * ((shares[:, 1] > expected).astype(int) - (shares[:, 2] < expected))
         _on_body(axes, layout, body, shares[:, 0], above, means.max(), colors)
         axes.set_title(f"Edges {title}")
-    bar = figure.colorbar(colors, ax=[sends, receives], label="share that is kept", shrink=0.7, format=PercentFormatter(1))
-    bar.ax.yaxis.set_label_position("left")
+        coloured = coloured or bool(above.any())
+    if coloured:
+        bar = figure.colorbar(colors, ax=[sends, receives], label="share that is kept", shrink=0.7, format=PercentFormatter(1))
+        bar.ax.yaxis.set_label_position("left")
     _bars(bars, result)
     figure.suptitle(
         "\n".join(["How many of its edges every joint keeps, of people whom the model was not trained on", *textwrap.wrap(sentence, 150)])
@@ -162,22 +168,33 @@ def _bone_color(bone: set[int], left: set[int], right: set[int]) -> str:
     return _MIDDLE if on_left == on_right else _LEFT if on_left else _RIGHT
 
 
-def _tapers(
-    graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, at: dict[int, np.ndarray], height: float
-) -> tuple[list[np.ndarray], list[float]]:
-    """A triangle for every kept edge between frames that are drawn, and its probability; the likeliest last, on top."""
-    found = sorted(_edges(graph, kept, probability, at), key=lambda edge: edge[2])
+Edge = tuple[np.ndarray, np.ndarray, float]  # from, to, and how likely it was to be kept
+
+
+def _chosen(edges: list[Edge], most: int) -> tuple[list[Edge], str]:
+    """The likeliest edges, where there are more than `most`, among which none could be seen; and what is to be said of that."""
+    if len(edges) <= most:
+        return edges, ""
+    least = sorted((likely for _, _, likely in edges), reverse=True)[most]
+    likeliest = [edge for edge in edges if edge[2] > least]
+    if not likeliest:
+        return [], f"; none is drawn: {len(edges)} would be, too many to be seen, and the likeliest are equally likely ({_percent(least)})"
+    return likeliest, f"; of {len(edges)}, too many to be seen, the {len(likeliest)} likeliest are drawn (above {_percent(least)})"
+
+
+def _tapers(edges: list[Edge], height: float) -> tuple[list[np.ndarray], list[float]]:
+    """A triangle for every edge, and its probability; the likeliest last, on top."""
+    edges = sorted(edges, key=lambda edge: edge[2])
     tapers = []
-    for start, stop, likely in found:
+    for start, stop, likely in edges:
         along = stop - start
         aside = np.array([-along[1], along[0]]) / max(np.linalg.norm(along), 1e-9) * height * (0.005 + 0.01 * likely)
         tapers.append(np.array([start + aside, start - aside, stop]))
-    return tapers, [likely for _, _, likely in found]
+    return tapers, [likely for _, _, likely in edges]
 
 
-def _edges(
-    graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, at: dict[int, np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+def _edges(graph: SkeletonGraph, kept: np.ndarray, probability: np.ndarray, at: dict[int, np.ndarray]) -> Iterator[Edge]:
+    """The kept ones between frames that are drawn."""
     for p, (src, dst, offset) in enumerate(zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True)):
         for t, body in at.items():
             if kept[p, t] and t + offset in at:
@@ -210,28 +227,32 @@ def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
 def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, above: np.ndarray, largest: float, colors: ScalarMappable) -> None:
     """Joints with their shares `[J]`; those above (1) and below (-1) the others `[J]` are coloured, the largest above named beside the body."""
     _bones(axes, layout, [body], 4)
+    room = min(1, _EASILY_SEEN / layout.num_joints)
     filled = np.where(above[:, None] != 0, colors.to_rgba(shares), 1.0)
-    axes.scatter(body[:, 0], body[:, 1], s=20 + 230 * shares / (largest or 1), c=filled, zorder=2, edgecolors="black")
+    axes.scatter(body[:, 0], body[:, 1], s=room * (20 + 230 * shares / (largest or 1)), c=filled, zorder=2, edgecolors="black")
     low, high = body.min(0), body.max(0)
-    height, width = max(high[1] - low[1], 1e-6), high[0] - low[0]
+    width, middle = high[0] - low[0], (low[1] + high[1]) / 2
+    height = max(high[1] - low[1], 0.8 * width, 1e-6)  # beside a flat body there has to be room for names too
     aside = max(0.75 * height - width, 0.5 * width) / 2
-    axes.set(xlim=(low[0] - aside, high[0] + aside), ylim=(low[1] - 0.1 * height, high[1] + 0.1 * height), aspect="equal")
-    _name_joints(axes, layout, body, shares, [j for j in np.argsort(-shares)[:_NAMED] if above[j] > 0], aside)
+    axes.set(xlim=(low[0] - aside, high[0] + aside), ylim=(middle - 0.6 * height, middle + 0.6 * height), aspect="equal")
+    _name_joints(
+        axes, layout, body, shares, [j for j in np.argsort(-shares)[:_NAMED] if above[j] > 0], aside, max(0.07 * height, 0.1 * (width + 2 * aside))
+    )
     if not (above > 0).any():
-        axes.text(0.5, 0.98, "no joint is shown to keep more than others", transform=axes.transAxes, ha="center", va="top", color="dimgrey")
+        axes.set_xlabel("no joint is shown to keep more than others", color="dimgrey")
     for x, side in ((0.02, "right"), (0.98, "left")) if layout.mirrored else ():
         axes.text(x, 0.02, f"{side} side", transform=axes.transAxes, ha="left" if x < 0.5 else "right", color="dimgrey")
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, joints: list[int], aside: float) -> None:
-    """Names at the margin that is nearer, one above the other."""
-    middle, height = body[:, 0].mean(), np.ptp(body[:, 1])
+def _name_joints(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, joints: list[int], aside: float, apart: float) -> None:
+    """Names at the margin that is nearer, one above the other and so far apart."""
+    middle = body[:, 0].mean()
     for sign in (-1, 1):
         lowest = -np.inf
         for j in sorted((j for j in joints if (body[j, 0] >= middle) == (sign > 0)), key=lambda j: body[j, 1]):
-            lowest = max(body[j, 1], lowest + 0.07 * height)
+            lowest = max(body[j, 1], lowest + apart)
             x = (body[:, 0].max() if sign > 0 else body[:, 0].min()) + sign * 0.92 * aside
             text = f"{readable(layout.joints[j])}\n{_percent(shares[j])}"
             arrow = {"arrowstyle": "-", "color": "dimgrey", "linewidth": 0.7}
@@ -250,7 +271,7 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
         axes.barh(places + shift, mean, 0.4, xerr=whiskers, label=label, color=color, error_kw={"elinewidth": 1, "ecolor": "black"})
     expected = f"if all joints were alike: {_percent(result['expected'])}"
     axes.axvline(result["expected"], color="black", linestyle="--", label=expected)
-    axes.set_yticks(places, [readable(name) for name in names], fontsize=8)
+    axes.set_yticks(places, [readable(name) for name in names], fontsize=8 * min(1, 1.2 * _EASILY_SEEN / len(names)))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     people = f"{result['people']:g} people" if result["people"] != 1 else "1 person"
     said = f"mean over {people}" + (", 95 % interval" if result["people"] >= FEWEST_PEOPLE else "")

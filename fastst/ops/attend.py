@@ -148,6 +148,8 @@ def attend(
         y, _ = _forward(senders, receivers, att, lifted.lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
         return lifted.lower(y)
     alpha = attention_weights(senders, receivers, att, graph, negative_slope, lifted.lengths, edge_attr, edge_weight, backend)
+    if lifted.exists is not None:  # that the gradients of α at other edges are not looked at
+        alpha = torch.where(lifted.exists.unsqueeze(1), alpha, 0)
     if noise is not None:
         alpha = alpha * _kept_of_dropout(alpha, dropout, noise, graph, lifted.lengths, backend)
     alpha = lower(graph, alpha.permute(0, 2, 3, 1), 2)
@@ -217,7 +219,7 @@ def reference(x_src: Tensor, x_dst: Tensor, att: Tensor, graph: Graph, negative_
     scores = (leaky_relu(hidden, negative_slope) * att.to(x_src.dtype)).sum(-1).masked_fill(~adjacent, float("-inf"))
     none = scores.isneginf().all(2, keepdim=True)
     alpha = torch.softmax(scores.masked_fill(none, 0), 2).masked_fill(none, 0)
-    return torch.einsum("bijh,bjhc->bihc", alpha, senders).reshape(x_src.shape)
+    return sparse.mask_frames(torch.einsum("bijh,bjhc->bihc", alpha, senders).reshape(x_src.shape), lengths)
 
 
 @operation("attend")

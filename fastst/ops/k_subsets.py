@@ -178,7 +178,7 @@ def perturbed_top_k(
     theta, taken, no_number = _candidates(logits, lengths, index, k, groups)
     value = theta + gumbel(groups.take(edge_uniforms(seed, sample_ids, samples, P, T, hops == 0), 0.0))
     if nudge is not None:
-        value = value + groups.take(nudge.double(), 0.0)
+        value = value + torch.where(theta > -torch.inf, groups.take(nudge.double(), 0.0), 0)
     no_number = no_number | (value.isnan().any(-1, keepdim=True) & (theta > -torch.inf))
     order = torch.where(theta > -torch.inf, value, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
     first = (torch.arange(value.shape[-1], device=value.device) < taken[..., None]).expand(value.shape)

@@ -38,14 +38,14 @@ def mean_average_distance(h: Tensor, lengths: Tensor | None = None) -> Tensor:
 
 def reference(h: Tensor, lengths: Tensor | None) -> Tensor:
     """All pairs of nodes, walk by walk."""
-    distances = []
+    distances = [h.to(_dtype(h)).flatten()[:0]]  # of a batch without walks, with its gradient
     for walk, nodes in enumerate(h.to(_dtype(h))):
         nodes = nodes[: h.shape[1] if lengths is None else int(lengths[walk])].flatten(0, 1)
         length = nodes.norm(dim=1)
         product = length[:, None] * length[None]
         cosine = torch.where(product > 0, nodes @ nodes.T / torch.where(product > 0, product, 1), 0)
-        distances.append((1 - cosine).mean() if len(nodes) else nodes.sum())
-    return torch.stack(distances)
+        distances.append(((1 - cosine).mean() if len(nodes) else nodes.sum()).view(1))
+    return torch.cat(distances)
 
 
 def _dtype(h: Tensor) -> torch.dtype:
@@ -71,6 +71,8 @@ def _count(h: Tensor, lengths: Tensor | None) -> Tensor:
 @operation("mean_average_distance")
 def _forward(h: Tensor, lengths: Tensor | None) -> Tensor:
     _, _, mean = _directions(h, lengths)
+    if not h.shape[1] * h.shape[2]:
+        return mean.new_zeros(len(h))
     distance = 1 - mean.square().sum((1, 2, 3))
     return distance if lengths is None else torch.where(lengths > 0, distance, 0)
 
@@ -84,7 +86,7 @@ def _(h, lengths):
 def _backward(ddistance: Tensor, h: Tensor, lengths: Tensor | None) -> Tensor:
     direction, inverse, mean = _directions(h, lengths)
     along = (direction * mean).sum(-1, keepdim=True)
-    dh = (direction * along - mean) * inverse * (2 / _count(h, lengths)) * ddistance.view(-1, 1, 1, 1)
+    dh = (direction * along - mean) * inverse * (2 * ddistance.view(-1, 1, 1, 1) / _count(h, lengths))
     return sparse.mask_frames(dh, lengths).to(h.dtype)
 
 

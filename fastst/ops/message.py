@@ -88,7 +88,7 @@ def reference(x: Tensor, edge_attr: Tensor, weight: Tensor, graph: Graph, negati
     edges = torch.where(exists[..., None], edge_attr.expand(B, -1, T, C), 0)
     hidden = sparse.mask_frames(x, lengths)[:, source, index.src.long()[:, None]] + edges  # [B, P, T, C]
     messages = torch.where(exists, weight, 0).to(x.dtype)[..., None] * _act(hidden, negative_slope)
-    return x.new_zeros(B, T, J, C).index_add(2, index.dst.long(), messages.transpose(1, 2))
+    return sparse.mask_frames(x.new_zeros(B, T, J, C).index_add(2, index.dst.long(), messages.transpose(1, 2)), lengths)
 
 
 def _act(hidden: Tensor, negative_slope: float) -> Tensor:
@@ -169,8 +169,8 @@ def _backward_in_pieces(
         slope = (~(hidden <= 0)).to(hidden.dtype) if negative_slope == 0 else torch.where(hidden > 0, 1, hidden.new_tensor(negative_slope))
         rows = torch.where(exists, slope.mul_(through).mul_(_edges_first(weight[..., None], piece, T, senders.dtype)), 0)
         _add_rows(total, source, rows)
-        dweight[:, piece] = dots.unflatten(0, (-1, T)).permute(2, 0, 1).to(weight.dtype)
-        dedges[:, piece] = rows.unflatten(0, (-1, T)).permute(2, 0, 1, 3).sum_to_size(dedges[:, piece].shape).to(edge_attr.dtype)
+        dweight[:, piece] = dots.unflatten(0, (len(piece), T)).permute(2, 0, 1).to(weight.dtype)
+        dedges[:, piece] = rows.unflatten(0, (len(piece), T)).permute(2, 0, 1, 3).sum_to_size(dedges[:, piece].shape).to(edge_attr.dtype)
     return total.transpose(0, 1).reshape(x.shape).to(x.dtype), dedges, dweight
 
 

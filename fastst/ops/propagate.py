@@ -78,7 +78,7 @@ def reference(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     A = graph.square_matrices(weight.to(x.dtype), lengths)
     if self_weight is not None:
         A = A + torch.diag_embed(sparse.mask_frames(self_weight, lengths).to(x.dtype).flatten(1))
-    return (A @ x.reshape(B, T * J, C)).view(x.shape)
+    return sparse.mask_frames((A @ x.reshape(B, T * J, C)).view(x.shape), lengths)
 
 
 @operation("propagate")

@@ -12,8 +12,9 @@ import numpy as np
 
 from fastst.config import TrainConfig, differing, option
 from fastst.data.splits import person
-from fastst.errors import UserError
-from fastst.runs.folder import read_json, read_run_config
+from fastst.errors import UserError, visible
+from fastst.files import is_there
+from fastst.runs.folder import as_written, read_run_config, read_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes
 from fastst.runs.uncertainty import sign_flip_p_value, uncertainty
 
@@ -24,11 +25,12 @@ class _Run:
     config: TrainConfig
     outcomes: Outcomes
     kept_share: float
+    known_to_init: int
 
 
 def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """A row for every run: run, walks, people, balanced_accuracy and macro_f1 with intervals, kept_share, options that differ between the runs, and
-    under against_first what `paired` says of it and the first run.
+    """A row for every run: run, walks, people, balanced_accuracy and macro_f1 with intervals, kept_share, known_to_init (how many of the people had a
+    part in the model that it started from), options that differ between the runs, and under against_first what `paired` says of it and the first run.
 
     Scores are of all walks tested on, with folds of everybody out of fold.
 
@@ -42,10 +44,14 @@ def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         metrics, found = run.outcomes.metrics(), uncertainty(run.outcomes)
-        row: dict[str, Any] = {"run": str(run.folder)} | {name: metrics[name] for name in ("walks", "people")}
+        row: dict[str, Any] = {"run": visible(str(run.folder))} | {name: metrics[name] for name in ("walks", "people")}
         for name in ("balanced_accuracy", "macro_f1"):
             row |= {name: metrics[name], f"{name}_interval": found["intervals"] and found["intervals"][name]}
-        row |= {"kept_share": run.kept_share, "options": {option(name): getattr(run.config, name) for name in names}}
+        row |= {
+            "kept_share": run.kept_share,
+            "known_to_init": run.known_to_init,
+            "options": {option(name): getattr(run.config, name) for name in names},
+        }
         rows.append(row | {"against_first": None if run is runs[0] else paired(runs[0], run)})
     return rows
 
@@ -74,12 +80,14 @@ def paired(first: _Run, other: _Run) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> _Run:
-    top = folder if (folder / "config.json").is_file() else folder.parent
-    config = read_run_config(top if (top / "config.json").is_file() else folder)
-    summary = read_json(folder / "summary.json")
+    top = folder if is_there(folder / "config.json") else folder.parent
+    config = read_run_config(top if is_there(top / "config.json") else folder)
+    summary = read_summary(folder)
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json); finish it with fastst.train --resume")
-    return _Run(folder, config, read_outcomes(folder / PREDICTIONS), summary["kept_share"])
+    with as_written(folder):
+        kept_share, known = float(summary["kept_share"]), int(summary["known_to_init"])
+    return _Run(folder, config, read_outcomes(folder / PREDICTIONS), kept_share, known)
 
 
 def _check_same_task(first: _Run, other: _Run) -> None:

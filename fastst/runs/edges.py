@@ -15,8 +15,8 @@ import torch
 from fastst.data.batches import even_windows
 from fastst.data.load import Task
 from fastst.errors import UserError
+from fastst.files import write_atomically
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import write_atomically
 from fastst.runs.predictions import Asked, batches, evaluating
 
 _COLUMNS = pa.schema(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,17 @@ import torch
 from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.runs.metrics import KeptEdges
-from fastst.runs.opened import TrainedModel, mark
+from fastst.runs.opened import TrainedModel, seen_people
 from fastst.runs.outcomes import Outcomes, together
 from fastst.runs.predictions import Predictions, measure, outcomes_of, predict_walks
-from fastst.runs.probes import constant_guess
+from fastst.runs.probes import Regression, baselines, pose_features
 from fastst.runs.uncertainty import intervals, uncertainty
 
 UNSEEN, SEEN = "people it was not trained on", "people it was trained on"
 _NOT_KNOWN = "(not known)"
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a run is worth on some walks.
-
-    Attributes:
-        result: the scores, those under `trained_on` apart, tables under `by`, and a row for every sequence and person.
-        outcomes: what was said of every walk.
-        trained_on: whether the person of every walk had a part in the model.
-    """
-
-    result: dict[str, Any]
-    outcomes: Outcomes
-    trained_on: list[bool]
-
-
-def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str] = (), other_people: bool = False) -> Evaluation:
+def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str] = (), other_people: bool = False) -> dict[str, Any]:
     """The score of a run on walks, made ready by `for_model`.
 
     Every walk is judged by the mean of the models in which its person had no part: with folds, by the fold that tested on that person, and by all
@@ -50,6 +34,10 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
 
     Raises:
         UserError: an attribute that the data don't have; it isn't known whom the model was trained on.
+
+    Returns:
+        The scores, those of people trained on under `trained_on`; tables under `by`, a `prediction` for every walk under `predictions`, and a row for
+        everybody under `persons`.
     """
     _check_by(task, by)
     judges = _judges(models, task, other_people)
@@ -60,25 +48,22 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
     on = UNSEEN if UNSEEN in tested else SEEN
     scored, scores = tested[on]
     outcomes = together([of for of, _ in tested.values()]).chosen(np.argsort([*walks_of[UNSEEN], *walks_of[SEEN]]))
-    result = {
+    return {
         "on": on,
         **scores,
         "by": {column: _table(task, scored, walks_of[on], column) for column in by},
         "trained_on": tested[SEEN][1] if len(tested) > 1 else None,
-        "sequences": [row | {"fold": fold, "trained_on": was} for row, fold, was in zip(outcomes.rows(), outcomes.folds, seen, strict=True)],
+        "predictions": [row | {"trained_on": was} for row, was in zip(outcomes.rows(), seen, strict=True)],
         "persons": outcomes.person_rows(),
     }
-    return Evaluation(result, outcomes, seen)
 
 
 def _judges(models: Sequence[TrainedModel], task: Task, other_people: bool) -> list[list[int]]:
-    """For every walk the numbers of the models in which its person had no part, under this name, or under another with the same walk."""
-    subjects, marks_of = task.walks.subjects, [mark(poses) for poses in task.walks.poses]
-    judges: list[list[int]] = [[] for _ in subjects]
+    """For every walk the numbers of the models in which its person had no part."""
+    judges: list[list[int]] = [[] for _ in task.walks.subjects]
     for number, trained in enumerate(models):
-        known = {subject for subject, has in zip(subjects, marks_of, strict=True) if has in trained.walks_seen}
-        known |= {subject for subject in set(subjects) if not other_people and trained.has_seen(subject)}
-        for mine, subject in zip(judges, subjects, strict=True):
+        known = seen_people(trained, task, other_people)
+        for mine, subject in zip(judges, task.walks.subjects, strict=True):
             if subject not in known:
                 mine.append(number)
     return judges
@@ -88,8 +73,15 @@ def _test(models: Sequence[TrainedModel], task: Task, walks: list[int], judges: 
     predictions = _predict(models, task, walks, judges)
     folds = ["+".join(models[number].fold for number in judges[walk]) for walk in walks]
     outcomes = outcomes_of(task, predictions, folds)
-    guess = constant_guess(torch.from_numpy(outcomes.classes), len(task.class_names))
-    return outcomes, {**measure(task, predictions), **uncertainty(outcomes), "baselines": {"constant": guess}}
+    beside = baselines(_regression(models, task, walks, judges), torch.from_numpy(outcomes.classes))
+    return outcomes, {**measure(task, predictions), **uncertainty(outcomes), "baselines": beside}
+
+
+def _regression(models: Sequence[TrainedModel], task: Task, walks: list[int], judges: list[list[int]]) -> torch.Tensor:
+    """What logistic regression says, trained on the people of every walk's judges; the mean over these.  # [walks, classes]"""
+    features, of = pose_features(task, walks), [Regression.load(trained.folder) for trained in models]
+    said = [torch.stack([of[number].probabilities(row) for number in judges[walk]]).mean(0) for walk, row in zip(walks, features, strict=True)]
+    return torch.stack(said)
 
 
 def _predict(models: Sequence[TrainedModel], task: Task, walks: list[int], judges: list[list[int]]) -> Predictions:

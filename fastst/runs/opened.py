@@ -17,8 +17,9 @@ from fastst.data.prepare import drop_joints, layout_for, prepare
 from fastst.data.splits import Split, person
 from fastst.data.walks import DataError, WalkSet
 from fastst.errors import UserError
+from fastst.files import is_there
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import load_model, read_json, read_run_config
+from fastst.runs.folder import WRITE_AGAIN, as_written, load_model, read_json, read_run_config, read_summary
 from fastst.runs.predictions import Asked
 
 _SIDES = ("train", "test", "validation", "initial")
@@ -79,6 +80,20 @@ def mark(poses: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(poses).tobytes())
 
 
+def seen_people(trained: TrainedModel, task: Task, other_people: bool = False) -> set[str]:
+    """Whose walks are of people who had a part in the model, under this name, or under another with the same walk.
+
+    Args:
+        other_people: a name alone tells nothing: these are other people, though they may have the same names.
+
+    Raises:
+        UserError: it isn't known whom the model was trained on.
+    """
+    subjects = task.walks.subjects
+    found = {subject for subject, poses in zip(subjects, task.walks.poses, strict=True) if mark(poses) in trained.walks_seen}
+    return found | {subject for subject in set(subjects) if not other_people and trained.has_seen(subject)}
+
+
 def open_run(run: Path, option: str = "--run") -> TrainedModel:
     """The model of a finished run without folds, or of one fold. `option` is what an error calls it.
 
@@ -97,38 +112,43 @@ def open_models(run: Path, option: str = "--run") -> list[TrainedModel]:
     Raises:
         UserError: it is no run, or a control; it is not finished, or can't be read.
     """
-    if run.name == "permuted" and not (run / "config.json").is_file():
+    if run.name == "permuted" and not is_there(run / "config.json"):
         raise UserError(f"{run} is a control with classes dealt out anew: it says nothing of the walks' own; name the run beside it")
-    top = run if (run / "config.json").is_file() else run.parent
-    if not (top / "config.json").is_file():
+    top = run if is_there(run / "config.json") else run.parent
+    if not is_there(top / "config.json"):
         raise UserError(f"{option} {run} holds no run of fastst.train (no config.json)")
     config = read_run_config(top)
     folders = [run / f"fold-{i}" for i in range(1, config.folds + 1)] if top == run and config.folds else [run]
     for folder in folders:
-        if not (folder / "model.safetensors").is_file():
+        if not is_there(folder / "model.safetensors"):
             raise UserError(f"{option} {folder} holds no model.safetensors; finish it with fastst.train --resume")
     return [_open(folder, config) for folder in folders]
 
 
 def _open(folder: Path, config: TrainConfig) -> TrainedModel:
     model, arguments, class_names = load_model(folder / "model.safetensors")
-    summary = read_json(folder / "summary.json") or {}
-    return TrainedModel(folder, model, config, arguments, class_names, summary.get("seed", config.seed), _split(folder / "split.json"), _seen(folder))
+    with as_written(folder):
+        seed = int((read_summary(folder) or {}).get("seed", config.seed))
+    return TrainedModel(folder, model, config, arguments, class_names, seed, _split(folder / "split.json"), _seen(folder))
 
 
 def _seen(folder: Path) -> frozenset[int]:
-    seen = read_json(folder / "walks_seen.json")
-    return frozenset(seen) if isinstance(seen, list) else frozenset()
+    path = folder / "walks_seen.json"
+    seen = read_json(path)
+    if seen is None:
+        return frozenset()
+    if not isinstance(seen, list) or not all(isinstance(one, int) for one in seen):
+        raise UserError(f"{path} is damaged: expected a list of numbers; {WRITE_AGAIN}")
+    return frozenset(seen)
 
 
 def _split(path: Path) -> Split | None:
     sides = read_json(path)
     if sides is None:
         return None
-    try:
-        return Split(**{side: frozenset(map(str, sides.get(side, ()))) for side in _SIDES})
-    except (AttributeError, TypeError):
-        raise UserError(f"{path} is not the split of a run: expected lists of people under train, validation and test") from None
+    if not isinstance(sides, dict) or not all(isinstance(sides.get(side, []), list) for side in _SIDES):
+        raise UserError(f"{path} is not the split of a run: expected lists of people under train, validation and test; {WRITE_AGAIN}")
+    return Split(**{side: frozenset(map(str, sides.get(side, ()))) for side in _SIDES})
 
 
 def for_model(task: Task, trained: TrainedModel) -> Task:

@@ -1,10 +1,11 @@
-"""What models said of walks whose class is known: the table behind every score, and its form as a file."""
+"""What models said of walks: the table of predictions, in which all that predict write the same columns, and the scores where classes are known."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastst.errors import UserError
+from fastst.errors import UserError, visible
+from fastst.files import is_there, open_file, reading
+from fastst.runs.folder import WRITE_AGAIN
 from fastst.runs.metrics import classification_metrics, mean_over_groups
-from fastst.runs.tables import write_csv
+from fastst.runs.tables import PROBABILITY, write_rows
 
 PREDICTIONS = "predictions.csv"  # in the folder of a run
-_COLUMNS = ("fold", "walk", "subject", "class", "predicted")
-_PROBABILITY = "probability_"
+_COLUMNS = ("fold", "walk", "subject", "class", "predicted")  # and the probabilities
+
+
+def prediction(fold: str, walk: str, subject: str, true: str | None, probabilities: Mapping[str, float]) -> dict[str, Any]:
+    """A row of a table of predictions: fold, walk, subject, class (None where it is not known), predicted, and the probability of every class."""
+    likeliest = max(probabilities, key=probabilities.__getitem__)
+    return dict(zip(_COLUMNS, (fold, walk, subject, true, likeliest), strict=True)) | {"probabilities": dict(probabilities)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,28 +86,22 @@ class Outcomes:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """sequence, subject, class, predicted and probabilities of every walk."""
-        columns = (self.walks, self.subjects, self.classes, self.predicted, self.probabilities.tolist())
+        """A `prediction` for every walk."""
+        columns = (self.folds, self.walks, self.subjects, self.classes.tolist(), self.probabilities.tolist())
         return [
-            {
-                "sequence": walk,
-                "subject": subject,
-                "class": self.class_names[true],
-                "predicted": self.class_names[said],
-                "probabilities": dict(zip(self.class_names, probabilities, strict=True)),
-            }
-            for walk, subject, true, said, probabilities in zip(*columns, strict=True)
+            prediction(fold, walk, subject, self.class_names[true], dict(zip(self.class_names, probabilities, strict=True)))
+            for fold, walk, subject, true, probabilities in zip(*columns, strict=True)
         ]
 
     def person_rows(self) -> list[dict[str, Any]]:
         """subject, class, predicted, probabilities and walks (how many) of every person."""
         count = Counter(zip(self.subjects, self.classes.tolist(), strict=True))
         people = self.of_people()
-        rows = people.rows()
-        for row, true in zip(rows, people.classes.tolist(), strict=True):
-            del row["sequence"]
-            row["walks"] = count[row["subject"], true]
-        return rows
+        told = ("subject", "class", "predicted", "probabilities")
+        return [
+            {name: row[name] for name in told} | {"walks": count[row["subject"], true]}
+            for row, true in zip(people.rows(), people.classes.tolist(), strict=True)
+        ]
 
 
 def together(parts: Sequence[Outcomes]) -> Outcomes:
@@ -109,15 +111,9 @@ def together(parts: Sequence[Outcomes]) -> Outcomes:
     return Outcomes(parts[0].class_names, folds, walks, subjects, classes, probabilities)
 
 
-def write_outcomes(path: Path, outcomes: Outcomes, **more: Sequence[str]) -> None:
-    """fold, walk, subject, class, predicted, a column `probability_<class>` for every class, and the columns `more`, as a CSV file."""
-    names, columns = outcomes.class_names, (outcomes.folds, outcomes.walks, outcomes.subjects, outcomes.classes, outcomes.predicted)
-    further = zip(*more.values(), strict=True) if more else ((),) * len(outcomes)
-    table = [
-        [fold, walk, subject, names[true], names[said], *probabilities, *rest]
-        for fold, walk, subject, true, said, probabilities, rest in zip(*columns, outcomes.probabilities.tolist(), further, strict=True)
-    ]
-    write_csv(path, [*_COLUMNS, *(_PROBABILITY + name for name in names), *more], table)
+def write_outcomes(path: Path, outcomes: Outcomes) -> None:
+    """A CSV file with the columns fold, walk, subject, class, predicted, and `probability_<class>` for every class."""
+    write_rows(path, outcomes.rows())
 
 
 def read_outcomes(path: Path) -> Outcomes:
@@ -126,20 +122,25 @@ def read_outcomes(path: Path) -> Outcomes:
     Raises:
         UserError: with file and line: it is not there, or not such a table.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            header, *lines = [(reader.line_num, fields) for fields in reader]
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}; a finished run of fastst.train has one") from None
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a table of predictions: {error}") from None
+    if not is_there(path):
+        raise UserError(f"{path} doesn't exist; a finished run of fastst.train has one: finish it with --resume")
+    with reading(path), io.TextIOWrapper(open_file(path), "utf-8", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            lines = [(reader.line_num, [visible(field) for field in fields]) for fields in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} is not a table of predictions: {error}; {WRITE_AGAIN}") from None
+    if not lines:
+        raise UserError(f"{path} is not a table of predictions: it is empty; {WRITE_AGAIN}")
+    header, *lines = lines
     columns = header[1]
-    names = [column.removeprefix(_PROBABILITY) for column in columns if column.startswith(_PROBABILITY)]
+    names = [column.removeprefix(PROBABILITY) for column in columns if column.startswith(PROBABILITY)]
     missing = [column for column in _COLUMNS if column not in columns]
     if missing or not names or not lines:
         what = f"no column {missing[0]!r}" if missing else "no column probability_<class>" if not names else "no walk"
-        raise UserError(f"{path} is not a table of predictions, which has a line for every walk and the columns {','.join(_COLUMNS)},…: {what}")
+        raise UserError(
+            f"{path} is not a table of predictions, which has a line for every walk and the columns {','.join(_COLUMNS)},…: {what}; {WRITE_AGAIN}"
+        )
     rows = [_row(path, line, columns, fields, names) for line, fields in lines]
     folds, walks, subjects, classes, probabilities = zip(*rows, strict=True)
     return Outcomes(names, list(folds), list(walks), list(subjects), np.array(classes, np.int64), np.array(probabilities, np.float64))
@@ -148,9 +149,9 @@ def read_outcomes(path: Path) -> Outcomes:
 def _row(path: Path, line: int, columns: list[str], fields: list[str], names: list[str]) -> tuple[str, str, str, int, list[float]]:
     try:
         row = dict(zip(columns, fields, strict=True))
-        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[_PROBABILITY + name]) for name in names]
+        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[PROBABILITY + name]) for name in names]
     except ValueError as error:
-        raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}") from None
+        raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}; {WRITE_AGAIN}") from None
 
 
 def _metrics(outcomes: Outcomes) -> dict[str, Any]:

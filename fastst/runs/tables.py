@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastst.errors import UserError
-from fastst.runs.folder import write_atomically, write_json
+from fastst.files import is_there, open_file, write_atomically
+from fastst.runs.folder import write_json
 
-_OF_A_RUN = ("predictions.csv", "summary.json", "split.json", "config.json", "left_out.json", "metrics.jsonl", "model.safetensors", "walks_seen.json")
+PROBABILITY = "probability_"  # before the name of a class
+PICTURES = (".png", ".svg", ".pdf")
+_OF_A_RUN = (
+    "predictions.csv",
+    "summary.json",
+    "split.json",
+    "config.json",
+    "left_out.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "walks_seen.json",
+    "logistic_regression.json",
+)
 
 
 def check_table_file(path: Path, *read: str | Path | None) -> None:
@@ -27,15 +40,15 @@ def check_table_file(path: Path, *read: str | Path | None) -> None:
 
 def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
     """That a file can be written, is not one of a run's own, none of those that are read, and replaces only what fastst wrote; UserError if not."""
-    if not path.parent.is_dir():
+    if not is_there(path.parent):
         raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or give another name")
-    if not path.is_file():
+    if not is_there(path):
         return
     of_a_run = path.name in _OF_A_RUN or path.suffix == ".png"
-    if of_a_run and any((path.parent / name).is_file() for name in ("config.json", "split.json")) and not path.name.startswith("walk_"):
+    if of_a_run and any(is_there(path.parent / name) for name in ("config.json", "split.json")) and not path.name.startswith("walk_"):
         raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
     for other in read:
-        if other is None or not Path(other).exists():
+        if other is None or not is_there(Path(other)):
             continue
         if path.samefile(other) or (Path(other).is_dir() and path.resolve().is_relative_to(Path(other).resolve())):
             raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
@@ -45,18 +58,17 @@ def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file looks like results, which may be replaced by newer ones."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(1 << 16)
         file.seek(max(path.stat().st_size - (1 << 16), 0))
         tail = file.read()
-    if path.suffix.lower() == ".png":
-        return head.startswith(b"\x89PNG")
+    if path.suffix.lower() in PICTURES:
+        return any(b"atplotlib" in part for part in (head, tail))  # which signs what it draws
     return not head.strip() or any(word in part for word in (b"probabilit", b"balanced_accuracy") for part in (head, tail))
 
 
 def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `value` as JSON, or the rows as CSV, by the file's name. In CSV the `probabilities` of a row are a column `probability_<class>` for
-    every class.
+    """Writes `value` as JSON, or the rows as CSV, by the file's name.
 
     Raises:
         UserError: another ending, or the file can't be written.
@@ -64,21 +76,21 @@ def write_table(path: Path, value: Any, rows: Sequence[Mapping[str, Any]]) -> No
     check_table_file(path)
     if path.suffix.lower() == ".json":
         write_json(path, value)
-        return
+    else:
+        write_rows(path, rows)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file, written whole or not at all. The `probabilities` of a row are a column `probability_<class>` for every class; None is empty."""
     flat = [_flat(row) for row in rows]
     header = list(dict.fromkeys(name for row in flat for name in row))
-    write_csv(path, header, ([row.get(name, "") for name in header] for row in flat))
+    write_atomically(path, partial(_write, header=header, rows=flat))
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A CSV file, written whole or not at all."""
-    write_atomically(path, partial(_write, header=header, rows=rows))
-
-
-def _write(part: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+def _write(part: Path, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, header, lineterminator="\n")
+        writer.writeheader()
         writer.writerows(rows)
 
 
@@ -86,7 +98,9 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if name == "probabilities":
-            flat |= {f"probability_{of}": probability for of, probability in value.items()}
+            flat |= {f"{PROBABILITY}{of}": probability for of, probability in value.items()}
+        elif isinstance(value, bool):
+            flat[name] = "yes" if value else "no"
         else:
             flat[name] = value
     return flat

@@ -28,13 +28,26 @@ from fastst.data.batches import Windows, in_order, make_batch, random_windows
 from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
+from fastst.files import is_there, reading
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import append_line, load_checkpoint, load_model, read_json, read_lines, save_checkpoint, save_model, write_json, write_text
+from fastst.runs.folder import (
+    append_line,
+    load_checkpoint,
+    load_model,
+    read_json,
+    read_lines,
+    save_checkpoint,
+    save_model,
+    write_json,
+    write_summary,
+    write_text,
+)
 from fastst.runs.initial import start_from
+from fastst.runs.lock import check_owned
 from fastst.runs.opened import mark, open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
 from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
-from fastst.runs.probes import baselines, pose_probabilities
+from fastst.runs.probes import baselines, fit_regression, pose_features
 from fastst.runs.step import CapturedSteps, Captures, Inputs, Packed, Step
 from fastst.runs.uncertainty import uncertainty
 
@@ -188,16 +201,17 @@ class Trainer:
 
     def resume(self) -> None:
         """Goes back to the last checkpoint, if there is one; rows of epochs that came after it are dropped."""
-        if not self.checkpoint.exists():
+        if not is_there(self.checkpoint):
             if self.processes.leads:
                 self.metrics.unlink(missing_ok=True)
             return
         progress = load_checkpoint(self.checkpoint, self.model, self.optimizer)
-        if progress["data"] != fingerprint(self.task):
-            raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
-        self.epoch, self.seconds = progress["epoch"], progress["seconds"]
-        self.best_epoch, self.best_loss = progress["best_epoch"], math.inf if progress["best_loss"] is None else progress["best_loss"]
-        self.step.scaler.load_state_dict(progress["scaler"])
+        with reading(self.checkpoint):
+            if progress["data"] != fingerprint(self.task):
+                raise UserError(f"the data have changed since {self.checkpoint} was written; bring them back, or begin again with another --out")
+            self.epoch, self.seconds = progress["epoch"], progress["seconds"]
+            self.best_epoch, self.best_loss = progress["best_epoch"], math.inf if progress["best_loss"] is None else progress["best_loss"]
+            self.step.scaler.load_state_dict(progress["scaler"])
         if self.processes.leads:
             rows = read_lines(self.metrics)[: self.epoch]
             write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
@@ -237,6 +251,7 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         row["seconds"] = self.seconds
         if self.processes.leads:
+            check_owned(self.fold.folder)
             append_line(self.metrics, row)
             save_checkpoint(self.checkpoint, self.model, self.optimizer, self._progress())
         return row
@@ -251,14 +266,18 @@ class Trainer:
     def finish(self, on_finished: OnFinished | None) -> dict[str, Any]:
         """Tests the trained model and writes the model, its predictions, and the summary with what `on_finished` says."""
         if self.validation_walks:
-            self.model.load_state_dict(load_model(self.best)[0].state_dict())
+            # Of a finished training, whose summary is to be written again, the best model is the one that it left.
+            best = self.best if is_there(self.best) else self.fold.folder / "model.safetensors"
+            self.model.load_state_dict(load_model(best)[0].state_dict())
         predictions = self.test()
         outcomes = outcomes_of(self.task, predictions, [str(self.fold.number)] * len(self.test_walks))
-        logistic_regression = pose_probabilities(self.task, self.train_walks, self.test_walks)
+        train_classes, K = self.task.classes[self.train_walks], len(self.task.class_names)
+        regression = fit_regression(pose_features(self.task, self.train_walks), train_classes, K)
+        said = regression.probabilities(pose_features(self.task, self.test_walks))
         summary = {
             **measure(self.task, predictions),
             **uncertainty(outcomes),
-            "baselines": baselines(logistic_regression, torch.from_numpy(outcomes.classes)),
+            "baselines": baselines(said, torch.from_numpy(outcomes.classes)),
             "epoch": self.best_epoch or self.epoch,
             "seed": self.fold.seed,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -267,7 +286,7 @@ class Trainer:
             "train_walks": len(self.train_walks),
             "train_people": len(self.fold.split.train),
             "validation_people": len(self.fold.split.validation),
-            **({} if self.config.init is None else {"known_to_init": len(self.fold.split.known)}),
+            "known_to_init": len(self.fold.split.known),
             "left_out": len(self.task.walks.left_out),
             "filled_share": self.task.filled.share,
             "data": fingerprint(self.task),
@@ -276,13 +295,14 @@ class Trainer:
             "device": self.device.type,
         }
         save_model(self.fold.folder / "model.safetensors", self.model, self.arguments, self.task.class_names)
+        regression.save(self.fold.folder)
         write_outcomes(self.fold.folder / PREDICTIONS, outcomes)
         if on_finished is not None:
             rows = read_lines(self.metrics)
             self.model.eval()
             parts = (self.config, self.task, self.fold, self.model, self.train_walks, self.test_walks, rows, summary)
             summary |= on_finished(Finished(*parts))
-        write_json(self.fold.folder / "summary.json", summary)  # a folder with a summary is finished
+        write_summary(self.fold.folder, summary)  # a folder with a summary is finished
         self.best.unlink(missing_ok=True)
         return summary
 

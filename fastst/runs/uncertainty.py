@@ -127,7 +127,8 @@ def in_words(scores: dict[str, Any], measure: str = "balanced_accuracy") -> str:
     if found is None:
         return f"{scores[measure]:.2f}"
     low, high = found[measure]
-    return f"{scores[measure]:.2f} ({_INSIDE} % interval {low:.2f} to {high:.2f})" if low < high else f"{scores[measure]:.2f} (in every draw)"
+    inside = f"{_INSIDE} % interval {low:.2f} to {high:.2f}" if low < high else "no interval: it is the same whoever is drawn"
+    return f"{scores[measure]:.2f} ({inside})"
 
 
 def _numbers(subjects: Sequence[str]) -> dict[str, int]:

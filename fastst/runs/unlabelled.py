@@ -11,20 +11,20 @@ from torch import Tensor
 from fastst.data.load import Task
 from fastst.graph import SkeletonGraph
 from fastst.runs.opened import TrainedModel
+from fastst.runs.outcomes import prediction
 from fastst.runs.predictions import predict_walks
 
 
 def predicted_rows(models: Sequence[TrainedModel], task: Task) -> Iterator[dict[str, Any]]:
-    """Of every walk: sequence, label, probability, probabilities, kept_share, and edges, the slots of which something was kept, most first.
+    """Of every walk a `prediction` without a class, and kept_share, and edges, the slots of which something was kept, most first.
 
     With several models, those of a run with folds, the means over them. The task is one of `unlabelled_task`.
     """
-    for walk, name in enumerate(task.walks.names):
+    fold = "+".join(trained.fold for trained in models)
+    for walk, (name, subject) in enumerate(zip(task.walks.names, task.walks.subjects, strict=True)):
         said = [predict_walks(trained.model, task, [walk], trained.asked) for trained in models]
         mean = torch.stack([predictions.probabilities[0] for predictions in said]).mean(0)
-        probabilities = dict(zip(task.class_names, mean.tolist(), strict=True))
-        label = max(probabilities, key=probabilities.__getitem__)
-        row = {"sequence": name, "label": label, "probability": probabilities[label], "probabilities": probabilities}
+        row = prediction(fold, name, subject, None, dict(zip(task.class_names, mean.tolist(), strict=True)))
         kept, existing = (torch.stack([getattr(predictions.kept, what).sum(0) for predictions in said]).sum(0) for what in ("kept", "existing"))
         share = (kept.sum() / existing.sum().clamp(min=1)).item()
         yield row | {"kept_share": share, "edges": _kept_edges(models[0].model.graph, kept, existing)}

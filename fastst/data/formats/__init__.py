@@ -19,7 +19,9 @@ from fastst.data.formats import (
     person_frames,
     pickles,
     pose_csv,
+    posenet,
     ultralytics,
+    ultralytics_csv,
     walks_npz,
     yolo_txt,
 )
@@ -34,7 +36,8 @@ JSON_FORMS: tuple[Form, ...] = (
     kinetics.FORM,
     mediapipe.FORM,
     person_frames.FORM,
+    posenet.FORM,
     ultralytics.FORM,
 )
-TEXT_FORMS: tuple[Form, ...] = (ntu_skeleton.FORM, yolo_txt.FORM, labels_csv.FORM, pose_csv.FORM)
+TEXT_FORMS: tuple[Form, ...] = (ntu_skeleton.FORM, yolo_txt.FORM, ultralytics_csv.FORM, labels_csv.FORM, pose_csv.FORM)
 BINARY_FORMS: tuple[Form, ...] = (walks_npz.FORM, pickles.FORM, c3d.FORM)

@@ -12,6 +12,7 @@ from fastst.data.formats.form import Form
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import MARKERS
 from fastst.data.walks import DataError
+from fastst.files import open_file
 from fastst.layouts import Layout
 
 _INSTALL = "pip install -c constraints.txt -e '.[c3d]'"
@@ -41,14 +42,14 @@ def _read(head: bytes, file: File, progress: bool) -> list[Recording]:
     except ImportError:
         raise DataError(f"{file.path} is a C3D file, and these are read with the package c3d, which is not installed: {_INSTALL}") from None
     try:
-        with file.path.open("rb") as opened, warnings.catch_warnings():
+        with open_file(file.path) as opened, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong is told below
             reader = c3d.Reader(opened)
             labels, unit, fps = _labels(reader), _unit(reader), float(reader.point_rate)
             announced = reader.last_frame - reader.first_frame + 1
             points = [points[:, :4] for _, points, _ in reader.read_frames(camera_sum=False)]
-    except OSError as error:
-        raise DataError(f"{file.path} can't be read: {error.strerror or error}") from None
+    except (DataError, OSError):
+        raise
     except Exception as error:  # of a damaged file the package raises anything, AttributeError among it
         raise DataError(f"{file.path} is not a complete C3D file ({type(error).__name__}: {str(error)[:200]}); export it again") from None
     if not points or len(points) < announced:

@@ -11,9 +11,9 @@ from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
 from fastst.data.formats.records import Table, is_array
 from fastst.data.recording import File, Recording
-from fastst.data.skeletons import SKELETONS
+from fastst.data.skeletons import SKELETONS, skeleton_of_names
 from fastst.data.walks import DataError
-from fastst.layouts import LAYOUTS, Layout
+from fastst.layouts import Layout
 
 
 def _are_results(content: Any) -> bool:
@@ -66,14 +66,11 @@ def _layouts(categories: list[Any], path: Path) -> dict[int, Layout]:
     named = next((category for category in categories if isinstance(category.get("keypoints"), list) and category["keypoints"]), None)
     if named is None:
         return SKELETONS
-    joints = tuple(str(joint) for joint in named["keypoints"])
-    known = next((layout for layout in LAYOUTS.values() if layout.joints == joints), None)
-    if known is not None:
-        return {len(joints): known}
+    joints = [str(joint) for joint in named["keypoints"]]
     skeleton = named.get("skeleton")
     bones = (skeleton.astype(int) - 1).tolist() if is_array(skeleton) and skeleton.ndim == 2 else []
     try:
-        return {len(joints): Layout.custom(joints, bones, str(named.get("name", "COCO")))}
+        return {len(joints): skeleton_of_names(joints, bones, str(named.get("name", "COCO")))}
     except ValueError as error:
         raise DataError(f"{path}: its category describes no skeleton ({error}); mend keypoints and skeleton there") from None
 

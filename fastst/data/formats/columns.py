@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -47,6 +47,7 @@ class Columns:
         coordinates: of every joint its columns of x, y and, in 3D, z.
         confidences: of every joint, or empty.
         image, frame, person: the columns with the image's name, the frame's number and who it is in a frame.
+        is_track: whether the column of the person is called so, and not just ID.
         keys: what tells walks apart -> its columns; `subject`, `condition`, `sequence` and `view` among them are attributes, too.
         attributes: what else is said of a walk -> its column.
         landmark: where each row is one joint, the column that says which.
@@ -59,6 +60,7 @@ class Columns:
     image: int | None = None
     frame: int | None = None
     person: int | None = None
+    is_track: bool = True
     keys: dict[str, list[int]] = field(default_factory=dict)
     attributes: dict[str, int] = field(default_factory=dict)
     landmark: int | None = None
@@ -113,7 +115,7 @@ def columns_of(names: tuple[str, ...]) -> Columns:
     used = {column for joint in joints.values() for column in joint.values()}
     coordinates = [[joints[joint][axis] for axis in axes] for joint in chosen]
     unused = [joints[joint][axis] for joint in joints if joint not in chosen for axis in _AXES if axis in joints[joint]]
-    return Columns(layout, coordinates, confidences, unused=sorted(unused + others), **_others(names, used))
+    return Columns(layout, coordinates, confidences, unused=sorted(unused + others), **roles_of(names, used))
 
 
 def long_columns_of(names: Sequence[str]) -> Columns:
@@ -123,7 +125,7 @@ def long_columns_of(names: Sequence[str]) -> Columns:
     confidence = next(([plain[kind]] for kind in _CONFIDENCES if kind in plain), [])
     landmark = next(plain[name] for name in _LANDMARK.split() if name in plain)
     layout = Layout.custom(["joint"], [], "joint")
-    return Columns(layout, [axes], confidence, landmark=landmark, **_others(names, {*axes, *confidence, landmark}))
+    return Columns(layout, [axes], confidence, landmark=landmark, **roles_of(names, {*axes, *confidence, landmark}))
 
 
 def layout_of(joints: Sequence[str]) -> tuple[Layout, list[int]]:
@@ -131,11 +133,11 @@ def layout_of(joints: Sequence[str]) -> tuple[Layout, list[int]]:
     if all(joint.isdecimal() for joint in joints):
         order = sorted(range(len(joints)), key=lambda i: int(joints[i]))
         return LAYOUTS.get(_LAYOUT_OF_NUMBERED.get(len(joints), "")) or unnamed(len(joints)), order
-    place = _first_of_each([_plain(joint) for joint in joints])
-    fitting = [layout for layout in LAYOUTS.values() if all(_plain(joint) in place for joint in layout.joints)]
+    place = _first_of_each([plain(joint) for joint in joints])
+    fitting = [layout for layout in LAYOUTS.values() if all(plain(joint) in place for joint in layout.joints)]
     if fitting:
         layout = max(fitting, key=lambda layout: layout.num_joints)
-        return layout, [place[_plain(joint)] for joint in layout.joints]
+        return layout, [place[plain(joint)] for joint in layout.joints]
     kept = sorted(place.values())
     return Layout.custom([joints[i] for i in kept], [], MARKERS), kept
 
@@ -162,7 +164,7 @@ def _joints(names: Sequence[str]) -> tuple[dict[str, dict[str, int]], list[int]]
             continue
         if word is not None:
             joint = joint.removeprefix(word)
-        columns = joints.setdefault(spelled.setdefault(_plain(joint), joint), {})
+        columns = joints.setdefault(spelled.setdefault(plain(joint), joint), {})
         if columns.setdefault(what, column) != column and what in _AXES:
             raise ValueError(
                 f"{names[columns[what]]} and {names[column]} are both the {what} of {joint!r}; expected one column, remove or rename the other"
@@ -195,7 +197,7 @@ def _tokens(name: str) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _plain(joint: str) -> str:
+def plain(joint: str) -> str:
     """One spelling for `left_eye`, `LEye`, `l_eye`, `leye` and `EyeLeft`."""
     tokens = _tokens(joint)
     for side in ("left", "right"):
@@ -214,14 +216,15 @@ def _plain(joint: str) -> str:
 _SIDED = frozenset(joint.split("_", 1)[1].replace("_", "") for layout in LAYOUTS.values() for joint in layout.joints if joint.startswith("left_"))
 
 
-def _others(names: Sequence[str], used: set[int]) -> dict[str, Any]:
-    """The columns that are no numbers of joints, as arguments of `Columns`."""
+def roles_of(names: Sequence[str], used: Collection[int] = ()) -> dict[str, Any]:
+    """What the columns are that are no numbers of joints, as arguments of `Columns`; those in `used` are nothing else."""
     columns = _first_of_each(["" if i in used else "".join(_tokens(name)) for i, name in enumerate(names)])
 
     def named(words: str) -> list[int]:
         return [columns[word] for word in words.split() if word in columns]
 
     return {
+        "is_track": not named("id") or named(_ROLES["person"])[0] != named("id")[0],
         **{role: found[0] for role, words in _ROLES.items() if (found := named(words))},
         "keys": {key: found if key == "walk" else found[:1] for key, words in _KEYS.items() if (found := named(words))},
         "attributes": {word: columns[word] for word in _ATTRIBUTES.split() if word in columns},

@@ -14,6 +14,7 @@ import numpy as np
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
 from fastst.data.formats.records import Table, is_array
+from fastst.data.formats.video import About, numbered_frames
 from fastst.data.recording import File, Recording
 from fastst.layouts import LAYOUTS
 
@@ -22,10 +23,6 @@ _HIPS = list(_LAYOUT.root)
 _WORLD = ("pose_world_landmarks", "poseWorldLandmarks", "world_landmarks", "worldLandmarks")
 _LANDMARKS = (*_WORLD, "pose_landmarks", "poseLandmarks", "landmarks", "landmark")
 _FRAMES = ("frames", "data", "results", "poses")
-_NUMBERS = ("frame", "frame_index", "frame_number", "frame_id", "frameIndex", "frameNumber", "index")
-_ABOUT = ("metadata", "meta", "video_metadata", "video_info", "video", "info")
-_WIDTHS, _HEIGHTS = ("width", "frame_width", "image_width"), ("height", "frame_height", "image_height")
-_RATES = ("fps", "frame_rate", "frameRate")
 _COLUMNS = ("x", "y", "z", "visibility")
 _NEAR = 0.05  # metres: the hips' middle is the origin of world landmarks
 
@@ -72,40 +69,19 @@ def _frames(content: Any) -> Any:
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     table = Table(file, {_LAYOUT.num_joints: _LAYOUT}, min_confidence=-np.inf)
     one_frame = _is_frame(content.first)
-    about: dict[str, Any] = {}
+    about = About()
     key, in_world, num_frames = "", None, 0
     for piece in content:
-        about |= _about(piece)
-        frames = [(0, piece)] if one_frame else _numbered(_frames(piece), num_frames)
+        about.add(piece)
+        frames = [(0, piece)] if one_frame else numbered_frames(_frames(piece), num_frames)
         num_frames += len(frames)
         key = key or next((key for key in _LANDMARKS for _, frame in frames if isinstance(frame, Mapping) and _people(frame.get(key), "")), "")
         people = [(number, person) for number, frame in frames for person in _people(frame, key)]
         if in_world is None and people:
             in_world = key in _WORLD or _has_origin_at_hips(people[0][1])
         _add(table, people, bool(in_world))
-    fields: dict[str, Any] = {"fps": next((float(about[key]) for key in _RATES if _is_positive(about.get(key))), None)}
-    sizes = [next((int(about[key]) for key in keys if _is_positive(about.get(key))), 0) for keys in (_WIDTHS, _HEIGHTS)]
-    fields["image_size"] = tuple(sizes) if all(sizes) and not in_world else None
+    fields: dict[str, Any] = {"fps": about.fps, "image_size": None if in_world else about.image_size}
     return table.frame(**fields) if one_frame else table.recordings(**fields)
-
-
-def _about(piece: Any) -> dict[str, Any]:
-    """What the file says of its video."""
-    if not isinstance(piece, Mapping):
-        return {}
-    return {key: value for part in (piece, *map(piece.get, _ABOUT)) if isinstance(part, Mapping) for key, value in part.items()}
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 < value < 1e6
-
-
-def _numbered(frames: Any, first: int) -> list[tuple[Any, Any]]:
-    """Frames and their numbers, or names with a number; those without have the number of their place."""
-    if isinstance(frames, Mapping):
-        return [(name, frame) for name, frame in frames.items() if any(letter.isdigit() for letter in name)]
-    named = [next((frame[key] for key in _NUMBERS if key in frame), None) if isinstance(frame, Mapping) else None for frame in frames]
-    return [(first + place if name is None else name, frame) for place, (name, frame) in enumerate(zip(named, frames, strict=True))]
 
 
 def _people(frame: Any, key: str) -> list[Any]:

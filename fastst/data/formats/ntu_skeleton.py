@@ -14,6 +14,7 @@ from pyarrow import csv
 from fastst.data.formats.form import Form
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError
+from fastst.files import open_file
 from fastst.layouts import LAYOUTS
 
 _LAYOUT = LAYOUTS["ntu25"]
@@ -40,13 +41,10 @@ def _read(head: str, file: File, progress: bool) -> list[Recording]:
         DataError: a line is not what it should be, or the file was cut off; with the line.
     """
     path = file.path
-    try:
-        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            lines = _Lines(content)
-            frames, people, first_lines = _bodies(path, lines)
-            numbers = _joint_numbers(path, lines, first_lines)  # [n, J, 4]
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    with open_file(path) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        lines = _Lines(content)
+        frames, people, first_lines = _bodies(path, lines)
+        numbers = _joint_numbers(path, lines, first_lines)  # [n, J, 4]
     joints, states = numbers[..., :3].copy(), numbers[..., 3]
     joints[states == _NOT_TRACKED] = np.nan
     detections = Detections(frames, joints, states / _TRACKED, ids=people)

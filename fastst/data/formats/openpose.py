@@ -1,4 +1,4 @@
-"""Reader of OpenPose's JSON, a file a frame: BODY_25 and COCO-18. AlphaPose writes the same, in its folder sep-json."""
+"""Reader of OpenPose's JSON, a file a frame, or a list of such frames: BODY_25 and COCO-18. AlphaPose writes the same, in its folder sep-json."""
 
 from __future__ import annotations
 
@@ -8,27 +8,41 @@ from typing import Any
 from fastst.data.formats.alphapose import MIN_KEYPOINT_SCORE, keypoints_of, people_of
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
-from fastst.data.formats.records import Table, is_array
+from fastst.data.formats.records import Table, is_array, shortened
+from fastst.data.formats.video import numbered_frames
 from fastst.data.recording import File, Recording
 
 
 def _recognises(content: Any) -> bool:
-    return isinstance(content, Mapping) and any(key in content and not isinstance(content[key], Mapping) for key in ("people", "bodies"))
+    return _is_frame(content[0] if isinstance(content, list) and content else content)
+
+
+def _is_frame(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and any(key in entry and not isinstance(entry[key], Mapping) for key in ("people", "bodies"))
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
-    by_alphapose = "AlphaPose" in str(content.first.get("version", ""))
+    one_frame = isinstance(content.first, Mapping)
+    first = content.first if one_frame else content.first[0]
+    by_alphapose = "AlphaPose" in str(first.get("version", ""))
     table = Table(file, min_confidence=MIN_KEYPOINT_SCORE) if by_alphapose else Table(file)
+    num_frames = 0
     for piece in content:
-        people = people_of(piece)
-        ids = [person.get("person_id") if isinstance(person, Mapping) else None for person in people]
-        in_3d = [person.get("pose_keypoints_3d") if isinstance(person, Mapping) else None for person in people]
-        in_2d = [keypoints_of(person) for person in people]
+        frames = [(0, piece)] if one_frame else numbered_frames(piece, num_frames)
+        num_frames += len(frames)
+        for number, frame in frames:
+            if not _is_frame(frame):
+                table.leave_out(f"frame {number} is {shortened(frame)}, expected an object with a list 'people'")
+        people = [(number, person) for number, frame in frames if _is_frame(frame) for person in people_of(frame)]
+        numbers = [number for number, _ in people]
+        ids = [person.get("person_id") if isinstance(person, Mapping) else None for _, person in people]
+        in_3d = [person.get("pose_keypoints_3d") if isinstance(person, Mapping) else None for _, person in people]
+        in_2d = [keypoints_of(person) for _, person in people]
         if not any(map(is_array, in_2d)) and any(map(is_array, in_3d)):
-            table.add([0] * len(people), in_3d, dims=3, ids=ids)
+            table.add(numbers, in_3d, dims=3, ids=ids)
         else:
-            table.add([0] * len(people), in_2d, ids=ids)
-    return table.frame()
+            table.add(numbers, in_2d, ids=ids)
+    return table.frame() if one_frame else table.recordings()
 
 
 FORM = Form(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 from collections import defaultdict
@@ -24,6 +25,8 @@ _OF_THE_FORM = {"frame_dir", "label", "total_frames", "img_shape", "original_sha
 # Nobody writes an array many times into a file, but a small file can name one a million times, and would fill the memory with it.
 _MAX_TIMES_THE_FILE = 8
 _MAX_JOINTS = 1000
+_MOST_AXES = 5
+_LARGE = 1e300
 _NO_SPLIT = "all"
 
 # The first byte of a pickle is the mark of its protocol. Protocols 0 and 1 have none: they begin with an empty list or dict, or with the name of
@@ -38,7 +41,7 @@ _BEGINNING = re.compile(
 
 
 def _read(head: bytes, file: File, progress: bool) -> list[Recording]:
-    content = unpickle(file.path)
+    content = _with_arrays(file.path, unpickle(file.path))
     if isinstance(content, dict) and "annotations" in content:
         return _clips(file, content)
     if isinstance(content, list) and content and isinstance(content[0], dict):
@@ -239,6 +242,41 @@ def _numbers(where: str, key: str, value: Any, expected: str) -> np.ndarray:
     if value.value.dtype.kind not in "fiu":
         raise DataError(f"{where}: {key} is an array of {value.value.dtype}, expected numbers {expected}")
     return value.value
+
+
+def _with_arrays(path: Path, content: Any) -> Any:
+    """What an unpickled file holds, with arrays in place of the lists of numbers that some write for them."""
+    if isinstance(content, dict):
+        made = {key: _array(path, content[key]) for key in ("keypoint", "keypoint_score") if key in content}
+        return {**content, **made, **({"annotations": _with_arrays(path, content["annotations"])} if "annotations" in content else {})}
+    if isinstance(content, list) and content and all(isinstance(clip, dict) for clip in content):
+        return [_with_arrays(path, clip) for clip in content]
+    return content if isinstance(content, list | tuple) and any(isinstance(array, Array) for array in content) else _array(path, content)
+
+
+def _array(path: Path, value: Any) -> Any:
+    """The array that a list of arrays, or lists in lists of numbers, are; what is none as it is.
+
+    Raises:
+        DataError: the same lists come over and over.
+    """
+    array, most = Array(), path.stat().st_size
+    if isinstance(value, list | tuple) and value and all(isinstance(part, Array) and part.value.shape == value[0].value.shape for part in value):
+        _check_repeats(path, value)
+        array.value = np.stack([part.value for part in value])
+        return array
+    level: list[Any] = [value]
+    depth = 0
+    while depth < _MOST_AXES and all(isinstance(part, list | tuple) for part in level):
+        if len(set(map(len, level))) > 1 or not level[0]:
+            return value
+        if len(level) * len(level[0]) > most:  # each number takes two bytes or more
+            raise DataError(f"{path} names the same lists over and over, {len(level) * len(level[0])} numbers or more; give every walk its own")
+        level, depth = list(itertools.chain.from_iterable(level)), depth + 1
+    if depth < 2 or not all(number is None or (isinstance(number, int | float) and not abs(number) > _LARGE) for number in level):
+        return value
+    array.value = np.array(value, np.float64)
+    return array
 
 
 def _check_repeats(path: Path, arrays: Sequence[Any]) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 from fastst.data.formats.columns import columns_of, is_long, long_columns_of
 from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, restarts, sort
 from fastst.data.formats.form import Form
-from fastst.data.formats.rows import Rows, a_row_a_person, read_rows
+from fastst.data.formats.rows import Rows, a_row_a_person, a_row_an_individual, of_individuals, read_rows
 from fastst.data.formats.table import Problem, Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
 
 _VIDEO_ENDING = re.compile(r"\.(mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv)$", re.IGNORECASE)
+_THOUSANDS_SEEN = 10  # different numbers
 _PARTS_WANTED = (
     "so several walks or people stand one below the other; give each row a column `walk` that says of which it is "
     "(or `person`, if they are people of one video)"
@@ -35,13 +36,15 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
         rows = a_row_a_person(path, read_rows(path, table, long_columns_of(table.columns), progress))
     else:
         try:
-            columns = columns_of(table.columns)
+            columns, people = of_individuals(table.columns, table.individuals) if table.individuals else (columns_of(table.columns), [])
         except ValueError as error:
             raise DataError(f"{path}, line {table.header_lines}: {error}") from None
         rows = read_rows(path, table, columns, progress)
+        rows = a_row_an_individual(rows, people) if people else rows
     if table.separator != "," and table.decimal == ".":
         _refuse_thousands(path, table, rows)
     dealt = deal(rows)
+    _refuse_id(path, rows, dealt)
     names = _names(rows, dealt)
     problems = _problems(rows, dealt)
     is_broken = _are_mostly_broken(problems, dealt)
@@ -77,7 +80,10 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
 
 
 def _refuse_thousands(path: Path, table: Table, rows: Rows) -> None:
-    """Of pixels with points of thousands, 998 and 1.002 follow each other: whole numbers from 100 on, others below 10, and none between them."""
+    """Of pixels with points of thousands, 998 and 1.002 follow each other: whole numbers from 100 on, others below 10, and none between them.
+
+    Where all are beyond 1,000 every number of an axis is from 1.000 to 9.999, which metres hardly are.
+    """
     for joint, axis in np.ndindex(rows.joints.shape[1:]):
         values = np.abs(rows.joints[:, joint, axis])
         is_small, is_large = (values >= 1) & (values < 10), values >= 100
@@ -88,6 +94,32 @@ def _refuse_thousands(path: Path, table: Table, rows: Rows) -> None:
             where = table.columns[rows.columns.coordinates[joint if rows.columns.landmark is None else 0][axis]]
             found = f"{where} jumps between {large:g} and {small:.3f}, as if points stood for thousands"
             raise DataError(f"{path}: {found}; write the numbers without a separator of thousands")
+    places = rows.joints[np.isfinite(rows.joints)].astype(np.float64)
+    in_thousands = (places >= 1) & (places < 10) & (np.abs(places * 1000 - np.round(places * 1000)) < 0.01)
+    if len(np.unique(places[in_thousands])) < _THOUSANDS_SEEN or (places[~in_thousands] % 1).any():
+        return
+    for axis in range(rows.joints.shape[2]):
+        values = rows.joints[..., axis]
+        values = values[np.isfinite(values) & (values != 0)]
+        if len(values) and ((values >= 1) & (values < 10)).all() and (values % 1).any():
+            found = f"every {'xyz'[axis]} is from 1 to 10 with three decimals, such as {values[0]:.3f}, as if points stood for thousands"
+            raise DataError(
+                f"{path}: {found}; write the numbers without a separator of thousands, or, if they are metres, with commas between columns"
+            )
+
+
+def _refuse_id(path: Path, rows: Rows, dealt: Dealt) -> None:
+    """A column `ID` may be who is seen in one video, or whose walk of several it is; walks begin in one frame, people of a video hardly ever do."""
+    if rows.columns.person is None or rows.columns.is_track or rows.columns.keys or rows.image is not None or dealt.people is None:
+        return
+    people, first = np.unique(dealt.people, return_inverse=True)
+    begin = np.full(len(people), np.iinfo(np.int64).max)
+    np.minimum.at(begin, first, dealt.frames)
+    if len(people) > 1 and (begin == begin[0]).all():
+        raise DataError(
+            f"{path}: its {len(people)} IDs all begin in frame {begin[0]}, so that they may be people of one video or walks of several; "
+            "call that column `track` if they are seen together, and `subject` or `walk` if everybody was recorded alone"
+        )
 
 
 def _recording(source: str, places: tuple[str, ...], layout: Layout, detections: Detections, said: dict[str, str]) -> Recording:

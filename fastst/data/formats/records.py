@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastst.data.digits import has_number
 from fastst.data.frames import split_frames
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import SKELETONS, unnamed
@@ -18,7 +19,6 @@ from fastst.data.walks import DataError, LeftOut
 from fastst.layouts import Layout
 
 _ABOVE_ZERO = float(np.nextafter(np.float32(0), np.float32(1)))
-_NUMBERED = r"(^|[^0-9])[0-9]{1,18}[^0-9]*$"  # a name with a number that split_frames can take
 _RESERVED_BYTES = 64 << 20  # of a column that grows: memory of that size is moved, not copied, when it must be larger
 _LARGE = 1e30  # so many pixels there are nowhere
 _NOT_A_FRAME = "expected a frame number or a name with one, such as '12.jpg'"
@@ -131,16 +131,30 @@ class Table:
             return [whole]
         found = []
         kind_of = kinds.indices.to_numpy()
-        for kind, name in enumerate(_places(kinds.dictionary.to_pylist())):
-            part = detections.take(kind_of == kind)
+        if (np.diff(kind_of) < 0).any():
+            order = np.argsort(kind_of, kind="stable")
+            detections, kind_of = detections.take(order), kind_of[order]
+        ends = np.searchsorted(kind_of, np.arange(len(kinds.dictionary)), side="right").tolist()
+        for kind, (name, start, end) in enumerate(zip(_places(kinds.dictionary.to_pylist()), [0, *ends], ends, strict=False)):
+            part = detections.take(slice(start, end))
             found.append(Recording(whole.source, (*whole.places, *name), whole.layout, part, left_out=whole.left_out if kind == 0 else (), **fields))
         return found
 
     def frame(self, **fields: Any) -> list[Recording]:
-        """The recording of a file that holds one frame, and maybe nobody."""
+        """The recording of a file that holds one frame, and maybe nobody.
+
+        Raises:
+            DataError: there is no usable detection; or somebody is there several times.
+        """
         if self._num_bad:
             self._check()
         detections = self._detections()[0] if len(self) else Detections(np.zeros(0, np.int64), np.zeros((0, 1, 2), np.float32))
+        known = np.zeros(0) if detections.ids is None else detections.ids[detections.ids >= 0]
+        if len(np.unique(known)) < len(known):
+            reason = "the same person stands in it several times, and nothing says in which frames"
+            raise DataError(
+                f"{self._file.path}: {reason}; write a list of detections for every frame, or say of each detection which `frame` it is of"
+            )
         return [self._recording(detections, frame_name=self._file.path.stem, **fields)]
 
     def _check(self) -> None:
@@ -273,13 +287,21 @@ def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> np.ndarray | pa.
     """Frame numbers [n] int64, or names with a number."""
     if set(map(type, frames)) <= {int} and all(0 <= frame < 1 << 62 for frame in frames):
         return np.array(frames, dtype=np.int64)
-    names = [_name(frame) for frame in frames]
-    # A name may have half a character (a lone surrogate), which nothing could print, or more than one line.
-    array = pa.array([name.encode(errors="replace").decode().replace("\n", " ") for name in names], pa.string())
-    numbered = pc.match_substring_regex(array, _NUMBERED).to_numpy(zero_copy_only=False)
-    for i in np.flatnonzero(~numbered).tolist():
+    array = _names(frames)
+    for i in np.flatnonzero(~has_number(array)).tolist():
         wrong.setdefault(i, f"image_id is {shortened(frames[i])}, {_NOT_A_FRAME}")
     return array
+
+
+def _names(frames: Sequence[Any]) -> pa.Array:
+    """Names that can be printed: one may have half a character (a lone surrogate), or more than one line."""
+    try:
+        array = pa.array(frames, pa.string())
+    except (pa.ArrowException, UnicodeError, OverflowError, TypeError):
+        array = None
+    if array is not None and not array.null_count and not pc.any(pc.match_substring(array, "\n")).as_py():
+        return array
+    return pa.array([_name(frame).encode(errors="replace").decode().replace("\n", " ") for frame in frames], pa.string())
 
 
 def _name(frame: Any) -> str:

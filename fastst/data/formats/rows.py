@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastst.data.formats.columns import Columns, layout_of
+from fastst.data.formats.columns import Columns, columns_of, layout_of
 from fastst.data.formats.table import Problem, Table, read_blocks
 from fastst.data.walks import DataError
+
+_OF_INDIVIDUALS = -1  # in place of the number of a column that says who it is
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,55 @@ def a_row_a_person(path: Path, rows: Rows) -> Rows:
         None if rows.image is None else (rows.image[0].take(first), rows.image[1].take(first)),
         rows.lines[first],
         _problems_of_people(rows.problems, person, count),
+    )
+
+
+def of_individuals(columns: tuple[str, ...], individuals: Sequence[str]) -> tuple[Columns, list[str]]:
+    """The meaning of a table with columns for each of several people, those of one after those of another, and who these are.
+
+    People who have other joints than the first one are not read: DeepLabCut puts what belongs to nobody into an individual of its own.
+
+    Raises:
+        ValueError: as `columns_of`, of the first.
+    """
+    people = [name for name in dict.fromkeys(individuals) if name]
+    found = {}
+    for person in people:
+        theirs = tuple(name if whose in ("", person) else "" for name, whose in zip(columns, individuals, strict=True))
+        try:
+            found[person] = columns_of(theirs)
+        except ValueError:
+            if person == people[0]:
+                raise
+    first = found[people[0]]
+    alike = [person for person, one in found.items() if one.layout == first.layout and bool(one.confidences) == bool(first.confidences)]
+    used = {column for person in alike for column in found[person].numbers}
+    unused = [column for column, whose in enumerate(individuals) if whose and column not in used and columns[column].endswith(("_x", "_y"))]
+    joined = replace(
+        first,
+        coordinates=[joint for person in alike for joint in found[person].coordinates],
+        confidences=[column for person in alike for column in found[person].confidences],
+        unused=unused,
+    )
+    return joined, alike
+
+
+def a_row_an_individual(rows: Rows, people: Sequence[str]) -> Rows:
+    """Rows of all people of a frame, as `of_individuals` joins their columns, parted into one for each."""
+    n, joints = len(people), rows.columns.layout.num_joints
+
+    def each(coded: Coded) -> Coded:
+        return Coded(coded.values, np.repeat(coded.codes, n))
+
+    person = Coded(pa.array(people, pa.string()), np.tile(np.arange(n), len(rows)))
+    return Rows(
+        replace(rows.columns, person=_OF_INDIVIDUALS, coordinates=rows.columns.coordinates[:joints], confidences=rows.columns.confidences[:joints]),
+        rows.joints.reshape(len(rows) * n, joints, rows.joints.shape[2]),
+        None if rows.confidences is None else rows.confidences.reshape(len(rows) * n, joints),
+        {**{column: each(coded) for column, coded in rows.texts.items()}, _OF_INDIVIDUALS: person},
+        None if rows.image is None else (each(rows.image[0]), each(rows.image[1])),
+        np.repeat(rows.lines, n),
+        {row * n + i: problem for row, problem in rows.problems.items() for i in range(n if problem.share == 1 else 1)},
     )
 
 

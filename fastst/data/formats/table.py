@@ -48,6 +48,7 @@ class Table:
         quoted: whether cells stand in quotes, some at least.
         columns: their names, without spaces around them; empty where a column has none.
         header_lines: lines above the first row.
+        individuals: of each column, whose it is, where the columns of several people stand side by side; else nothing.
     """
 
     separator: str
@@ -55,6 +56,7 @@ class Table:
     quoted: bool
     columns: tuple[str, ...]
     header_lines: int
+    individuals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,22 +95,24 @@ class Block:
 def table_of(text: str) -> Table | None:
     """How the table is written whose first lines are `text`; None if these have no columns.
 
-    DeepLabCut's three or four lines of names (scorer, individuals, bodyparts, coords) become one. Comments and titles above the names are skipped.
+    Of DeepLabCut's three or four lines of names (scorer, individuals, bodyparts, coords) the last two become one. Comments and titles above the
+    names are skipped.
     """
     lines = re.split("\r\n|\r|\n", text)
     above, separator = _names_of_columns(lines)
     start = [[cell.strip() for cell in fields_of(line, separator)] for line in lines[above : above + _ROWS_LOOKED_AT + 1]]
     columns, header = start[0], 1
+    individuals: list[str] = []
     if len(columns) < 2:
         return None
     if columns[0].lower() == "scorer":
-        columns, header = _deeplabcut_names(start)
+        columns, header, individuals = _deeplabcut_names(start)
     rows = [row for row in (start if len(lines) > above + len(start) else start[:-1])[header:] if any(row)]
     columns = _with_unnamed(columns, rows)
     marks = Counter(match[1] for row in rows for cell in row if (match := _WITH_DECIMALS.fullmatch(cell)))
     quotes = [line.count('"') for line in lines[above : above + len(start)]]
     quoted = any(quotes) and not any(count % 2 for count in quotes)
-    return Table(separator, "," if marks[","] > marks["."] else ".", quoted, tuple(columns), above + header)
+    return Table(separator, "," if marks[","] > marks["."] else ".", quoted, tuple(columns), above + header, tuple(individuals))
 
 
 def _names_of_columns(lines: list[str]) -> tuple[int, str]:
@@ -150,11 +154,19 @@ def fields_of(line: str, separator: str) -> list[str]:
         return line.split(separator)
 
 
-def _deeplabcut_names(lines: list[list[str]]) -> tuple[list[str], int]:
-    """Names of columns, and how many lines they take."""
+def _deeplabcut_names(lines: list[list[str]]) -> tuple[list[str], int, list[str]]:
+    """Names of columns, how many lines they take, and whose each column is, where there are several individuals.
+
+    At the left stands the frame, or, of what was labelled by hand, a folder, the video and the image.
+    """
     count = next((number for number, line in enumerate(lines, start=1) if line[:1] == ["coords"]), 1)
-    several = [line for line in lines[1:count] if len(set(line[1:])) > 1]  # one individual needs no name
-    return ["frame", *("_".join(parts) for parts in zip(*(line[1:] for line in several), strict=False))], count
+    of = {line[0].lower(): line for line in lines[:count]}
+    first = next((place for place, cell in enumerate(lines[0][1:], start=1) if cell), 1)
+    index = ["frame"] if first == 1 else ["", "video", "image"][-first:]
+    names = [f"{part}_{coord}" for part, coord in zip(of.get("bodyparts", [])[first:], of.get("coords", [])[first:], strict=False)]
+    individuals = of.get("individuals", [])
+    several = len(set(individuals[first:])) > 1
+    return [*index, *names], count, [""] * first + individuals[first:] if several else []
 
 
 def _with_unnamed(columns: list[str], rows: list[list[str]]) -> list[str]:
@@ -178,12 +190,9 @@ def read_blocks(path: Path, table: Table, texts: Sequence[int], numbers: Sequenc
     def parsed(piece: tuple[int, bytes]) -> Block:
         return _block(path, table, texts, numbers, *piece)
 
-    try:
-        with open_with_progress(path, path.name, progress) as file:
-            pieces = _pieces(_in_utf8(file, encoding_of(head_of(path))), table.header_lines)
-            yield from map(parsed, pieces) if path.stat().st_size <= _BLOCK_BYTES else _ahead(parsed, pieces)
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
+    with open_with_progress(path, path.name, progress) as file:
+        pieces = _pieces(_in_utf8(file, encoding_of(head_of(path))), table.header_lines)
+        yield from map(parsed, pieces) if path.stat().st_size <= _BLOCK_BYTES else _ahead(parsed, pieces)
 
 
 def _in_utf8(file: BinaryIO, encoding: str) -> Any:

@@ -1,16 +1,16 @@
-"""Reader of ultralytics' JSON of YOLO-pose (`Results.to_json()`): a file a frame, or a list of frames."""
+"""Reader of ultralytics' JSON of YOLO-pose (`Results.to_json()`): a file a frame, or a list of frames, or of detections with the number of theirs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastst.data.formats.content import Document
+from fastst.data.formats.content import Document, parse_text
 from fastst.data.formats.form import Form
 from fastst.data.formats.records import Table, is_array, shortened
+from fastst.data.formats.video import frame_number
 from fastst.data.recording import File, Recording
 from fastst.data.walks import DataError
 
@@ -29,25 +29,32 @@ def _recognises(content: Any) -> bool:
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     table = Table(file)
     first_frame = 0
-    one_frame = all(isinstance(entry, Mapping) for entry in content.first)
+    are_detections = all(isinstance(entry, Mapping) for entry in content.first)
+    one_frame = are_detections and all(frame_number(entry) is None for entry in content.first)
     for piece in content:
-        frames = [piece] if one_frame else piece
-        _add_frames(table, frames, first_frame, file)
-        first_frame += len(frames)
+        numbered = [(0 if one_frame else frame_number(entry), entry) for entry in piece] if are_detections else _detections(table, piece, first_frame)
+        add_detections(table, numbered, file)
+        first_frame += len(piece)
     return table.frame() if one_frame else table.recordings()
 
 
-def _add_frames(table: Table, frames: list[Any], first_frame: int, file: File) -> None:
+def _detections(table: Table, frames: list[Any], first_frame: int) -> list[tuple[Any, Any]]:
     found = []
     for number, frame in enumerate(frames, start=first_frame):
         detections = _parsed(frame) if isinstance(frame, str) else frame
         if isinstance(detections, list):
-            found += [(number, detection if isinstance(detection, Mapping) else {"keypoints": detection}) for detection in detections]
+            found += [(number, detection) for detection in detections]
         else:
             table.leave_out(f"frame {number} is {shortened(frame)}, expected a list of detections")
-    if found and not any("keypoints" in detection for _, detection in found):
+    return found
+
+
+def add_detections(table: Table, found: list[tuple[Any, Any]], file: File) -> None:
+    """Add detections with the number of their frame."""
+    detections = [detection if isinstance(detection, Mapping) else {"keypoints": detection} for _, detection in found]
+    if found and not any("keypoints" in detection for detection in detections):
         raise DataError(f"{file.path} has boxes of YOLO but no keypoints; give what a -pose model writes, such as yolo11n-pose.pt")
-    shapes = [detection.get("keypoints") for _, detection in found]
+    shapes = [detection.get("keypoints") for detection in detections]
     x, y, visible = ([shape.get(key) if isinstance(shape, Mapping) else shape for shape in shapes] for key in ("x", "y", "visible"))
     confident = any(map(is_array, visible))
     table.add(
@@ -55,26 +62,18 @@ def _add_frames(table: Table, frames: list[Any], first_frame: int, file: File) -
         (x, y),
         confidences=visible if confident else None,
         confident=confident,
-        boxes=[_corners(detection.get("box")) for _, detection in found],
-        scores=[detection.get("confidence") for _, detection in found],
-        ids=[detection.get("track_id") for _, detection in found],
+        boxes=[_corners(detection.get("box")) for detection in detections],
+        scores=[detection.get("confidence") for detection in detections],
+        ids=[detection.get("track_id") for detection in detections],
     )
 
 
 def _parsed(text: str) -> Any:
     """The frame in a string, which is what a list of what `to_json` returned holds."""
     try:
-        return _with_arrays(json.loads(text))
+        return parse_text(text.encode(errors="replace"))
     except (ValueError, RecursionError):
         return text
-
-
-def _with_arrays(frame: Any) -> Any:
-    if isinstance(frame, Mapping):
-        return {key: _with_arrays(value) for key, value in frame.items()}
-    if isinstance(frame, list):
-        return np.array(frame, float) if frame and all(isinstance(value, int | float) for value in frame) else list(map(_with_arrays, frame))
-    return frame
 
 
 def _corners(box: Any) -> Any:

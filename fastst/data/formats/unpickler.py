@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastst.data.walks import DataError
+from fastst.files import open_file
 
 _ADMITTED = "arrays, numbers, texts, lists, tuples, dicts and sets"
 _DTYPE = re.compile(r"[<>=|]?(?:[?bBhHiIlLqQefd]|b1|[iu][1248]|f[248]|[US]\d{1,4})", re.ASCII)
@@ -179,10 +180,10 @@ def unpickle(path: Path) -> Any:
     advice = f"write it anew with {_ADMITTED}"
     try:
         # Mapped, the file can't make a read larger than it is.
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _Unpickler(content, encoding="latin-1").load()
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    except (DataError, OSError):
+        raise
     except _Refused as error:
         raise DataError(f"{path} is not read: {error}; {advice}") from None
     except Exception as error:  # a damaged pickle is a program gone wild and can raise anything

@@ -17,6 +17,7 @@ from fastst.data.formats.form import Form
 from fastst.data.formats.whole import check_writable, write_whole
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.files import open_file
 from fastst.layouts import LAYOUTS, Layout
 
 _REQUIRED = ("poses", "lengths", "subject", "joints", "bones")
@@ -58,9 +59,10 @@ def _read(head: bytes, file: File, progress: bool) -> list[Recording]:
     """
     path = file.path
     if head.startswith(_NPY):
-        with path.open("rb") as array:
+        with open_file(path) as array:
             raise _only_positions(path, _header(path, path.name, array)[0])
-    arrays, left_out = _read_arrays(path)
+    with open_file(path) as opened:
+        arrays, left_out = _read_arrays(path, opened)
     layout = _layout(path, arrays)
     lengths = _lengths(path, arrays, layout)
     subjects = _texts(path, arrays, "subject", len(lengths))
@@ -125,14 +127,14 @@ def write_walks_npz(path: str | Path, walks: WalkSet) -> None:
     write_whole(path, lambda file: np.savez(file, **arrays))
 
 
-def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[LeftOut]]:
+def _read_arrays(path: Path, opened: IO[bytes]) -> tuple[dict[str, np.ndarray], list[LeftOut]]:
     """The arrays by their names, and the members of the archive that are none."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(opened):
         raise DataError(f"{path} is not a complete .npz file; write one with {_EXAMPLE}, or copy it again if it was cut off")
     arrays: dict[str, np.ndarray] = {}
     left_out: list[LeftOut] = []
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(opened) as archive:
             members = [member for member in archive.infolist() if not _is_aside(member)]
             _check_size(path, members)
             for member in members:
@@ -143,7 +145,7 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[LeftOut]]:
                     left_out.append(LeftOut(name, f"{path}: it is a file in the archive, and no array (.npy)"))
                 else:
                     arrays[name] = _read_array(path, name, archive, member)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # of a damaged list of members zipfile raises anything
         raise DataError(f"{path} can't be read: {error}; is the archive complete?") from None
@@ -172,11 +174,11 @@ def _read_array(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile
         with archive.open(member) as data:
             shape, dtype = _header(path, name, data)
             announced, found = math.prod(shape) * dtype.itemsize, member.file_size - data.tell()
-        if announced != found and not dtype.hasobject:
+        if (announced != found or not dtype.itemsize) and not dtype.hasobject:
             raise DataError(f"{path}: array {name!r} says that it is {dtype} {list(shape)}, {announced} bytes, but has {found}; {advice}")
         with archive.open(member) as data:
             return npy.read_array(data, allow_pickle=False)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged or encrypted member makes zipfile, its decompressors and NumPy raise anything
         raise DataError(f"{path}: array {name!r} can't be read: {error}; {advice}") from None

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from fastst.data.walks import DataError, WalkSet
+from fastst.files import write_atomically
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Lets `write` make a file beside `path`, which then takes its place: nobody ever sees half of it.
+    """Lets `write` make the file's content: nobody ever sees half of it.
 
     Raises:
-        DataError: the file can't be written. What was there before stays.
+        WriteError: the file can't be written. What was there before stays.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
+
+    def into(part: Path) -> None:
+        with part.open("wb") as file:
             write(file)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise DataError(f"{path} can't be written: {error.strerror}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+    write_atomically(path, into)
 
 
 def check_writable(path: Path, walks: WalkSet, endings: tuple[str, ...], taken: set[str]) -> None:

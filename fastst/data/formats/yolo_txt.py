@@ -13,6 +13,7 @@ from fastst.data.formats.content import encoding_of, head_of
 from fastst.data.formats.form import Form
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
+from fastst.files import open_file
 from fastst.layouts import LAYOUTS, Layout
 
 _FILES_LOOKED_AT = 50  # of a folder, to see how long its lines are
@@ -28,10 +29,8 @@ def _recognises(text: str) -> bool:
 
 def _read(text: str, file: File, progress: bool) -> list[Recording]:
     path = file.path
-    try:
-        lines = path.read_text(encoding_of(head_of(path)), errors="replace").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    with open_file(path) as opened:
+        lines = opened.read().decode(encoding_of(head_of(path)), errors="replace").splitlines()
     people: list[list[float]] = []
     left_out = []
     usual = _usual(path.parent, path.parent.stat().st_mtime_ns)
@@ -84,8 +83,9 @@ def _usual(folder: Path, changed: int) -> tuple[int, int] | None:
 
 def _lines_of(path: Path) -> list[str]:
     try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:  # who reads that file says so
+        with open_file(path) as opened:
+            return opened.read().decode(errors="replace").splitlines()
+    except (DataError, OSError):  # who reads that file says so
         return []
 
 

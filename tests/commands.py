@@ -1,0 +1,59 @@
+"""Trainings as processes of their own that have imported everything already: a second each, and not five."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--people", "12", "--walks-per-person", "2", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "1", "--batch-size", "8"]
+_SERVER = """
+import json, os, sys
+import torch
+torch.set_num_threads(1)  # the others of a team would stay behind in a fork
+from fastst import interrupts, train
+from fastst.errors import run_command
+for line in sys.stdin:
+    asked = json.loads(line)
+    if isinstance(asked, int):
+        answer = os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1])
+    elif (answer := os.fork()) == 0:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for file, place in ((nothing, 0), (nothing, 1), (os.open(asked["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)):
+            os.dup2(file, place)
+        interrupts.catch()
+        sys.argv = ["fastst.train", *asked["arguments"]]
+        run_command(train.main)
+        sys.exit()
+    print(answer, flush=True)
+"""
+
+
+class Trainings:
+    def __init__(self) -> None:
+        self._server = subprocess.Popen([sys.executable, "-c", _SERVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def start(self, *arguments: str | Path, said: Path) -> int:
+        """The number of a process of `fastst.train`; what it says on stderr is in the file `said`."""
+        return self._ask({"arguments": [str(argument) for argument in arguments], "said": str(said)})
+
+    def code(self, process: int) -> int:
+        """Its exit code, when it has ended."""
+        return self._ask(process)
+
+    def close(self) -> None:
+        self._server.communicate()
+
+    def _ask(self, question: object) -> int:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        print(json.dumps(question), file=self._server.stdin, flush=True)
+        return int(self._server.stdout.readline())
+
+
+def with_ctrl_c() -> None:
+    """For `preexec_fn`: shells have what they start in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
