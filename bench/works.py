@@ -23,7 +23,7 @@ from fastst.nn.sources import LearnedGraph
 from fastst.ops import Sampling
 from fastst.ops.random import edge_uniform
 
-PAPER = TrainConfig.with_recipe("paper")
+PAPER = TrainConfig.with_recipe("paper").settled()
 JOINTS = 18
 
 Cost = tuple[tuple[float, float], tuple[float, float]]

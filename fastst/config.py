@@ -64,8 +64,11 @@ class TrainConfig(ReadOptions):
     """What is averaged before the decision: the ends of the kept edges, so that nothing else can decide, or all nodes (the paper)."""
     frames: int = 60
     """Frames of a window. In a test the windows cover a longer walk, and their predictions are averaged."""
-    attention: Literal["factorized", "full"] = "factorized"
-    """How the edge model looks at the whole walk: full is the paper's (every node at every node), factorized is linear in joints."""
+    attention: Literal["auto", "factorized", "local", "full"] = "auto"
+    """How the edge model looks at the whole walk: full is the paper's (every node at every node), factorized looks along joints and along frames,
+    local only at frames at most --window away, in time that is linear in frames; auto is factorized for windows of up to 256 frames, else local."""
+    window: int = 64
+    """Of --attention local: how many frames away a frame looks."""
     heads: int = 4
     """Attention heads."""
     encoder_layers: int = 1
@@ -187,8 +190,16 @@ class TrainConfig(ReadOptions):
             raise UserError("--folds makes its own splits; leave --split and --split-file out")
         if self.split_file and self.split != "paper":
             raise UserError(f"--split-file and --split {self.split} both say who is tested on; leave one of them out")
+        if self.window < 0:
+            raise UserError(f"--window must be 0 frames or more, got {self.window}")
         if self.frames <= self.hops:
             raise UserError(f"--frames must be above --hops = {self.hops}, got {self.frames}")
+
+    def settled(self) -> TrainConfig:
+        """The same with nothing left to be chosen: what `auto` of the attention is."""
+        if self.attention != "auto":
+            return self
+        return dataclasses.replace(self, attention="local" if self.frames > _FACTORIZED_UP_TO else "factorized")
 
     def to_json(self) -> str:
         """All fields but those that say where and how a run is called and not what it is."""
@@ -226,6 +237,7 @@ class TrainConfig(ReadOptions):
 
 
 _NOT_OF_THE_RUN = ("out", "resume", "cuda_graph")
+_FACTORIZED_UP_TO = 256  # frames of a window
 _PRIOR_FALLS_FOR = 0.25  # of the time in which the graph is learned
 # What a recipe says otherwise than the defaults.
 RECIPES: dict[str, dict[str, Any]] = {

@@ -99,7 +99,7 @@ def read_config(arguments: list[str], speaks: bool = True) -> TrainConfig:
         return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe), console_outputs=speaks)
     saved = read_run_config(place.out)
     asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False), console_outputs=speaks)
-    differing = differences(saved, asked)
+    differing = differences(saved, asked.settled())
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
     return dataclasses.replace(saved, cuda_graph=asked.cuda_graph)
@@ -113,6 +113,7 @@ def train(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains, tests and explains; everything lands in `config.out`, which nobody else may write in meanwhile. Returns the summary."""
+    config = config.settled()
     if not processes.leads:
         return _train(config, processes, on_finished, on_epoch, quiet=True)
     _check_folder(config)

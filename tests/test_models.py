@@ -9,7 +9,7 @@ from fastst.config import TrainConfig
 from fastst.nn import GivenGraph, GraphClassifier, LearnedGraph, Upstream
 from fastst.ops import gcn_norm, use_backend
 
-PAPER = TrainConfig.with_recipe("paper")
+PAPER = TrainConfig.with_recipe("paper").settled()
 PAPERS = {name: getattr(PAPER, name) for name in ("joint_embedding", "residual", "readout", "keep_start", "noise", "estimator", "tau")}
 RECIPES = {"default": {}, "paper": PAPERS}
 
@@ -33,7 +33,7 @@ def test_every_size_of_the_papers_grid_has_parameters_in_the_papers_span(layers:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("attention", ["factorized", "full"])
+@pytest.mark.parametrize("attention", ["factorized", "local", "full"])
 @pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
 def test_every_mode_gives_all_parameters_a_gradient(graph: str, attention: str, recipe: str):
     model = small(graph, attention=attention, **RECIPES[recipe])
@@ -60,7 +60,7 @@ def test_fixed_keeps_every_edge_and_random_the_given_share():
     assert torch.equal(small("random", drop=0.0)(poses(1, 50)).kept[0].bool(), graph.edge_mask(50))
 
 
-@pytest.mark.parametrize("attention", ["factorized", "full"])
+@pytest.mark.parametrize("attention", ["factorized", "local", "full"])
 @pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
 def test_padding_and_batch_order_do_not_matter(graph: str, attention: str):
     model, lengths, ids = small(graph, attention=attention), torch.tensor([6, 4, 5]), torch.tensor([9, 3, 5])
@@ -312,7 +312,7 @@ def test_compiles_as_one_graph():
     ("options", "message"),
     [
         ({"graph": "dense"}, "graph must be one of fixed, random, learned, got 'dense'"),
-        ({"attention": "none"}, "attention must be one of factorized, full"),
+        ({"attention": "none"}, "attention must be one of factorized, local, full"),
         ({"heads": 3}, "heads must divide hidden = 8, got 3"),
         ({"graph": "random", "drop": 1.0}, "drop is the share of edges to remove"),
         ({"readout": "all"}, "readout must be one of edges, nodes"),

@@ -67,7 +67,7 @@ class _NoFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
 def test_a_step_without_float64(recipe: str) -> None:
-    config = TrainConfig.with_recipe(recipe, frames=12, hidden=8, heads=2)
+    config = TrainConfig.with_recipe(recipe, frames=12, hidden=8, heads=2).settled()
     names = ("graph", "hops", "layers", "hidden", "frames", "attention", "heads", "noise", "estimator", "readout", "joint_embedding", "keep_start")
     model = GraphClassifier("coco18", num_classes=2, **{name: getattr(config, name) for name in names})
     step = Step(config, model, torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False), torch.ones(2))

@@ -6,6 +6,7 @@ the width of a vector is counted in units of 16 bytes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -50,6 +51,37 @@ class Elements:
     def leaky(self, value: Any, slope: Any) -> Any:
         """LeakyReLU."""
         return self.builder.select(self.builder.fcmp_ordered(">", value, self.zero()), value, self.builder.fmul(value, slope))
+
+    def exp(self, value: Any) -> Any:
+        """e^x within two units in the last place, 0 below the smallest normal number, no more than the largest."""
+        b, double = self.builder, self.bytes == 8
+        least, most, bias, digits, terms = (-708.0, 709.0, 1023, 52, 13) if double else (-87.0, 88.0, 127, 23, 7)
+        high = 355 / 512 if not double else 0.693147180369123816490  # of so few digits that its products with whole numbers are exact
+        numbers = ir.VectorType(I64 if double else I32, self.lanes)
+
+        def of(number: float) -> Any:
+            return ir.Constant(self.vector, [number] * self.lanes)
+
+        below = b.fcmp_ordered("<", value, of(least))
+        y = b.select(below, of(least), value)
+        y = b.select(b.fcmp_ordered(">", y, of(most)), of(most), y)
+        # x = n log 2 + r with |r| <= ½ log 2, and e^r by its series
+        whole = b.module.declare_intrinsic(f"llvm.floor.v{self.lanes}{self._suffix()}", fnty=ir.FunctionType(self.vector, [self.vector]))
+        n = b.call(whole, [self.fma(y, of(1 / math.log(2)), of(0.5))])
+        r = (
+            self.fma(n, of(high - math.log(2)), self.fma(n, of(-high), y))
+            if not double
+            else self.fma(n, of(-1.90821492927058770002e-10), self.fma(n, of(-high), y))
+        )
+        series = of(1 / math.factorial(terms))
+        for term in range(terms - 1, -1, -1):
+            series = self.fma(series, r, of(1 / math.factorial(term)))
+        power = b.shl(b.add(b.fptosi(n, numbers), ir.Constant(numbers, [bias] * self.lanes)), ir.Constant(numbers, [digits] * self.lanes))
+        return b.select(below, self.zero(), b.fmul(series, b.bitcast(power, self.vector)))
+
+    def larger(self, one: Any, other: Any) -> Any:
+        """The larger of two; `other` where `one` is no number."""
+        return self.builder.select(self.builder.fcmp_ordered(">", one, other), one, other)
 
     def load(self, pointer: Any, mask: Any) -> Any:
         """A vector of computing type; lanes outside the mask are 0 and not read."""
@@ -113,6 +145,11 @@ class Elements:
         first = b.insert_element(undefined, b.trunc(count, I32), I32(0))
         counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * lanes))
         return b.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), counts)
+
+    def within(self, ahead: Any, window: Any) -> Any:
+        """The lanes c where |ahead - c| <= window."""
+        behind = self.mask(self.builder.sub(ahead, window))  # c < ahead - window
+        return self.builder.and_(self.mask(self.builder.add(self.builder.add(ahead, window), I64(1))), self.builder.not_(behind))
 
     def full(self, count: Any, vectors: int) -> Any:
         """Whether `count` channels fill so many vectors."""

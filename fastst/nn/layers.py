@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from fastst.graph import Graph
-from fastst.ops import attend, propagate, use_backend
+from fastst.ops import attend, attend_axis, propagate, use_backend
 from fastst.ops.backends import asked_for
 
-ATTENTIONS = ("factorized", "full")
+ATTENTIONS = ("factorized", "local", "full")
 
 
 class GraphConvolution(nn.Module):
@@ -49,44 +48,45 @@ class GraphAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention, fused; `[N, S, C]` -> `[N, S, C]`. `visible [N, S]` marks what may be looked at."""
+    """Multi-head attention along an axis, see `fastst.ops.attend_axis`; `[B, T, J, C]` -> `[B, T, J, C]`."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, axis: str, window: int | None = None) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.axis, self.window = heads, axis, window
         self.project, self.output = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
 
-    def forward(self, h: Tensor, visible: Tensor | None = None) -> Tensor:
-        q, k, v = self.project(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [3, N, heads, S, C / heads]
-        mask = None if visible is None else visible[:, None, None, :]
-        return self.output(scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(-2))
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        q, k, v = self.project(h).chunk(3, -1)
+        return self.output(attend_axis(q, k, v, self.heads, self.axis, self.window, lengths))
 
 
 class EncoderLayer(nn.Module):
     """One pre-norm transformer layer over the nodes of a walk; `[B, T, J, C]` -> `[B, T, J, C]`.
 
     `attention="full"`: every node looks at every node, O((J T)²) time. `"factorized"`: joints look at one another within a frame, then frames
-    within a joint, O(T J² + J T²).
+    within a joint, O(T J² + J T²). `"local"`: as factorized, but a frame looks at those at most `window` frames away, O(T J² + J T window).
     """
 
-    def __init__(self, channels: int, heads: int, attention: str) -> None:
+    def __init__(self, channels: int, heads: int, attention: str, window: int = 64) -> None:
         super().__init__()
-        count = 2 if attention == "factorized" else 1
-        self.attentions = nn.ModuleList(SelfAttention(channels, heads) for _ in range(count))
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(count))
+        ways: dict[str, list[tuple[str, int | None]]] = {
+            "full": [("frames", None)],
+            "factorized": [("joints", None), ("frames", None)],
+            "local": [("joints", None), ("frames", window)],
+        }
+        self.full = attention == "full"
+        self.attentions = nn.ModuleList(SelfAttention(channels, heads, *way) for way in ways[attention])
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in ways[attention])
         self.feed_forward = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
 
-    def forward(self, h: Tensor, visible: Tensor | None) -> Tensor:
-        """`visible [B, T]`: frames that may be looked at; None for all."""
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`lengths [B]` frames of every walk; None for all."""
         B, T, J, C = h.shape
-        if len(self.attentions) == 1:
-            nodes = None if visible is None else visible.repeat_interleave(J, 1)
-            h = h + self.attentions[0](self.norms[0](h).view(B, T * J, C), nodes).view(B, T, J, C)
-        else:
-            h = h + self.attentions[0](self.norms[0](h).view(B * T, J, C)).view(B, T, J, C)
-            frames = None if visible is None else visible.repeat_interleave(J, 0)
-            along = self.norms[1](h).transpose(1, 2).reshape(B * J, T, C)
-            h = h + self.attentions[1](along, frames).view(B, J, T, C).transpose(1, 2)
+        if self.full:  # the nodes as frames of one joint
+            h, lengths = h.view(B, T * J, 1, C), None if lengths is None else lengths * J
+        for norm, attention in zip(self.norms, self.attentions, strict=True):
+            h = h + attention(norm(h), lengths)
+        h = h.view(B, T, J, C)
         return h + self.feed_forward(h)
 
 

@@ -122,6 +122,7 @@ class GraphClassifier(nn.Module):
         graph: `fixed` keeps the whole initial graph; `random` removes every edge with probability `drop`, anew for every sample; `learned`
             samples it from the logits of an upstream model; or a `GraphSource` of your own, on the same layout and hops.
         hops: k of the initial graph. layers, hidden: of the downstream model (hidden of both). heads, encoder_layers, attention: of the upstream.
+        window: of `attention="local"`: how many frames away the frames are that a frame looks at.
         frames: frames of a training window: as many positions are learned.
         keep_start: keep probability of every edge before training; 0 for what random weights say.
         joint_embedding, residual, readout: see `Downstream`.
@@ -159,6 +160,7 @@ class GraphClassifier(nn.Module):
         residual: float = 0.2,
         readout: str = "edges",
         checkpoint_activations: bool = False,
+        window: int = 64,
     ) -> None:
         super().__init__()
         for name, value, choices in (("attention", attention, ATTENTIONS), ("readout", readout, READOUTS)):
@@ -180,7 +182,7 @@ class GraphClassifier(nn.Module):
         elif graph == "random":
             self.source = RandomGraph(self.graph, drop)
         else:
-            upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention, checkpoint_activations)
+            upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention, checkpoint_activations, window)
             sampling = Sampling(beta=beta, tau=tau, noise=noise, estimator=estimator)
             self.source = LearnedGraph(upstream, sampling, keep_start or None)
 

@@ -32,6 +32,7 @@ class Upstream(nn.Module):
         encoder_layers: int,
         attention: str,
         checkpoint_activations: bool = False,
+        window: int = 64,
     ) -> None:
         super().__init__()
         refuse_bipartite("Upstream", graph, "poses are of one kind")
@@ -41,7 +42,7 @@ class Upstream(nn.Module):
         self.joint = nn.Parameter(torch.randn(graph.num_joints, hidden) * 0.02)
         self.position = nn.Parameter(torch.randn(frames, hidden) * 0.02)
         self.graph_attention = GraphAttention(hidden, heads)
-        self.encoder = nn.ModuleList(EncoderLayer(hidden, heads, attention) for _ in range(encoder_layers))
+        self.encoder = nn.ModuleList(EncoderLayer(hidden, heads, attention, window) for _ in range(encoder_layers))
         self.norm = nn.LayerNorm(hidden)
         self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.slot_bias = nn.Parameter(torch.zeros(graph.num_slots))
@@ -54,12 +55,8 @@ class Upstream(nn.Module):
         T = poses.shape[1]
         h = self.input(poses) + self.joint + self._positions(T, lengths).unsqueeze(-2)
         h = h + self._layer(self.graph_attention, h, self.graph, lengths)
-        visible = None
-        if lengths is not None:
-            # The first frame is always visible: a softmax over nothing would be NaN, and a walk of length 0 has no edge that could tell.
-            visible = torch.arange(T, device=poses.device) < lengths.clamp(min=1)[:, None]
         for layer in self.encoder:
-            h = self._layer(layer, h, visible)
+            h = self._layer(layer, h, lengths)
         h = self.norm(h)
         return self.query(h) / math.sqrt(h.shape[-1]), self.key(h)
 

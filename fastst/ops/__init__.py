@@ -1,6 +1,7 @@
 """The operations on spatio-temporal graphs, for `SkeletonGraph`, `SlotGraph` and `EdgeList` alike."""
 
 from fastst.ops.attend import attend
+from fastst.ops.attend_axis import attend_axis
 from fastst.ops.backends import use_backend
 from fastst.ops.edge_logits import edge_logits
 from fastst.ops.gcn_norm import gcn_norm
@@ -16,6 +17,7 @@ from fastst.ops.sampling import Sampling
 __all__ = [
     "Sampling",
     "attend",
+    "attend_axis",
     "edge_logits",
     "gcn_norm",
     "keep_probability",

@@ -11,7 +11,20 @@ from fastst.nn import GraphClassifier
 from fastst.runs.opened import TrainedModel
 
 # The arguments of a model that its weights are of.
-_ARCHITECTURE = ("graph", "hops", "layers", "hidden", "frames", "attention", "heads", "encoder_layers", "joint_embedding", "residual", "readout")
+_ARCHITECTURE = (
+    "graph",
+    "hops",
+    "layers",
+    "hidden",
+    "frames",
+    "attention",
+    "window",
+    "heads",
+    "encoder_layers",
+    "joint_embedding",
+    "residual",
+    "readout",
+)
 _CLASSES = "downstream.classifier."
 _SHARES = "downstream.class_log_share"  # what a walk without edges is given: of the data that is trained on
 

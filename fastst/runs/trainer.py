@@ -444,7 +444,22 @@ def _pairs(exchanged: np.ndarray) -> np.ndarray:
 
 def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The arguments of `GraphClassifier` that the options and the data ask for."""
-    names = ["graph", "hops", "layers", "hidden", "frames", "attention", "heads", "encoder_layers", "drop", "noise", "estimator", "beta", "tau"]
+    names = [
+        "graph",
+        "hops",
+        "layers",
+        "hidden",
+        "frames",
+        "attention",
+        "window",
+        "heads",
+        "encoder_layers",
+        "drop",
+        "noise",
+        "estimator",
+        "beta",
+        "tau",
+    ]
     names += ["keep_start", "joint_embedding", "residual", "readout", "checkpoint_activations"]
     return {
         "layout": task.walks.layout.to_dict(),
