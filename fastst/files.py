@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -18,6 +19,8 @@ from typing import Any, BinaryIO
 
 from fastst.errors import DataError, UserError, visible
 
+_PART_BYTES = 6
+_PART = re.compile(rf"\..+\.[0-9a-f]{{{2 * _PART_BYTES}}}\.part(\.[^.]*)?")  # names of parts of files
 _MOST_BYTES = 1 << 28  # of a file that is read at once: options, lists of people, tables of results
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 _NO_RIGHT = "get the right to read it (chmod u+rX), or let its owner do this"
@@ -145,7 +148,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         mode = _mode(place)
         if mode is not None and not stat.S_ISREG(mode):
             raise WriteError(f"{path} can't be written: it is {_kind(mode)}; name a file")
-        part = place.with_name(f".{place.stem}.{secrets.token_hex(6)}.part{place.suffix}")  # nobody else's
+        part = place.with_name(f".{place.stem}.{secrets.token_hex(_PART_BYTES)}.part{place.suffix}")  # nobody else's
         part.touch(exist_ok=False)
         mode = part.stat().st_mode if mode is None else mode
         write(part)
@@ -159,6 +162,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         _remove(part)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """What `write_atomically` left in a folder, or in those in it, when its process was killed. Only for whoever alone writes there."""
+    for part in folder.rglob(".*.part*"):
+        if _PART.fullmatch(part.name) and part.is_file():
+            _remove(part)
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:

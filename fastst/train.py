@@ -34,7 +34,7 @@ from fastst.data.splits import (
 )
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.report import explain, in_words, mean_of_folds
-from fastst.files import WriteError, is_there
+from fastst.files import WriteError, is_there, remove_parts
 from fastst.interrupts import advise
 from fastst.ops.backends import current_backend
 from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
@@ -119,6 +119,7 @@ def train(
     _check_folder(config)
     with owned(config.out):
         _check_folder(config)  # again: another run may have been here since
+        remove_parts(config.out)
         return _train(config, processes, on_finished, on_epoch, quiet)
 
 

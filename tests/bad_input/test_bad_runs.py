@@ -119,6 +119,17 @@ def test_resuming_an_interrupted_run_ends_like_an_uninterrupted_one(stopped: Pat
     assert all(torch.equal(model[name], expected[name]) for name in expected)
 
 
+def test_parts_of_files_of_a_killed_run_are_removed(stopped: Path, command: Command) -> None:
+    parts = [stopped / ".summary.0123456789ab.part.json", stopped / "seed-2" / ".learning_curve.a1b2c3d4e5f6.part.png"]
+    others = [stopped / ".notes.part.txt", stopped / ".my.0123456789ab.parts"]
+    parts[1].parent.mkdir()
+    for path in (*parts, *others):
+        path.write_text("half", encoding="utf-8")
+    assert command(train, "--out", stopped, "--resume").code == 0
+    assert not any(path.exists() for path in parts)
+    assert all(path.exists() for path in others)
+
+
 @pytest.mark.parametrize("rest", [b'{"epoch": 3, "lo', b"\xff\xfe\x00", b'{"epoch": 3, "loss": 1.0}\n{"epoch": 4, "loss": 1.0}\n'])
 def test_rows_after_the_checkpoint_are_dropped(stopped: Path, finished: Path, command: Command, rest: bytes) -> None:
     with (stopped / "metrics.jsonl").open("ab") as file:
