@@ -16,6 +16,7 @@ from fastst.layouts import Layout
 # A joint that is at the origin in so many of its frames is the origin, if the body is around it.
 _ROOT_SHARE = 0.9
 # So many of the positions have to be shares of the image. Estimators place joints a little outside of it.
+_LOOKED_AT = 50_000  # detections, to tell what their numbers mean
 _SHARES, _OUTSIDE = 0.99, 0.1
 # Of a data set in shares, nobody who is partly outside of the image is so many widths or heights outside.
 _FAR_OUTSIDE = 2.0
@@ -141,21 +142,23 @@ def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
 
 def _in_shares(recordings: Sequence[Recording]) -> list[bool]:
     """Whether each is in shares of the image: its form says so, or its numbers, or those of most others where it is partly outside of the image."""
-    places = [_places(recording) for recording in recordings]
-    asked = [len(some) > 0 and not recording.in_shares for some, recording in zip(places, recordings, strict=True)]
-    are_shares = [
-        is_asked and (_are_shares(some) or _are_shares_below(some, recording))
-        for is_asked, some, recording in zip(asked, places, recordings, strict=True)
-    ]
+    told, asked, are_shares, near = [], [], [], []
+    for recording in recordings:
+        places = _places(recording)
+        is_asked = len(places) > 0 and not recording.in_shares
+        asked.append(is_asked)
+        told.append(len(places) > 0 and recording.in_shares)
+        are_shares.append(is_asked and (_are_shares(places) or _are_shares_below(places, recording)))
+        near.append(is_asked and bool((np.abs(places) <= 1 + _FAR_OUTSIDE).mean() >= _SHARES))
     most = 2 * sum(are_shares) > sum(asked)
-    near = [is_asked and most and bool((np.abs(some) <= 1 + _FAR_OUTSIDE).mean() >= _SHARES) for is_asked, some in zip(asked, places, strict=True)]
-    told = [len(some) > 0 and recording.in_shares for some, recording in zip(places, recordings, strict=True)]
-    return [any(reasons) for reasons in zip(told, are_shares, near, strict=True)]
+    return [by_form or by_numbers or (is_near and most) for by_form, by_numbers, is_near in zip(told, are_shares, near, strict=True)]
 
 
 def _places(recording: Recording) -> np.ndarray:
-    """Positions in 2D that are seen, or of MediaPipe's landmarks, whose z is in shares of the width; of other forms in 3D none.  # [n, 2]"""
+    """Positions in 2D that are seen, or of MediaPipe's landmarks, whose z is in shares of the width; of other forms in 3D none. Of very many
+    detections every few.  # [n, 2]"""
     joints = recording.detections.joints
+    joints = joints[:: max(len(joints) // _LOOKED_AT, 1)]
     if joints.shape[2] == 3 and not recording.layout.name.startswith("mediapipe"):
         return np.zeros((0, 2), np.float32)
     return joints[:, :, :2][~np.isnan(joints).any(2)]

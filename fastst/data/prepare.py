@@ -20,6 +20,7 @@ _BETWEEN = {
     "mid_hip": ("left_hip", "right_hip"),
 }
 # A glitch is so many times as far from the body's middle as its joints are in the median, and away from where it is in the frames around.
+_FRAMES_AT_ONCE = 4096
 _FAR, _JUMP, _AROUND = 8.0, 4.0, 3
 _SUSPECT = 1.3  # times the median extent of the body: frames that may have one
 _FRAMES_FOR_SIZE = 500  # that the median distance is taken from, at least
@@ -89,7 +90,7 @@ def prepare(walks: WalkSet, layout: Layout, min_frames: int, options: ReadOption
     poses, kept, left_out, glitches = [], [], list(walks.left_out), []
     filled = total = 0
     for i in range(len(walks)):
-        recorded = walks.poses[i][:, chosen]
+        recorded = walks.poses[i] if chosen == [*range(walks.layout.num_joints)] else walks.poses[i][:, chosen]
         try:
             prepared = _prepared(recorded, walks.fps[i] if walks.fps else None, names, layout, min_frames, options)
         except DataError as error:
@@ -215,10 +216,23 @@ def fill_gaps(poses: np.ndarray) -> tuple[np.ndarray, int]:
 def centre_and_scale(poses: np.ndarray, layout: Layout, scale: bool = True) -> np.ndarray | None:
     """The root (the hips' middle, say) at the origin of every frame, and if wanted the walk's mean joint distance from it 1; None for a walk without
     extent."""
+    blocks = [slice(t, t + _FRAMES_AT_ONCE) for t in range(0, len(poses), _FRAMES_AT_ONCE)]  # of a long walk a second one in float64 is too much
+    distances = np.empty(poses.shape[:2])
+    for block in blocks:
+        distances[block] = np.linalg.norm(_centred(poses[block], layout), axis=2)
+    size = distances.mean()
+    del distances
+    if not size > 0:
+        return None
+    done = np.empty(poses.shape, np.float32)
+    for block in blocks:
+        done[block] = _centred(poses[block], layout) / (size if scale else 1)
+    return done
+
+
+def _centred(poses: np.ndarray, layout: Layout) -> np.ndarray:
     poses = poses.astype(np.float64)  # squares of large numbers are beyond float32
-    centred = poses - poses[:, list(layout.root)].mean(1, keepdims=True)
-    size = np.linalg.norm(centred, axis=2).mean()
-    return (centred / (size if scale else 1)).astype(np.float32) if size > 0 else None
+    return poses - poses[:, list(layout.root)].mean(1, keepdims=True)
 
 
 def mirror(poses: np.ndarray, layout: Layout) -> np.ndarray:

@@ -50,7 +50,13 @@ class Detections:
         return len(self.frames)
 
     def take(self, rows: np.ndarray | slice) -> Detections:
-        """Those of the row numbers, of the mask or, without a copy, of the slice `rows`."""
+        """Those of the row numbers, of the mask or of the slice `rows`; all of them in their order, or a slice, without a copy."""
+        if (
+            isinstance(rows, np.ndarray)
+            and len(rows) == len(self)
+            and np.array_equal(rows.nonzero()[0] if rows.dtype == bool else rows, np.arange(len(self)))
+        ):
+            return self
 
         def of(column: np.ndarray | None) -> np.ndarray | None:
             return None if column is None else column[rows]

@@ -78,7 +78,7 @@ def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list
     walks = []
     for number, track in enumerate(chosen, start=1):
         rows = np.flatnonzero(person == track)
-        poses = insert_missing_frames(frames[rows], seen.joints[rows])
+        poses = insert_missing_frames(frames[rows], seen.take(rows).joints)
         if is_lone and not is_next.any():
             poses = _with_unseen_ends(poses, frames[rows], found.frames // step, max_missing)
         numbered = number if len(chosen) > 1 else None
@@ -94,6 +94,8 @@ def walks_of(recording: Recording, tracks: Literal["main", "all"]) -> tuple[list
 
 def insert_missing_frames(frames: np.ndarray, poses: np.ndarray) -> np.ndarray:
     """Poses [n, J, D] of the frame numbers [n], with NaN at the numbers between them that are missing.  # [T, J, D]"""
+    if len(frames) == frames[-1] - frames[0] + 1:
+        return poses.astype(np.float32, copy=False)
     filled = np.full((frames[-1] - frames[0] + 1, *poses.shape[1:]), np.nan, dtype=np.float32)
     filled[frames - frames[0]] = poses
     return filled
@@ -189,7 +191,7 @@ def _with_unseen_ends(poses: np.ndarray, frames: np.ndarray, found: np.ndarray, 
     """With the frames before and after in which the file has a person of whom no joint is seen, unless they are a gap.  # [T, J, D]"""
     before, after = frames[0] - found[0], found[-1] - frames[-1]
     lengths = [int(length) if length <= max_missing else 0 for length in (before, after)]
-    return np.pad(poses, (lengths, (0, 0), (0, 0)), constant_values=np.nan)
+    return np.pad(poses, (lengths, (0, 0), (0, 0)), constant_values=np.nan) if any(lengths) else poses
 
 
 def _of_times(step: float) -> str:
