@@ -26,7 +26,7 @@ from fastst.nn import layers, models, sources, upstream
 from fastst.ops import Sampling
 from fastst.ops.backends import why_not
 
-_OPERATIONS = ("attend", "edge_logits", "gcn_norm", "propagate", "sample_edges", "sample_from_embeddings")
+_OPERATIONS = ("attend", "attend_axis", "edge_logits", "gcn_norm", "propagate", "sample_edges", "sample_from_embeddings")
 _PAPER = Sampling()
 
 
@@ -78,6 +78,11 @@ class Contender:
     def gcn_layer(self, h: Tensor, W: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
         """Â h Wᵀ + bias with Â the weights."""
         return self.propagate(linear(h, W), weights[0], self.graph, *weights[1:]).add_(bias)
+
+    def attend_axis(self, *arguments: Any) -> Tensor:
+        """torch's own attention, with its transposes."""
+        with ops.use_backend("torch"):
+            return ops.attend_axis(*arguments)
 
     @contextmanager
     def installed(self) -> Iterator[None]:

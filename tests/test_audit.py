@@ -249,7 +249,7 @@ def test_every_edge_is_written_once(planted: Path, tmp_path: Path):
 
 
 def test_the_mean_of_audits_is_that_of_their_numbers():
-    merged = report._mean([{"a": 1, "b": [1, 2], "c": None, "d": "x", "e": True}, {"a": 3, "b": [3, 4], "c": 5, "d": "y", "e": False}])
+    merged = report.mean_of([{"a": 1, "b": [1, 2], "c": None, "d": "x", "e": True}, {"a": 3, "b": [3, 4], "c": 5, "d": "y", "e": False}])
     assert merged == {"a": 2, "b": [2, 3], "c": 5, "d": "x", "e": True}
 
 

@@ -19,8 +19,9 @@ from study import TINY, asked, finish
 from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.experiments import main as experiments
+from fastst.files import WriteError
 from fastst.runs.comparison import compare
-from fastst.runs.folder import WriteError, read_lines
+from fastst.runs.folder import read_lines
 from fastst.study import cell as cells_module
 from fastst.study import schedule
 from fastst.study.cell import run_cell

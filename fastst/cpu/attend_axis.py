@@ -7,6 +7,7 @@ The backward makes the scores again, from log Σ exp.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,9 +63,10 @@ def _with_channels_side_by_side(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _places(*tensors: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Addresses, and strides of walks, frames and joints: queries, keys and values may lie side by side in one tensor."""
-    return tuple(x.data_ptr() for x in tensors), tuple(stride for x in tensors for stride in x.stride()[:3])
+def _places(*tensors: Tensor) -> tuple[Any, ...]:
+    """Their memory, each in one row, and the strides of walks, frames and joints: queries, keys and values may lie side by side in one tensor."""
+    rows = (x.as_strided((sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) + 1,), (1,)) for x in tensors)
+    return *rows, tuple(stride for x in tensors for stride in x.stride()[:3])
 
 
 def _sizes(channels: int, heads: int, axis: str, window: int | None) -> tuple[int, int, int, float]:
@@ -77,7 +79,7 @@ def _fresh(cleared: bool, *shape: int, dtype: torch.dtype) -> Tensor:
 
 
 @compile_loops
-def _forward(first, last, places, strides, y, log_sum, lengths, heads, along_frames, window, scale, width):
+def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads, along_frames, window, scale, width):
     _, T, J, C = y.shape
     kind, size, channels = y.dtype.type, y.itemsize, C // heads
     scale, one = kind(scale), kind(1)
@@ -98,9 +100,9 @@ def _forward(first, last, places, strides, y, log_sum, lengths, heads, along_fra
         reach = window if window >= 0 else S
         place = (b * T * J + (o if along_frames else o * J)) * C
         for h in range(heads):
-            q = places[0] + (b * strides[0] + o * strides[across] + h * channels) * size
-            k = places[1] + (b * strides[3] + o * strides[3 + across] + h * channels) * size
-            v = places[2] + (b * strides[6] + o * strides[6 + across] + h * channels) * size
+            q = address(of_q, b * strides[0] + o * strides[across] + h * channels)
+            k = address(of_k, b * strides[3] + o * strides[3 + across] + h * channels)
+            v = address(of_v, b * strides[6] + o * strides[6 + across] + h * channels)
             q_row, k_row, v_row = strides[along], strides[3 + along], strides[6 + along]
             for i0 in range(0, S, queries):
                 n = min(queries, S - i0)
@@ -151,7 +153,7 @@ def _hide(score, ahead, keys, window, pitch, columns):
 
 
 @compile_loops
-def _backward(first, last, places, strides, log_sum, dq, dk, dv, lengths, heads, along_frames, window, scale, width):
+def _backward(first, last, of_q, of_k, of_v, of_dy, of_y, strides, log_sum, dq, dk, dv, lengths, heads, along_frames, window, scale, width):
     _, T, J, C = dq.shape
     kind, size, channels = dq.dtype.type, dq.itemsize, C // heads
     scale = kind(scale)
@@ -174,11 +176,11 @@ def _backward(first, last, places, strides, log_sum, dq, dk, dv, lengths, heads,
         reach = window if window >= 0 else S
         place = (b * T * J + (o if along_frames else o * J)) * C
         for h in range(heads):
-            q = places[0] + (b * strides[0] + o * strides[across] + h * channels) * size
-            k = places[1] + (b * strides[3] + o * strides[3 + across] + h * channels) * size
-            v = places[2] + (b * strides[6] + o * strides[6 + across] + h * channels) * size
-            dy = places[3] + (b * strides[9] + o * strides[9 + across] + h * channels) * size
-            y = places[4] + (b * strides[12] + o * strides[12 + across] + h * channels) * size
+            q = address(of_q, b * strides[0] + o * strides[across] + h * channels)
+            k = address(of_k, b * strides[3] + o * strides[3 + across] + h * channels)
+            v = address(of_v, b * strides[6] + o * strides[6 + across] + h * channels)
+            dy = address(of_dy, b * strides[9] + o * strides[9 + across] + h * channels)
+            y = address(of_y, b * strides[12] + o * strides[12 + across] + h * channels)
             q_row, k_row, v_row, dy_row, y_row = strides[along], strides[3 + along], strides[6 + along], strides[9 + along], strides[12 + along]
             for j0 in range(0, S, _KEYS):
                 keys = min(_KEYS, S - j0)

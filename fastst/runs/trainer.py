@@ -444,6 +444,7 @@ def _pairs(exchanged: np.ndarray) -> np.ndarray:
 
 def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The arguments of `GraphClassifier` that the options and the data ask for."""
+    config = config.settled()
     names = [
         "graph",
         "hops",
