@@ -25,7 +25,7 @@ MODELS = {"smallest: 2 layers, 1 hop": (2, 1), "largest: 16 layers, 3 hops": (16
 ATTENTIONS = ("full", "factorized")
 GROUPS: dict[str, tuple[str, ...]] = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
-    "fused attention": ("aten::_scaled_dot_product",),
+    "fused attention": ("aten::_scaled_dot_product", "fastst::attend_axis"),
     "fastst": ("fastst::", "fastst_"),
 }
 OTHERS = "elementwise, norms, sums, optimizer"

@@ -106,7 +106,7 @@ def test_of_a_step_that_broke_off_while_it_was_recorded_nothing_is_left(tmp_path
         got = [other.train_epoch()["loss"] for _ in range(3)]
     hook.remove()
     assert alive[-1] == [False]
-    assert got == pytest.approx([plain.train_epoch()["loss"] for _ in range(3)], rel=1e-4)
+    assert got == pytest.approx([plain.train_epoch()["loss"] for _ in range(3)], rel=1e-3)
     assert other.step.scaler.state_dict() == plain.step.scaler.state_dict()
 
 
