@@ -212,6 +212,18 @@ def test_nothing_that_is_needed_is_replaced(made: Path, tmp_path: Path, command)
     with pytest.raises(UserError, match=r"--out .*poses\.csv is what is read, and would be lost"):
         command(["--run", str(made / "single"), "--data", str(tmp_path / "poses.csv"), "--out", str(tmp_path / ".." / tmp_path.name / "poses.csv")])
     assert (tmp_path / "poses.csv").read_text() == "mine"
+    link = tmp_path / "link.csv"
+    link.symlink_to(made / "single" / "predictions.csv")
+    (tmp_path / "said.left_out.json").write_text("mine")
+    for out, words in (
+        (link, r"--out .*link\.csv is a file of the run itself"),
+        (tmp_path / "said.csv", r"said\.left_out\.json is there already, and not a file that fastst wrote"),
+        (made / "said.csv", "would lie among the data in"),
+    ):
+        with pytest.raises(UserError, match=words):
+            command(["--run", str(made / "single"), "--data", str(made if out.parent == made else made / "others.npz"), "--out", str(out)])
+    assert (made / "single" / "predictions.csv").read_bytes() == before
+    assert not (made / "said.csv").exists()
 
 
 def test_by_attributes(made: Path, tmp_path: Path, capsys):
