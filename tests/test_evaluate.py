@@ -68,6 +68,11 @@ def test_the_score_of_the_unseen_is_that_of_the_run_and_the_seen_are_apart(made:
     assert f"apart from that, {48 - 2 * len(split['test'])} walks of" in said
 
 
+@pytest.mark.parametrize("run", ["single", "folds", "folds/fold-1"])
+def test_a_summary_has_the_checksum_of_the_predictions(made: Path, run: str):
+    read_outcomes(made / run / "predictions.csv", read(made / run / "summary.json")["predictions_sha256"])
+
+
 def test_predictions_of_a_run_are_written_and_evaluated_the_same(made: Path, tmp_path: Path):
     results(made / "single", made / "walks.npz", tmp_path / "all.json")
     evaluate(["--run", str(made / "single"), "--data", str(made / "walks.npz"), "--out", str(tmp_path / "all.csv")])
