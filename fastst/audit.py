@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
@@ -22,7 +23,7 @@ from fastst.explanation.baselines import score_baselines
 from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
 from fastst.runs.folder import read_lines, read_summary, write_json
-from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import TrainedModel, for_model, labelled_task, open_run, seen_people, unlabelled_task
 from fastst.runs.scores import known_in_words, seen_in_words
@@ -60,17 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
     _check_options(config)
-    if config.out is not None:
-        check_not_needed(config.out, config.data, config.labels, option="--out")
-    picture = config.run / "walk.png" if config.walk is not None else None  # where it will be, but for its name
-    with owned_around(config.out or picture):
+    if config.walk is not None and config.out is None:
+        called = re.sub(r"[^\w.-]+", "_", visible(config.walk))[:50]  # as a file may be called
+        config = dataclasses.replace(config, out=config.run / f"walk_{called}.png")
+    with owned_around(config.out):
         _audit(config)
 
 
 def _audit(config: AuditConfig) -> None:
-    finished = _finished(config, open_run(config.run))
-    if config.walk is not None:
-        print(f"the picture is in {visible(str(_draw(config, finished)))}")
+    trained = open_run(config.run)
+    if config.out is not None:
+        check_not_needed(config.out, config.data, config.labels, option="--out")
+        if config.data is not None:
+            check_left_out_file(config.out, config.data, config.labels)
+    finished = _finished(config, trained)
+    if config.walk is not None and config.out is not None:
+        _draw(config, finished, config.out)
+        print(f"the picture is in {visible(str(config.out))}")
         return
     people = len({finished.task.walks.subjects[i] for i in finished.test_walks})
     print(f"{len(finished.test_walks)} walks of {people} people")
@@ -109,17 +116,14 @@ def _check_options(config: AuditConfig) -> None:
             raise UserError(f"--{name} must be a number of degrees, got {getattr(config, name)}")
 
 
-def _draw(config: AuditConfig, finished: Finished) -> Path:
-    """Draws the walk that the options name; returns the file."""
+def _draw(config: AuditConfig, finished: Finished, path: Path) -> None:
+    """Draws the walk that the options name."""
     walk, poses = _walk_called(config.walk or "", finished.task)
     if poses.shape[2] == 2 and (config.azimuth is not None or config.elevation is not None):
         raise UserError("these walks are in 2D, which are drawn as in the image; leave --azimuth and --elevation out")
     view = View(90.0 if config.azimuth is None else config.azimuth, config.elevation or 0.0)
     frames = _frames(config.frames or ":", len(poses))
-    called = re.sub(r"[^\w.-]+", "_", finished.task.walks.names[walk])[:50]  # as a file may be called
-    path = config.out or config.run / f"walk_{called}.png"
     draw_walk(finished, walk, path, frames, view, labelled=config.data in (None, "synthetic"))
-    return path
 
 
 def _walk_called(name: str, task: Task) -> tuple[int, np.ndarray]:

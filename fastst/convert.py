@@ -19,7 +19,8 @@ from fastst.data.walks import WalkSet
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation import preview
 from fastst.files import is_there
-from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.lock import owned_around
 from fastst.runs.tables import PICTURES, check_not_needed
 
 _ENDINGS = (".npz", ".pkl", ".pickle")
@@ -51,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     picture = config.picture or config.data.resolve().with_name(f"{config.data.resolve().name}.preview.png")
     if config.preview:
         _check_picture(picture, config.data)
+    check_left_out_file(config.out or picture, config.data)
+    with owned_around(config.out, picture if config.preview else None):
+        _convert(config, picture)
+
+
+def _convert(config: ConvertConfig, picture: Path) -> None:
     walks = drop_joints(read_walks(config.data, config), config.drop_joints)
     if config.preview:
         print("\n".join(preview.description(walks)))
@@ -69,8 +76,7 @@ def _check_out(out: Path, data: Path) -> None:
         raise UserError(f"--out {out} must end in one of {', '.join(_ENDINGS)}")
     if is_there(out):
         raise UserError(f"--out {out} is there already, and no file is replaced; give another name")
-    if is_there(data) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-        raise UserError(f"--out {out} would lie among the data in {data}, and be read with it the next time; give a place outside of it")
+    check_not_needed(out, data, option="--out")
 
 
 def _check_picture(picture: Path, data: Path) -> None:

@@ -16,7 +16,7 @@ from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
 from fastst.errors import run_command, visible
 from fastst.runs.evaluation import SEEN, evaluate_models
-from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import labelled_task, open_models
 from fastst.runs.scores import both_in_words, in_lines
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     if config.out is not None:
         check_table_file(config.out, config.data, config.labels)
+        check_left_out_file(config.out, config.data, config.labels)
     with owned_around(config.out):
         _evaluate(config)
 

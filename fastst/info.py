@@ -18,10 +18,14 @@ from rich.table import Table
 
 import fastst
 from fastst.errors import UserError, run_command
+from fastst.files import open_file
 from fastst.graph import EdgeList
 from fastst.ops import backends, propagate
 from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
+from fastst.runs.folder import write_text
+from fastst.runs.tables import check_not_needed
 
+_TITLE = "# The GPU kernels, compiled without a GPU"
 _MACHINE_CODE = {
     "kernel": "kernel",
     "dtype": "features",
@@ -63,7 +67,7 @@ class InfoConfig:
     kernels: bool = False
     """Compile every GPU kernel for every chip (needs no GPU) and print what the compiler made of it."""
     write: Path | None = None
-    """With --kernels: also write the tables to this Markdown file."""
+    """With --kernels: also write the tables to this Markdown file. One that is there is replaced only by what it was: such tables."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(soft_wrap=True)
     if config.write is not None and not config.kernels:
         raise UserError("--write needs --kernels")
+    if config.write is not None:
+        check_not_needed(config.write, option="--write", is_ours=_is_tables)
     if config.kernels:
         _show_kernels(console, config.write)
         return
@@ -132,9 +138,13 @@ def _show_kernels(console: Console, file: Path | None) -> None:
         console.print(table)
     if file is not None:
         by = f"`python -m fastst.info --kernels --write {file.as_posix()}` with Triton {importlib.metadata.version('triton')}"
-        file.write_text(
-            "\n\n".join((f"# The GPU kernels, compiled without a GPU\n\nWritten by {by}.\n{_MEANING}", *(_markdown(*t) for t in tables))) + "\n"
-        )
+        write_text(file, "\n\n".join((f"{_TITLE}\n\nWritten by {by}.\n{_MEANING}", *(_markdown(*t) for t in tables))) + "\n")
+
+
+def _is_tables(file: Path) -> bool:
+    """Whether it is what `--write` writes."""
+    with open_file(file) as content:
+        return content.read(len(_TITLE)) == _TITLE.encode()
 
 
 def _markdown(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.runs.edges import check_edges_file, write_edges
 from fastst.runs.folder import as_written, read_summary
-from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import open_models, seen_people, unlabelled_task
 from fastst.runs.scores import seen_in_words
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
     if config.out is not None:
         check_table_file(config.out, config.data)
+        check_left_out_file(config.out, config.data)
     if config.edges is not None:
         check_edges_file(config.edges)
         check_not_needed(config.edges, config.data, option="--edges")

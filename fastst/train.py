@@ -40,7 +40,7 @@ from fastst.ops.backends import current_backend
 from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
 from fastst.runs.left_out import LEFT_OUT, report_left_out
-from fastst.runs.lock import LOCK, owned
+from fastst.runs.lock import LOCK, check_owned, owned
 from fastst.runs.opened import open_run, seen_people
 from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds
 from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
@@ -160,6 +160,7 @@ def _train(config: TrainConfig, processes: Processes, on_finished: OnFinished, o
     summary = results[0]
     if processes.leads and config.folds:
         summary = _of_all_folds(results, scores_of_folds(config.out, task, every_fold, results))
+        check_owned(config.out)
         write_summary(config.out, summary)
         console.print(f"\n{_of_whom(summary)}, each judged by the fold that was not trained on that person:", highlight=False)
         for line in (*in_lines(summary), *(in_words(summary)[:1] if "audit" in summary else ())):

@@ -176,6 +176,24 @@ def test_a_picture_of_a_walk_is_left_in_the_folder_of_the_run(planted: Path, cap
     assert "balanced accuracy" not in capsys.readouterr().out
 
 
+def test_a_picture_of_the_run_itself_is_not_drawn_over(planted: Path, tmp_path: Path):
+    before = {path.name: path.read_bytes() for path in planted.glob("*.png")}
+    name = synthetic_walks(16, 2, seed=0).names[0]
+    for walk, out in (
+        ("with_kept_edges", []),
+        *((name, ["--out", str(planted / picture)]) for picture in before if not picture.startswith("walk_0")),
+    ):
+        with pytest.raises(UserError, match="is a file of the run itself, which would be lost; give another name"):
+            audit_command(["--run", str(planted), "--walk", walk, *out])
+    (planted / "walk_mine.png").write_text("mine")
+    with pytest.raises(UserError, match=r"walk_mine\.png is there already, and not a file that fastst wrote"):
+        audit_command(["--run", str(planted), "--walk", "mine"])
+    (planted / "walk_mine.png").unlink()
+    assert {path.name: path.read_bytes() for path in planted.glob("*.png")} == before
+    with pytest.raises(UserError, match=r"none holds no run|none.*doesn't exist"):
+        audit_command(["--run", str(tmp_path / "none"), "--walk", name])
+
+
 def test_the_name_of_a_walk_becomes_that_of_a_file_in_the_folder(in_3d: Path):
     before = set(in_3d.parent.iterdir())
     audit_command(["--run", str(in_3d), "--walk", "../步行 7\n"])

@@ -11,7 +11,7 @@ from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.runs.comparison import compare
 from fastst.runs.folder import write_summary
-from fastst.runs.outcomes import PREDICTIONS, Outcomes, write_outcomes
+from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes, write_outcomes
 
 
 def made(
@@ -23,9 +23,9 @@ def made(
     classes = who % 2
     said = np.where(np.isin(who, wrong), 1 - classes, classes)
     texts = ([f"w{i:02d}-{n % walks}" for n, i in enumerate(who)], [f"{i:03d}" for i in who])
-    write_outcomes(folder / PREDICTIONS, Outcomes(list(names), ["0"] * len(who), *texts, classes, np.eye(2)[said]))
+    checksum = write_outcomes(folder / PREDICTIONS, Outcomes(list(names), ["0"] * len(who), *texts, classes, np.eye(2)[said]))
     (folder / "config.json").write_text(TrainConfig(**options).to_json())
-    write_summary(folder, {"kept_share": 0.17, "known_to_init": known})
+    write_summary(folder, {"kept_share": 0.17, "known_to_init": known, "predictions_sha256": checksum})
     return folder
 
 
@@ -84,7 +84,12 @@ def test_what_cant_be_compared(how: dict, message: str, tmp_path: Path):
 
 def test_a_walk_of_another_class_and_what_is_no_run(tmp_path: Path):
     one, other = made(tmp_path / "one", []), made(tmp_path / "other", [])
-    (other / PREDICTIONS).write_text((other / PREDICTIONS).read_text().replace("w00-0,000,a", "w00-0,000,b"))
+    changed = read_outcomes(other / PREDICTIONS)
+    changed.classes[changed.walks.index("w00-0")] = 1
+    checksum = write_outcomes(other / PREDICTIONS, changed)
+    with pytest.raises(UserError, match=r"other.predictions\.csv is damaged, or was changed"):
+        compare([one, other])
+    write_summary(other, {"kept_share": 0.17, "known_to_init": 0, "predictions_sha256": checksum})
     with pytest.raises(UserError, match=r"the walk w00-0 is of class a in .*one, but of b in .*other"):
         compare([one, other])
     with pytest.raises(UserError, match="a comparison takes two runs or more, got 1"):

@@ -21,6 +21,7 @@ from fastst.data.walks import WalkSet, Whose
 from fastst.errors import UserError
 from fastst.explanation import preview
 from fastst.layouts import LAYOUTS
+from fastst.runs.lock import owned
 
 
 def walkers(dimensions: int = 2) -> WalkSet:
@@ -137,8 +138,11 @@ def test_the_size_of_the_image_is_written(tmp_path: Path) -> None:
         (["--out", "new.csv"], r"new\.csv must end in one of \.npz, \.pkl, \.pickle"),
         (["--out", "data/some.npz"], "is there already"),
         (["--out", "data/new.npz"], "would lie among the data in data"),
-        (["--out", "nowhere/new.npz"], r"nowhere/new\.npz can't be written: No such file"),
-        (["--out", "nowhere/new.pkl"], r"nowhere/new\.pkl can't be written: No such file"),
+        (["--out", "nowhere/new.npz"], r"--out nowhere/new\.npz: there is no folder nowhere; make it"),
+        (["--out", "nowhere/new.pkl"], r"--out nowhere/new\.pkl: there is no folder nowhere; make it"),
+        (["--out", "mine.npz"], r"mine\.left_out\.json is there already, and not a file that fastst wrote; give another name"),
+        (["--preview", "--picture", "mine.png"], r"mine\.left_out\.json is there already, and not a file that fastst wrote; give another name"),
+        (["--preview", "--picture", "data/new.png"], "would lie among the data in data"),
         (["--preview", "--picture", "some.txt"], r"--picture some\.txt must end in one of \.png"),
         (["--preview", "--picture", "nowhere/a.png"], r"--picture nowhere/a\.png: there is no folder nowhere; make it"),
         (["--out", "new.npz", "--drop-joints", "wing"], "--drop-joints wing"),
@@ -148,6 +152,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argume
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     npz(Path("data"), walkers())
+    Path("mine.left_out.json").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=message):
         convert.main(["data", *arguments])
@@ -234,13 +239,25 @@ def test_picture(tmp_path: Path, drawn: list[Figure], dimensions: int, count: in
 
 
 def test_what_a_preview_leaves_is_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    npz(tmp_path, walkers())
-    (tmp_path / "cut.json").write_text('[{"image_id": ')
-    convert.main([str(tmp_path), "--preview", "--picture", str(tmp_path / "a.png")])
+    data = tmp_path / "data"
+    data.mkdir()
+    npz(data, walkers())
+    (data / "cut.json").write_text('[{"image_id": ')
+    convert.main([str(data), "--preview", "--picture", str(tmp_path / "a.png")])
     assert "left out: cut" in capsys.readouterr().err
     assert [item["name"] for item in json.loads((tmp_path / "a.left_out.json").read_text())] == ["cut"]
     (tmp_path / "a.png").unlink()
-    assert [item.name for item in read_walks(tmp_path, progress=False).left_out] == ["cut"]
+    assert [item.name for item in read_walks(tmp_path, progress=False).left_out] == ["data/cut"]
+
+
+def test_what_is_written_in_a_run_waits_for_who_writes_there(tmp_path: Path) -> None:
+    npz(tmp_path, walkers())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    for option in (["--out", "run/new.npz"], ["--preview", "--picture", "run/new.png"]):
+        with owned(tmp_path / "run"), pytest.raises(UserError, match="run is in use"):
+            convert.main([str(tmp_path / "some.npz"), *option[:-1], str(tmp_path / option[-1])])
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json"}
 
 
 def test_a_walk_in_3d_is_seen_from_one_side() -> None:

@@ -68,6 +68,11 @@ def test_the_score_of_the_unseen_is_that_of_the_run_and_the_seen_are_apart(made:
     assert f"apart from that, {48 - 2 * len(split['test'])} walks of" in said
 
 
+@pytest.mark.parametrize("run", ["single", "folds", "folds/fold-1"])
+def test_a_summary_has_the_checksum_of_the_predictions(made: Path, run: str):
+    read_outcomes(made / run / "predictions.csv", read(made / run / "summary.json")["predictions_sha256"])
+
+
 def test_predictions_of_a_run_are_written_and_evaluated_the_same(made: Path, tmp_path: Path):
     results(made / "single", made / "walks.npz", tmp_path / "all.json")
     evaluate(["--run", str(made / "single"), "--data", str(made / "walks.npz"), "--out", str(tmp_path / "all.csv")])
@@ -212,6 +217,18 @@ def test_nothing_that_is_needed_is_replaced(made: Path, tmp_path: Path, command)
     with pytest.raises(UserError, match=r"--out .*poses\.csv is what is read, and would be lost"):
         command(["--run", str(made / "single"), "--data", str(tmp_path / "poses.csv"), "--out", str(tmp_path / ".." / tmp_path.name / "poses.csv")])
     assert (tmp_path / "poses.csv").read_text() == "mine"
+    link = tmp_path / "link.csv"
+    link.symlink_to(made / "single" / "predictions.csv")
+    (tmp_path / "said.left_out.json").write_text("mine")
+    for out, words in (
+        (link, r"--out .*link\.csv is a file of the run itself"),
+        (tmp_path / "said.csv", r"said\.left_out\.json is there already, and not a file that fastst wrote"),
+        (made / "said.csv", "would lie among the data in"),
+    ):
+        with pytest.raises(UserError, match=words):
+            command(["--run", str(made / "single"), "--data", str(made if out.parent == made else made / "others.npz"), "--out", str(out)])
+    assert (made / "single" / "predictions.csv").read_bytes() == before
+    assert not (made / "said.csv").exists()
 
 
 def test_by_attributes(made: Path, tmp_path: Path, capsys):

@@ -100,8 +100,9 @@ def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
     for path in (data / "walk.json", run / "model.safetensors", run / "audit.png"):
         with pytest.raises(UserError, match="would be lost; give another name"):
             check_not_needed(path, data, option="--out")
-    for path in (run / "edges.csv", data / "new.json"):
-        check_not_needed(path, data, None, option="--out")
+    check_not_needed(run / "edges.csv", data, None, option="--out")
+    with pytest.raises(UserError, match=r"new\.json would lie among the data in .*data, and be read with it the next time"):
+        check_not_needed(data / "new.json", data, option="--out")
     with pytest.raises(UserError, match=r"labels\.csv is there already, and not a file that fastst wrote"):
         check_not_needed(tmp_path / "labels.csv", option="--out")
     for name in ("photo.png", "thesis.pdf", "drawing.svg"):
@@ -112,3 +113,25 @@ def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
         check_not_needed(tmp_path / name, option="--picture")
     with pytest.raises(UserError, match=r"there is no folder .*none; make it"):
         check_not_needed(tmp_path / "none" / "a.csv", option="--out")
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "summary.json", "walk_with_kept_edges.png", "audit.png"])
+def test_a_file_of_a_run_is_not_replaced_through_a_link_either(name: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    (run / name).write_text("probability, balanced_accuracy, Matplotlib")
+    link = (tmp_path / "link").with_suffix(Path(name).suffix)
+    link.symlink_to(run / name)
+    for path in (run / name, link):
+        with pytest.raises(UserError, match="is a file of the run itself, which would be lost; give another name"):
+            check_not_needed(path, option="--out")
+    (run / "walk_7.png").write_text("Matplotlib")
+    check_not_needed(run / "walk_7.png", option="--out")
+
+
+def test_results_do_not_lie_among_the_data_through_a_link_either(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with pytest.raises(UserError, match="would lie among the data"):
+        check_not_needed(tmp_path / "link" / "new.csv", tmp_path / "data", option="--out")

@@ -42,6 +42,21 @@ def test_there_is_nothing_to_write_without_kernels(tmp_path):
         main(["--write", str(tmp_path / "kernels.md")])
 
 
+def test_only_tables_are_replaced_by_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastst.info._show_kernels", lambda console, file: pytest.fail("it was compiled"))
+    mine = tmp_path / "kernels.md"
+    mine.write_text("# My notes on The GPU kernels\n")
+    with pytest.raises(UserError, match=r"--write .*kernels\.md is there already, and not a file that fastst wrote"):
+        main(["--kernels", "--write", str(mine)])
+    with pytest.raises(UserError, match="there is no folder"):
+        main(["--kernels", "--write", str(tmp_path / "none" / "kernels.md")])
+    asked = []
+    monkeypatch.setattr("fastst.info._show_kernels", lambda console, file: asked.append(file))
+    mine.write_bytes((DOCS / "kernels.md").read_bytes())
+    main(["--kernels", "--write", str(mine)])
+    assert asked == [mine]
+
+
 def table(text: str, title: str) -> dict[tuple[str, ...], dict[str, str]]:
     """The rows of one of the tables in the written file, by their first three columns."""
     lines = text.split(f"## {title}\n\n")[1].split("\n\n")[0].strip().splitlines()

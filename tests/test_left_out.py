@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from fastst.data.walks import LeftOut
-from fastst.runs.left_out import left_out_file, report_left_out
+from fastst.errors import UserError
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
 
 
 def test_little_is_said_as_it_is(tmp_path: Path):
@@ -39,3 +42,20 @@ def test_ten_lines_at_most():
 def test_the_list_lies_beside_the_results(tmp_path: Path):
     assert left_out_file(tmp_path / "said.csv") == tmp_path / "said.left_out.json"
     assert left_out_file(None) is None
+
+
+def test_the_list_replaces_only_a_list(tmp_path: Path):
+    out, file = tmp_path / "said.csv", tmp_path / "said.left_out.json"
+    check_left_out_file(None)
+    check_left_out_file(out)
+    report_left_out([LeftOut("a", "never shows head")], file)
+    check_left_out_file(out, tmp_path)  # in a folder of walks, where it isn't read
+    with pytest.raises(UserError, match=r"said\.left_out\.json is what is read, and would be lost"):
+        check_left_out_file(out, file)
+    for mine in ("mine", '{"name": "a", "reason": "b"}', '[{"name": "a"}]', '["a"]'):
+        file.write_text(mine)
+        with pytest.raises(
+            UserError, match=r"goes beside .*said\.csv, but .*said\.left_out\.json is there already, and not a file that fastst wrote"
+        ):
+            check_left_out_file(out)
+        assert file.read_text() == mine

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -206,6 +206,32 @@ def test_a_folder_that_was_made_anew_is_somebody_elses(tmp_path: Path) -> None:
                 check_owned(run)
             check_owned(tmp_path)
     assert names(tmp_path) == {"run", LOCK}  # the other's
+
+
+@pytest.mark.parametrize("when", ["on_epoch", "on_finished"])
+def test_nothing_is_written_into_a_folder_that_was_made_anew(when: str, tmp_path: Path) -> None:
+    """After the last epoch, before the model and the predictions, and after these, before the summary."""
+    run = tmp_path / "run"
+
+    def anew(_: object) -> dict:
+        shutil.rmtree(run)
+        run.mkdir()
+        return {}
+
+    callbacks = {"on_finished": lambda finished: {}, when: anew}
+    config = train.TrainConfig(out=run, people=12, walks_per_person=2, frames=12, hidden=8, heads=2, layers=1, epochs=1, encoder_layers=0)
+    with pytest.raises(UserError, match="was deleted or made anew"):
+        train.train(config, quiet=True, **callbacks)
+    assert names(run) == set()
+
+
+@pytest.mark.parametrize(("kind", "make"), [("a folder", Path.mkdir), ("a link", lambda path: path.symlink_to("a")), ("no regular file", os.mkfifo)])
+def test_what_is_no_lock_is_named(kind: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / LOCK)
+    with pytest.raises(UserError, match=rf"\.fastst\.lock is {kind}, and no lock of fastst; delete it") as told, owned(tmp_path):
+        pytest.fail("it is no lock")
+    assert str(tmp_path / LOCK) in str(told.value)
+    assert names(tmp_path) == {LOCK}
 
 
 def test_a_lock_that_says_nothing(tmp_path: Path) -> None:

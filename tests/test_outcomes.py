@@ -9,6 +9,7 @@ from fastst.errors import UserError
 from fastst.runs.outcomes import Outcomes, read_outcomes, together, write_outcomes
 
 NAMES = ["a, b", "c"]
+TWO = "fold,walk,subject,class,predicted,probability_a,probability_b\n"
 
 
 def three_walks() -> Outcomes:
@@ -26,6 +27,16 @@ def test_there_and_back(tmp_path: Path):
     assert (again.class_names, again.folds, again.walks, again.subjects) == (made.class_names, made.folds, made.walks, made.subjects)
     assert (again.classes == made.classes).all()
     assert (again.probabilities == made.probabilities).all()
+
+
+def test_a_checksum_tells_of_a_change_that_makes_sense(tmp_path: Path):
+    path = tmp_path / "predictions.csv"
+    checksum = write_outcomes(path, three_walks())
+    assert len(read_outcomes(path, checksum)) == 3
+    path.write_text(path.read_text().replace("0.9,0.1", "0.8,0.2"))
+    assert len(read_outcomes(path)) == 3
+    with pytest.raises(UserError, match=r"predictions\.csv is damaged, or was changed: its checksum isn't that in the summary; copy it again"):
+        read_outcomes(path, checksum)
 
 
 def test_by_person():
@@ -60,6 +71,11 @@ def test_together_and_chosen():
         ("fold,walk,subject,class,predicted,probability_a\n1,w,p,a,a,1\n1,w,p,b,a,1\n", "line 3 is not one"),
         ("fold,walk,subject,class,predicted,probability_a\n1,w,p,a,a,x\n", "line 2 is not one"),
         ("fold,walk,subject,class,predicted,probability_a\n1,w,p,a\n", "line 2 is not one"),
+        (f"{TWO}1,w,p,a,a,0.6,0.4\n1,w,p,a,a,0.6,0.6\n", r"line 3 .*sum to 1, these are 0\.6, 0\.6 and sum to 1\.2"),
+        (f"{TWO}1,w,p,a,a,1.5,-0.5\n", "line 2 .*probabilities are 0 or more"),
+        (f"{TWO}1,w,p,a,a,nan,0.5\n", "line 2 .*probabilities are 0 or more"),
+        (f"{TWO}1,w,p,a,b,0.6,0.4\n", "line 2 .*predicted is 'b', which is not the likeliest class"),
+        (f"{TWO}1,w,p,a,c,0.6,0.4\n", "line 2 .*predicted is 'c', which is not the likeliest class"),
     ],
 )
 def test_what_is_no_such_table_is_refused(text: str, words: str, tmp_path: Path):

@@ -19,6 +19,7 @@ from fastst.explanation.views import View, standing_body
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import load_model, read_summary
 from fastst.runs.graphs import kept_graph_of_walk
+from fastst.runs.lock import check_owned
 from fastst.runs.trainer import Finished
 
 
@@ -50,6 +51,7 @@ def draw(finished: Finished, found: dict[str, Any]) -> None:
     folder, task, result = finished.fold.folder, finished.task, found["audit"]
     regression = finished.summary.get("baselines", {}).get("logistic_regression", {})
     known, tested = _known(finished), len(finished.fold.split.test)
+    check_owned(folder)
     whom = {"whom": f"people tested on ({known} of {tested} known from --init)"} if known else {}
     figures.learning_curve(finished.metrics, len(task.class_names), folder / "learning_curve.png", regression.get("balanced_accuracy"), **whom)
     figures.initial_adjacency(task.walks.layout, folder / "initial_adjacency.png")

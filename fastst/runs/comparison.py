@@ -96,8 +96,8 @@ def _read(folder: Path) -> _Run:
     if summary is None:
         raise UserError(f"{folder} holds no finished run of fastst.train (no summary.json); finish it with fastst.train --resume")
     with as_written(folder):
-        kept_share, known = float(summary["kept_share"]), int(summary["known_to_init"])
-    return _Run(folder, config, read_outcomes(folder / PREDICTIONS), kept_share, known)
+        kept_share, known, checksum = float(summary["kept_share"]), int(summary["known_to_init"]), str(summary["predictions_sha256"])
+    return _Run(folder, config, read_outcomes(folder / PREDICTIONS, checksum), kept_share, known)
 
 
 def _check_same_task(first: _Run, other: _Run) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import shlex
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -88,6 +89,7 @@ def _acquire(lock: FileLock, folder: Path, made: list[Path]) -> None:
     try:
         made[:] = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        _check_is_lock(folder / LOCK)
         lock.acquire(timeout=_PATIENCE)
     except (Timeout, RuntimeError):  # the latter where this very thread has it
         raise InUseError(f"{folder} is in use: {_holder(folder / LOCK)} writes in it; wait until that has ended, or choose another folder") from None
@@ -96,6 +98,17 @@ def _acquire(lock: FileLock, folder: Path, made: list[Path]) -> None:
             raise UserError(f"{folder} can't be written: {error.strerror}; choose another folder, or make this one writable") from None
         (folder / LOCK).unlink(missing_ok=True)
         _LOG.warning("%s is on a file system without locks (%s): take care that nothing else writes there meanwhile", folder, error.strerror)
+
+
+def _check_is_lock(path: Path) -> None:
+    """UserError where something else has its name; OSError where nobody can say."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no regular file"
+        raise UserError(f"{path} is {what}, and no lock of fastst; delete it")
 
 
 def _sign(folder: Path, file: int) -> None:

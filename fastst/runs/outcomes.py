@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from fastst.runs.metrics import classification_metrics, mean_over_groups
 from fastst.runs.tables import PROBABILITY, write_rows
 
 PREDICTIONS = "predictions.csv"  # in the folder of a run
+_MOST_ROUNDING = 1e-3  # by which probabilities, float32 or written by hand, may miss the sum 1
 _COLUMNS = ("fold", "walk", "subject", "class", "predicted")  # and the probabilities
 
 
@@ -111,19 +113,23 @@ def together(parts: Sequence[Outcomes]) -> Outcomes:
     return Outcomes(parts[0].class_names, folds, walks, subjects, classes, probabilities)
 
 
-def write_outcomes(path: Path, outcomes: Outcomes) -> None:
-    """A CSV file with the columns fold, walk, subject, class, predicted, and `probability_<class>` for every class."""
+def write_outcomes(path: Path, outcomes: Outcomes) -> str:
+    """A CSV file with the columns fold, walk, subject, class, predicted, and `probability_<class>` for every class. Returns its SHA-256."""
     write_rows(path, outcomes.rows())
+    return _checksum(path)
 
 
-def read_outcomes(path: Path) -> Outcomes:
-    """What `write_outcomes` wrote.
+def read_outcomes(path: Path, checksum: str | None = None) -> Outcomes:
+    """What `write_outcomes` wrote; with the checksum that it returned, just that.
 
     Raises:
-        UserError: with file and line: it is not there, or not such a table.
+        UserError: with file and line: it is not there, not such a table, or makes no sense: probabilities that don't sum to 1, or a predicted class
+            that isn't the likeliest. Or another checksum.
     """
     if not is_there(path):
         raise UserError(f"{path} doesn't exist; a finished run of fastst.train has one: finish it with --resume")
+    if checksum is not None and _checksum(path) != checksum:
+        raise UserError(f"{path} is damaged, or was changed: its checksum isn't that in the summary; {WRITE_AGAIN}")
     with reading(path), io.TextIOWrapper(open_file(path), "utf-8", newline="") as file:
         reader = csv.reader(file)
         try:
@@ -149,9 +155,25 @@ def read_outcomes(path: Path) -> Outcomes:
 def _row(path: Path, line: int, columns: list[str], fields: list[str], names: list[str]) -> tuple[str, str, str, int, list[float]]:
     try:
         row = dict(zip(columns, fields, strict=True))
-        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), [float(row[PROBABILITY + name]) for name in names]
+        probabilities = [float(row[PROBABILITY + name]) for name in names]
+        _check_sense(row["predicted"], dict(zip(names, probabilities, strict=True)))
+        return row["fold"], row["walk"], row["subject"], names.index(row["class"]), probabilities
     except ValueError as error:
         raise UserError(f"{path}, line {line} is not one of a table of predictions: {error}; {WRITE_AGAIN}") from None
+
+
+def _check_sense(predicted: str, probabilities: Mapping[str, float]) -> None:
+    """ValueError if it is nothing that a model says."""
+    total = sum(probabilities.values())
+    if not (min(probabilities.values()) >= 0 and abs(total - 1) <= _MOST_ROUNDING):  # nor where one is NaN
+        raise ValueError(f"probabilities are 0 or more and sum to 1, these are {', '.join(map(str, probabilities.values()))} and sum to {total:g}")
+    if probabilities.get(predicted) != max(probabilities.values()):
+        raise ValueError(f"predicted is {predicted!r}, which is not the likeliest class")
+
+
+def _checksum(path: Path) -> str:
+    with reading(path), open_file(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _metrics(outcomes: Outcomes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fastst.data.load import Task
+from fastst.runs.lock import check_owned
 from fastst.runs.outcomes import PREDICTIONS, read_outcomes, together, write_outcomes
 from fastst.runs.probes import Regression, baselines, pose_features
 from fastst.runs.trainer import MEANS, Fold, walks_of
@@ -25,13 +26,15 @@ def scores_of_folds(out: Path, task: Task, folds: Sequence[Fold], results: Seque
             deviations (`std`). MAD and the share of kept edges are such means too.
     """
     outcomes = together([read_outcomes(fold.folder / PREDICTIONS) for fold in folds])
-    write_outcomes(out / PREDICTIONS, outcomes)
+    check_owned(out)
+    checksum = write_outcomes(out / PREDICTIONS, outcomes)
     said = [Regression.load(fold.folder).probabilities(pose_features(task, walks_of(task, fold.split)[2])) for fold in folds]
     means = {name: mean(result[name] for result in results) for name in MEANS}
     return {
         **outcomes.metrics(),
         **{name: means[name] for name in ("mad", "kept_share")},
         **uncertainty(outcomes),
+        "predictions_sha256": checksum,
         "baselines": baselines(torch.cat(said), torch.from_numpy(outcomes.classes)),
         "known_to_init": sum(len(fold.split.known) for fold in folds),
         "mean_of_folds": means | {"std": {name: pstdev([result[name] for result in results]) for name in MEANS}},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ _OF_A_RUN = (
     "model.safetensors",
     "walks_seen.json",
     "logistic_regression.json",
+    "walk_with_kept_edges.png",
 )
 
 
@@ -31,32 +32,48 @@ def check_table_file(path: Path, *read: str | Path | None) -> None:
     """That a file can be written as a table, and takes the place of nothing that is needed.
 
     Raises:
-        UserError: the name ends in anything but .csv or .json; it is a file of the run itself, or one of those that are read.
+        UserError: the name ends in anything but .csv or .json; or as of `check_not_needed`.
     """
     if path.suffix.lower() not in (".csv", ".json"):
         raise UserError(f"--out {path} is of no kind that can be written; name a file that ends in .csv or .json")
     check_not_needed(path, *read, option="--out")
 
 
-def check_not_needed(path: Path, *read: str | Path | None, option: str) -> None:
-    """That a file can be written, is not one of a run's own, none of those that are read, and replaces only what fastst wrote; UserError if not."""
+def check_not_needed(path: Path, *read: str | Path | None, option: str, is_ours: Callable[[Path], bool] | None = None) -> None:
+    """That a file can be written, is not one of a run's own, none of those that are read nor among them, and replaces only what fastst wrote.
+
+    Args:
+        read: files and folders.
+        is_ours: whether a file that is there is of the kind to be written; left out, results and pictures are.
+
+    Raises:
+        UserError: it is not so.
+    """
     if not is_there(path.parent):
         raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or give another name")
-    if not is_there(path):
-        return
-    of_a_run = path.name in _OF_A_RUN or path.suffix == ".png"
-    if of_a_run and any(is_there(path.parent / name) for name in ("config.json", "split.json")) and not path.name.startswith("walk_"):
+    there, place = is_there(path), path.resolve()  # what a link leads to is what would be replaced
+    if there and _is_of_a_run(place):
         raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
-    for other in read:
-        if other is None or not is_there(Path(other)):
-            continue
-        if path.samefile(other) or (Path(other).is_dir() and path.resolve().is_relative_to(Path(other).resolve())):
+    for other in (Path(other) for other in read if other is not None and is_there(Path(other))):
+        if there and (path.samefile(other) or _is_within(place, other)):
             raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
-    if not _is_ours(path):
+        if _is_within(place, other):
+            raise UserError(f"{option} {path} would lie among the data in {other}, and be read with it the next time; give a place outside of it")
+    if there and not (is_ours or _is_result)(path):
         raise UserError(f"{option} {path} is there already, and not a file that fastst wrote; give another name, or delete it")
 
 
-def _is_ours(path: Path) -> bool:
+def _is_of_a_run(place: Path) -> bool:
+    if not any(is_there(place.parent / name) for name in ("config.json", "split.json")):
+        return False
+    return place.name in _OF_A_RUN or (place.suffix == ".png" and not place.name.startswith("walk_"))  # as fastst.audit --walk calls what it draws
+
+
+def _is_within(place: Path, folder: Path) -> bool:
+    return folder.is_dir() and place.is_relative_to(folder.resolve())
+
+
+def _is_result(path: Path) -> bool:
     """Whether a file looks like results, which may be replaced by newer ones."""
     with open_file(path) as file:
         head = file.read(1 << 16)

@@ -121,6 +121,7 @@ def train_fold(
     for name in trainer.untested_classes():
         console.print(f"{fold.name}: nobody of class {name!r} is tested on; the metrics say nothing about it", highlight=False)
     if processes.leads:
+        check_owned(fold.folder)
         _write_split(fold)
         write_json(
             fold.folder / "walks_seen.json",
@@ -248,6 +249,7 @@ class Trainer:
         if config.has_information_term:
             row |= {"information": information, "prior": config.prior(self.epoch / config.epochs)}
         if self.processes.leads:
+            check_owned(self.fold.folder)  # before the best model is written
             row |= self._measured()
         self._agree_on_best()
         self.seconds += time.perf_counter() - started
@@ -296,14 +298,16 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "device": self.device.type,
         }
+        check_owned(self.fold.folder)
         save_model(self.fold.folder / "model.safetensors", self.model, self.arguments, self.task.class_names)
         regression.save(self.fold.folder)
-        write_outcomes(self.fold.folder / PREDICTIONS, outcomes)
+        summary["predictions_sha256"] = write_outcomes(self.fold.folder / PREDICTIONS, outcomes)
         if on_finished is not None:
             rows = read_lines(self.metrics)
             self.model.eval()
             parts = (self.config, self.task, self.fold, self.model, self.train_walks, self.test_walks, rows, summary)
             summary |= on_finished(Finished(*parts))
+        check_owned(self.fold.folder)
         write_summary(self.fold.folder, summary)  # a folder with a summary is finished
         self.best.unlink(missing_ok=True)
         return summary
