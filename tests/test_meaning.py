@@ -87,6 +87,17 @@ def test_one_number_in_all_coordinates_may_be_a_place(value: float | str) -> Non
     assert result.notes == []
 
 
+@pytest.mark.parametrize(("frames", "joints"), [(2, 17), (40, 2)])
+def test_where_no_body_is_known_a_number_is_a_place(frames: int, joints: int) -> None:
+    """In two frames, or of two joints."""
+    poses = np.full((frames, joints, 2), 150.0)
+    poses[:, 1:] = in_image()[:1, 1:joints] + 300
+    layout = Layout.custom(COCO.joints[:joints], [], "few")
+    result = understood(*[recording(poses, layout)] * 3)
+    np.testing.assert_array_equal(result.recordings[0].detections.joints, poses.astype(np.float32))
+    assert result.notes == []
+
+
 def test_one_coordinate_of_zero_is_a_place() -> None:
     joints = body()
     joints[3, 4, 0], joints[5, 6, 1] = 0, -1

@@ -18,6 +18,7 @@ _ROOT_SHARE = 0.9
 # One number in all coordinates, so often and so many of a body's extents outside of where the bodies are (but for the tails) marks joints that were
 # not found. A hand above the head is 0.3 extents outside.
 _REPEATED, _APART, _TAILS = 3, 0.5, (0.01, 0.99)
+_TO_KNOW_A_BODY = 50  # other positions, at least
 # So many of the positions have to be shares of the image. Estimators place joints a little outside of it.
 _LOOKED_AT = 50_000  # detections, to tell what their numbers mean
 _SHARES, _OUTSIDE = 0.99, 0.1
@@ -146,12 +147,12 @@ def _same_and_outside(recording: Recording) -> np.ndarray:
     step = max(len(joints) // _LOOKED_AT, 1)
     others = np.where(same[::step, :, None], np.float32(np.nan), joints[::step])
     places = others[~np.isnan(others).any(2)]  # [m, D]
-    if not len(places):
+    if len(places) < _TO_KNOW_A_BODY:
         return np.zeros_like(same)
     low, high = np.quantile(places, _TAILS, axis=0)  # [D]
-    extents = (np.fmax.reduce(others, axis=1) - np.fmin.reduce(others, axis=1)).max(1)
+    extents = (np.fmax.reduce(others, axis=1).astype(np.float64) - np.fmin.reduce(others, axis=1)).max(1)
     margin = _APART * np.median(extents[~np.isnan(extents)])
-    return same & ((joints < low - margin) | (joints > high + margin)).any(2)
+    return same & (margin > 0) & ((joints < low - margin) | (joints > high + margin)).any(2)
 
 
 def _in_pixels(found: Understood, options: ReadOptions) -> Understood:

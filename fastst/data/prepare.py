@@ -24,7 +24,7 @@ _FRAMES_AT_ONCE = 4096
 _FAR, _BEYOND_REACH = 8.0, 1.5
 # And it is away from where it is in the frames around, or farther than its joint is in frames without suspicion, or than any body.
 _JUMP, _AROUND, _THAN_EVER, _THAN_ANY = 4.0, 3, 3.0, 2.5
-# Joints that are so far in more than these of the frames are no part of the reach: of no skeleton is a joint so many median distances away.
+# The reach is that of so many of a joint's nearest frames; no skeleton has a joint that is then so many median distances away.
 _NEAREST, _NO_SKELETON = 0.1, 50.0
 _FRAMES_FOR_SIZE = 500  # that sizes are taken from, at least
 
@@ -162,7 +162,7 @@ def without_glitches(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Poses  # [T, J, D]
         and frame, joint and distance, in median distances, of every glitch.  # [n, 3]
     """
-    diagonal = np.linalg.norm((np.fmax.reduce(poses, axis=1) - np.fmin.reduce(poses, axis=1)).astype(np.float64), axis=1)  # [T]
+    diagonal = np.linalg.norm(np.fmax.reduce(poses, axis=1).astype(np.float64) - np.fmin.reduce(poses, axis=1), axis=1)  # [T]
     chosen = slice(None, None, max(len(poses) // _FRAMES_FOR_SIZE, 1))
     seen = ~np.isnan(diagonal[chosen])
     some = _from_middle(poses[chosen][seen])
