@@ -60,6 +60,44 @@ def test_marks_of_joints_that_were_not_found(mark: float) -> None:
     assert note == f"{marked.mean():.1%} of the joint positions are exactly ({mark:g}, {mark:g}): taken as not seen"
 
 
+@pytest.mark.parametrize(("value", "D"), [(-9999, 2), (99999, 2), (-1000, 2), (-100, 2), (-100, 3)])
+def test_one_number_in_all_coordinates_far_outside_is_no_place(value: float, D: int) -> None:
+    """Whoever has it once, too, where others have it often; and where nobody was found."""
+    joints = in_image() + 200 if D == 2 else standing()
+    layout = COCO if D == 2 else NTU
+    marked = np.random.default_rng(1).random(joints.shape[:2]) < 0.15
+    marked[3] = True
+    once = np.zeros_like(marked)
+    once[2, 5] = True
+    poses = [np.where(where[..., None], value, joints) for where in (marked, once)]
+    result = understood(*(recording(each, layout) for each in poses))
+    for found, where in zip(result.recordings, (marked, once), strict=True):
+        np.testing.assert_array_equal(np.isnan(found.detections.joints).all(2), where)
+        np.testing.assert_array_equal(found.detections.joints[~where], joints[~where].astype(np.float32))
+    assert result.notes == [f"{marked.sum() + 1} joint positions are {value} in all coordinates, far outside of the bodies: taken as not seen"]
+
+
+@pytest.mark.parametrize("value", [300, -100, "rare"])
+def test_one_number_in_all_coordinates_may_be_a_place(value: float | str) -> None:
+    """In an image, or in millimetres around the hips; and what is only there twice is for who looks for glitches."""
+    joints = in_image() if value == 300 else (in_image() - in_image()[:, 11:12]) * 3 + 1
+    joints[4 : 6 if value == "rare" else 9, 2] = 9999 if value == "rare" else value
+    result = understood(recording(joints))
+    np.testing.assert_array_equal(result.recordings[0].detections.joints, joints.astype(np.float32))
+    assert result.notes == []
+
+
+@pytest.mark.parametrize(("frames", "joints"), [(2, 17), (40, 2)])
+def test_where_no_body_is_known_a_number_is_a_place(frames: int, joints: int) -> None:
+    """In two frames, or of two joints."""
+    poses = np.full((frames, joints, 2), 150.0)
+    poses[:, 1:] = in_image()[:1, 1:joints] + 300
+    layout = Layout.custom(COCO.joints[:joints], [], "few")
+    result = understood(*[recording(poses, layout)] * 3)
+    np.testing.assert_array_equal(result.recordings[0].detections.joints, poses.astype(np.float32))
+    assert result.notes == []
+
+
 def test_one_coordinate_of_zero_is_a_place() -> None:
     joints = body()
     joints[3, 4, 0], joints[5, 6, 1] = 0, -1
@@ -125,6 +163,7 @@ def test_shares_of_an_image_of_unknown_size_are_left_out() -> None:
 def test_metres_are_no_shares() -> None:
     assert understood(recording(np.abs(standing()) + 0.01, NTU)).left_out == []
     assert understood(recording(body() / 400 - 0.7)).left_out == []  # in 2D, around an origin of its own
+    assert understood(recording((in_image() - in_image()[:, 11:12]) / 250)).left_out == []  # around the hips, y down
 
 
 @pytest.mark.parametrize("upwards", [True, False])
@@ -137,6 +176,20 @@ def test_legs_below_the_image_are_shares_too(upwards: bool) -> None:
     result = understood(recording(below), image_size=(1920, 1080))
     np.testing.assert_allclose(result.recordings[0].detections.joints, below * ((1, 1) if upwards else (1920, 1080)), rtol=1e-5)
     assert len(understood(recording(below)).left_out) == (not upwards)
+
+
+@pytest.mark.parametrize("size", [(1000, 160), (130, 1000), (110, 1000)])
+def test_a_body_mostly_outside_of_the_image_is_not_in_pixels(size: tuple[int, int]) -> None:
+    """Its middle is below the image or beside it."""
+    outside = in_image() / size
+    assert (np.median(outside, axis=(0, 1)) > 1).any()
+    [left] = understood(recording(outside)).left_out
+    low, high = np.quantile(outside, (0.01, 0.99))
+    assert f"the positions go from {low:.2g} to {high:.2g}, " in left.reason
+    assert "--image-size" in left.reason
+    np.testing.assert_allclose(
+        understood(recording(outside), image_size=(1920, 1080)).recordings[0].detections.joints, outside * (1920, 1080), rtol=1e-5
+    )
 
 
 def test_a_form_in_shares_needs_no_look_at_the_numbers() -> None:

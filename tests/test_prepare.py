@@ -128,6 +128,51 @@ def test_a_glitch_does_not_shrink_the_walk():
     assert note.startswith(f"positions far from the body are taken as not seen: 3 in 'w0' (frame {len(poses) - 1}, right_shoulder, ")
 
 
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
+def test_glitches_in_most_frames(share: float):
+    poses = synthetic_walks(2, 1, seed=3).poses[0]
+    planted = np.random.default_rng(0).random(poses.shape[:2]) < share
+    assert planted.any(1).mean() > 0.5
+    cleaned, glitches = without_glitches(np.where(planted[..., None], np.float32(1e5), poses))
+    np.testing.assert_array_equal(cleaned, np.where(planted[..., None], np.nan, poses))
+    assert len(glitches) == planted.sum()
+
+
+@pytest.mark.parametrize(("joint", "frames"), [(9, slice(31)), (9, slice(52)), (15, slice(20, 30)), (11, slice(20, 30)), (15, slice(0, 60, 2))])
+@pytest.mark.parametrize("away", [12, 1e5])
+def test_a_glitch_that_lasts(joint: int, frames: slice, away: float):
+    poses, _ = fill_gaps(synthetic_walks(2, 1, seed=3).poses[0][:60])
+    expected = poses.copy()
+    expected[frames, joint] = np.nan
+    middle = np.median(poses, axis=1)
+    poses = poses.copy()
+    poses[frames, joint] = (middle + away * np.median(np.linalg.norm(poses - middle[:, None], axis=2)))[frames]
+    cleaned, _ = without_glitches(poses)
+    np.testing.assert_array_equal(cleaned, expected)
+
+
+def test_a_joint_that_is_always_far_from_the_body_is_refused():
+    poses = synthetic_walks(2, 1, seed=3).poses[0].copy()
+    poses[:, 9] = 1e5
+    with pytest.raises(DataError, match="shows left_wrist only far from the body; --drop-joints left_wrist does without"):
+        prepare(walk_set(poses), COCO, 2)
+
+
+def test_bodies_of_other_proportions_have_no_glitches():
+    """Most landmarks are in the face, a stick's tip is always far, somebody comes from far away; nobody moves."""
+    face = np.random.default_rng(0).normal(0, 1, (40, 70, 2))
+    limbs = np.stack((np.sin(np.linspace(0, 6, 40)[:, None] + np.arange(9)), np.broadcast_to(np.linspace(3, 24, 9), (40, 9))), axis=2)
+    assert len(without_glitches(np.concatenate((face, limbs), axis=1))[1]) == 0
+    walk, _ = fill_gaps(synthetic_walks(2, 1, seed=3).poses[0])
+    nearer = walk * np.geomspace(0.1, 2, len(walk), dtype=np.float32)[:, None, None]
+    assert len(without_glitches(nearer)[1]) == 0
+    size = np.median(np.linalg.norm(walk - np.median(walk, axis=1, keepdims=True), axis=2))
+    stick = np.median(walk, axis=1) + np.array([9, 1]) * size * (1 + 0.2 * np.sin(np.arange(len(walk))[:, None] / 5))
+    assert np.isfinite(stick).all()
+    assert len(without_glitches(np.concatenate((walk, stick[:, None]), axis=1))[1]) == 0
+    assert len(without_glitches(np.full((5, 17, 2), 3.0))[1]) == 0
+
+
 def test_what_people_do_is_no_glitch():
     walks = synthetic_walks(6, 3, seed=1)
     assert not any(len(without_glitches(poses)[1]) for poses in walks.poses)

@@ -15,11 +15,16 @@ from fastst.layouts import Layout
 
 # A joint that is at the origin in so many of its frames is the origin, if the body is around it.
 _ROOT_SHARE = 0.9
+# One number in all coordinates, so often and so many of a body's extents outside of where the bodies are (but for the tails) marks joints that were
+# not found. A hand above the head is 0.3 extents outside.
+_REPEATED, _APART, _TAILS = 3, 0.5, (0.01, 0.99)
+_TO_KNOW_A_BODY = 50  # other positions, at least
 # So many of the positions have to be shares of the image. Estimators place joints a little outside of it.
 _LOOKED_AT = 50_000  # detections, to tell what their numbers mean
 _SHARES, _OUTSIDE = 0.99, 0.1
 # Of a data set in shares, nobody who is partly outside of the image is so many widths or heights outside.
 _FAR_OUTSIDE = 2.0
+_INSIDE = 0.1  # of them so many are inside
 # The line from feet to head leans at most so much from the axis that points up, and does so in so many of the recordings.
 _UPRIGHT, _AGREE = 0.8, 0.8
 _SOME = 3  # walks are named
@@ -51,13 +56,14 @@ def understand(recordings: Sequence[Recording], options: ReadOptions) -> Underst
     """The numbers of all recordings, looked at together.
 
     Exactly (0, 0), (-1, -1) and what is not finite are joints that were not found, but for a joint that is the origin of all others; so is what has
-    a confidence below `min_confidence`. Positions that are shares of the image, by their form or their numbers, are multiplied by its size: from 0 to
-    1, or, of OpenPose's joints, from -1 to 1. 3D poses are turned so that y points up.
+    a confidence below `min_confidence`, and what is one number in all coordinates, again and again, far outside of the bodies (-9999, say).
+    Positions that are shares of the image, by their form or their numbers, are multiplied by its size: from 0 to 1, or, of OpenPose's joints, from
+    -1 to 1. 3D poses are turned so that y points up.
 
     Raises:
         DataError: `up` for data in 2D.
     """
-    found = _without_unseen(recordings, options)
+    found = _without_markers(_without_unseen(recordings, options))
     found = _in_pixels(found, options)
     return _upright(found, options)
 
@@ -112,6 +118,43 @@ def _seen(recording: Recording, is_root: np.ndarray, min_confidence: float, coun
     return recording.with_detections(replace(detections, joints=np.where(unseen[..., None], np.float32(np.nan), joints)))
 
 
+def _without_markers(found: Understood) -> Understood:
+    outside = [_same_and_outside(recording) for recording in found.recordings]
+    counts: Counter[float] = Counter()
+    for recording, where in zip(found.recordings, outside, strict=True):
+        counts.update(recording.detections.joints[where][:, 0].tolist())
+    markers = {value: count for value, count in counts.items() if count >= _REPEATED}
+    if not markers:
+        return found
+    recordings = []
+    for recording, where in zip(found.recordings, outside, strict=True):
+        joints = recording.detections.joints
+        marked = where & np.isin(joints[..., 0], [*markers])
+        unmarked = np.where(marked[..., None], np.float32(np.nan), joints)
+        recordings.append(recording.with_detections(replace(recording.detections, joints=unmarked)) if marked.any() else recording)
+    notes = [
+        f"{count} joint positions are {value:g} in all coordinates, far outside of the bodies: taken as not seen" for value, count in markers.items()
+    ]
+    return replace(found, recordings=recordings, notes=[*found.notes, *notes])
+
+
+def _same_and_outside(recording: Recording) -> np.ndarray:
+    """Positions with one number in all coordinates, which is half a body's extent or more outside of where the others are.  # [n, J] bool"""
+    joints = recording.detections.joints
+    same = (joints == joints[..., :1]).all(2)
+    if not same.any():
+        return same
+    step = max(len(joints) // _LOOKED_AT, 1)
+    others = np.where(same[::step, :, None], np.float32(np.nan), joints[::step])
+    places = others[~np.isnan(others).any(2)]  # [m, D]
+    if len(places) < _TO_KNOW_A_BODY:
+        return np.zeros_like(same)
+    low, high = np.quantile(places, _TAILS, axis=0)  # [D]
+    extents = (np.fmax.reduce(others, axis=1).astype(np.float64) - np.fmin.reduce(others, axis=1)).max(1)
+    margin = _APART * np.median(extents[~np.isnan(extents)])
+    return same & (margin > 0) & ((joints < low - margin) | (joints > high + margin)).any(2)
+
+
 def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
     recordings, left_out, sizes = [], list(found.left_out), Counter[tuple[int, int]]()
     halves = _in_halves(found.recordings)
@@ -121,10 +164,9 @@ def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
             continue
         size = options.image_size or recording.image_size
         if size is None:
-            what = "-1 and 1, as OpenPose writes them with --keypoint_scale 4" if in_halves else "0 and 1, or a little outside"
             reason = (
-                f"{recording.source}: all positions are between {what}, so they are shares of the image's width and height, which are not known; "
-                "give them in pixels with --image-size, such as --image-size 1920 1080"
+                f"{recording.source}: {_range_in_words(recording, in_halves)}, so they are shares of the image's width and height, which are "
+                "not known; give them in pixels with --image-size, such as --image-size 1920 1080"
             )
             left_out.append(LeftOut(recording.name, reason))
             continue
@@ -138,6 +180,16 @@ def _in_pixels(found: Understood, options: ReadOptions) -> Understood:
         for (width, height), count in sizes.items()
     ]
     return Understood(recordings, left_out, [*found.notes, *notes])
+
+
+def _range_in_words(recording: Recording, in_halves: bool) -> str:
+    if in_halves:
+        return "all positions are between -1 and 1, as OpenPose writes them with --keypoint_scale 4"
+    places = _places(recording)
+    if recording.in_shares or _are_shares(places):
+        return "all positions are between 0 and 1, or a little outside"
+    low, high = np.quantile(places, _TAILS)
+    return f"the positions go from {low:.2g} to {high:.2g}, as those of somebody who is partly outside of the image, and too small for pixels"
 
 
 def _in_shares(recordings: Sequence[Recording]) -> list[bool]:
@@ -178,11 +230,11 @@ def _in_halves(recordings: Sequence[Recording]) -> list[bool]:
 def _are_shares_below(places: np.ndarray, recording: Recording) -> bool:
     """Whether they are of somebody whose legs, say, are below the image, where an estimator guesses them: nobody is two pixels high.
 
-    The middle of all is inside, and the head has a smaller y than the feet: metres have y up.
+    Some are inside, few below 0, and the head has a smaller y than the feet: metres have y up.
     """
     near = (np.abs(places) <= 1 + _FAR_OUTSIDE).mean() >= _SHARES and (places >= 0).mean() >= 1 - _OUTSIDE
-    middle = np.median(places, axis=0)
-    return bool(near and (middle > 0).all() and (middle < 1).all()) and _is_head_first(recording)
+    inside = ((places >= 0) & (places <= 1)).all(1).mean()
+    return bool(near and inside >= _INSIDE) and _is_head_first(recording)
 
 
 def _is_head_first(recording: Recording) -> bool:

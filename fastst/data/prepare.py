@@ -19,11 +19,14 @@ _BETWEEN = {
     "neck": ("left_shoulder", "right_shoulder"),
     "mid_hip": ("left_hip", "right_hip"),
 }
-# A glitch is so many times as far from the body's middle as its joints are in the median, and away from where it is in the frames around.
 _FRAMES_AT_ONCE = 4096
-_FAR, _JUMP, _AROUND = 8.0, 4.0, 3
-_SUSPECT = 1.3  # times the median extent of the body: frames that may have one
-_FRAMES_FOR_SIZE = 500  # that the median distance is taken from, at least
+# A glitch is so many times as far from the body's middle as its joints are in the median, and more than the reach of its farthest joint.
+_FAR, _BEYOND_REACH = 8.0, 1.5
+# And it is away from where it is in the frames around, or farther than its joint is in frames without suspicion, or than any body.
+_JUMP, _AROUND, _THAN_EVER, _THAN_ANY = 4.0, 3, 3.0, 2.5
+# The reach is that of so many of a joint's nearest frames; no skeleton has a joint that is then so many median distances away.
+_NEAREST, _NO_SKELETON = 0.1, 50.0
+_FRAMES_FOR_SIZE = 500  # that sizes are taken from, at least
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class _Prepared:
 def _prepared(recorded: np.ndarray, fps: float | None, joints: Sequence[str], layout: Layout, min_frames: int, options: ReadOptions) -> _Prepared:
     _check(recorded, joints, min_frames)
     cleaned, glitches = without_glitches(recorded)
+    if far := [joints[j] for j in np.flatnonzero(np.isnan(cleaned).any(2).all(0)).tolist()]:
+        raise DataError(f"shows {', '.join(far)} only far from the body; --drop-joints {' '.join(far)} does without")
     complete, filled = fill_gaps(cleaned)
     if options.fps:
         if fps is None:
@@ -149,32 +154,53 @@ def drop_joints(walks: WalkSet, joints: Sequence[str]) -> WalkSet:
 
 
 def without_glitches(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Poses with NaN where a joint is far beyond the body and away from where it is in the frames around; and where that was.
+    """Poses with NaN where a joint is far beyond the body, and away from where it is in the frames around or than it ever is; and where that was.
 
-    Far is `_FAR` times the median distance from the body's middle, away more than `_JUMP` times it.
+    Far is `_FAR` times the median distance from the body's middle, of the walk and of the frame, away more than `_JUMP` times it.
 
     Returns:
         Poses  # [T, J, D]
         and frame, joint and distance, in median distances, of every glitch.  # [n, 3]
     """
-    extent = (np.fmax.reduce(poses, axis=1) - np.fmin.reduce(poses, axis=1)).max(1)  # [T]
-    suspects = np.flatnonzero(extent > _SUSPECT * np.nanmedian(extent))
-    glitches = []
-    if len(suspects):
-        size = np.nanmedian(_from_middle(poses[:: max(len(poses) // _FRAMES_FOR_SIZE, 1)]))
-        distance = _from_middle(poses[suspects])
-        for row, joint in np.argwhere(distance > _FAR * size).tolist():
-            frame = int(suspects[row])
-            around = np.delete(poses[max(frame - _AROUND, 0) : frame + _AROUND + 1, joint], min(frame, _AROUND), axis=0)
-            around = around[~np.isnan(around).any(1)]
-            if not len(around) or np.linalg.norm(poses[frame, joint] - np.median(around, axis=0)) > _JUMP * size:
-                glitches.append((frame, joint, distance[row, joint] / size))
-    if not glitches:
+    diagonal = np.linalg.norm(np.fmax.reduce(poses, axis=1).astype(np.float64) - np.fmin.reduce(poses, axis=1), axis=1)  # [T]
+    chosen = slice(None, None, max(len(poses) // _FRAMES_FOR_SIZE, 1))
+    seen = ~np.isnan(diagonal[chosen])
+    some = _from_middle(poses[chosen][seen])
+    size = np.nanmedian(some) if len(some) else 0.0
+    if not size > 0:
         return poses, np.zeros((0, 3))
-    found = np.array(glitches)
+    far = max(_FAR * size, _BEYOND_REACH * _reach(some, size))
+    suspects = np.flatnonzero(diagonal > far)  # no joint is farther from the middle
+    if not len(suspects):
+        return poses, np.zeros((0, 3))
+    ever = np.fmax.reduce(some[diagonal[chosen][seen] <= far], axis=0, initial=np.nan)  # [J]
+    distance = _from_middle(poses[suspects])
+    is_far = distance > np.maximum(far, _FAR * np.nanmedian(distance, axis=1, keepdims=True))
+    is_glitch = is_far & (distance > np.fmin(_THAN_ANY * far, _THAN_EVER * ever))
+    for row, joint in np.argwhere(is_far & ~is_glitch).tolist():
+        is_glitch[row, joint] = _jumps(poses, int(suspects[row]), joint, _JUMP * size)
+    rows, joints = np.nonzero(is_glitch)
+    found = np.stack((suspects[rows], joints, distance[rows, joints] / size), axis=1)
+    if not len(found):
+        return poses, found
     cleaned = poses.copy()
-    cleaned[found[:, 0].astype(int), found[:, 1].astype(int)] = np.nan
+    cleaned[suspects[rows], joints] = np.nan
     return cleaned, found
+
+
+def _reach(distance: np.ndarray, size: float) -> float:
+    """How far the farthest joint is from the middle in frames in which it is near, which glitches in most frames don't change."""
+    ordered = np.sort(distance, axis=0)  # NaN are last
+    counts = (~np.isnan(distance)).sum(0)
+    near = ordered[(_NEAREST * counts).astype(int), np.arange(distance.shape[1])]  # [J]
+    return float(np.max(near, where=near <= _NO_SKELETON * size, initial=0.0))
+
+
+def _jumps(poses: np.ndarray, frame: int, joint: int, limit: float) -> bool:
+    """Whether a joint is farther than `limit` from where it is in the frames around, or not seen in them."""
+    around = np.delete(poses[max(frame - _AROUND, 0) : frame + _AROUND + 1, joint], min(frame, _AROUND), axis=0)
+    around = around[~np.isnan(around).any(1)]
+    return not len(around) or bool(np.linalg.norm(poses[frame, joint] - np.median(around, axis=0)) > limit)
 
 
 def _from_middle(poses: np.ndarray) -> np.ndarray:
