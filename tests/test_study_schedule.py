@@ -21,7 +21,8 @@ from fastst.errors import UserError
 from fastst.experiments import main as experiments
 from fastst.files import WriteError
 from fastst.runs.comparison import compare
-from fastst.runs.folder import read_lines
+from fastst.runs.folder import read_lines, write_summary
+from fastst.runs.lock import InUseError, owned
 from fastst.study import cell as cells_module
 from fastst.study import schedule
 from fastst.study.cell import run_cell
@@ -62,7 +63,7 @@ def run(client, cells, folder: Path):
 
 def leave_summary(config: str, folder: str, threads: int, tracker: str = "none") -> float:
     Path(folder).mkdir(parents=True)
-    (Path(folder) / "summary.json").write_text(json.dumps({"threads": threads}))
+    write_summary(Path(folder), {"threads": threads})
     return 0.1
 
 
@@ -241,7 +242,7 @@ def test_a_finished_run_is_left_as_it_is_and_one_in_use_is_waited_for(tmp_path: 
     def train(config: TrainConfig, **_: object) -> None:
         asked_for.append(config)
         if len(asked_for) == 1:
-            raise UserError(f"{config.out} is in use: another process writes in it")
+            raise InUseError(f"{config.out} is in use: another process writes in it")
         finish(cell)
 
     monkeypatch.setattr(cells_module, "_PAUSE", 0.01)
