@@ -12,7 +12,9 @@ import tyro
 from rich.console import Console
 
 from fastst.errors import UserError, run_command
+from fastst.files import is_there
 from fastst.interrupts import advise
+from fastst.runs.lock import owned
 from fastst.study.asked import asked_grid
 from fastst.study.estimate import estimate
 from fastst.study.grid import Cell, open_grid
@@ -63,15 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = Where(config.cluster, config.scheduler, config.workers)
     check_tracker(config.track)
     asked = asked_grid(config.preset, config.file, config.axes, config.recipe, others, _PROGRAM)
-    if asked is None and not (config.out / "grid.json").exists() and not config.report:
+    if asked is None and not is_there(config.out / "grid.json") and not config.report:
         asked = asked_grid("small", None, (), None, [], _PROGRAM)
     if config.dry_run:
         cells = asked.cells(config.out) if asked is not None else open_grid(config.out, None)[1]
         print(estimate(cells, where))
         return
-    grid, cells = open_grid(config.out, asked)
-    failed = {} if config.report else _run(cells, config.out, where, config.track, console)
-    console.print(f"the report is in {write_report(grid, cells, config.out)}")
+    with owned(config.out):  # workers have locks of their own, of the folders of their cells
+        grid, cells = open_grid(config.out, asked)
+        failed = {} if config.report else _run(cells, config.out, where, config.track, console)
+        console.print(f"the report is in {write_report(grid, cells, config.out)}")
     if failed:
         address, why = next(iter(failed.items()))
         which = f"{len(failed)} of {len(cells)} runs failed, {address} with: {why}"
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(cells: list[Cell], folder: Path, where: Where, tracker: Tracker, console: Console) -> dict[str, str]:
-    open_cells = [cell for cell in cells if cell.summary() is None]
+    open_cells = [cell for cell in cells if not cell.is_finished()]
     console.print(f"{len(cells)} runs, {len(cells) - len(open_cells)} of them finished")
     if not open_cells:
         return {}

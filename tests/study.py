@@ -1,6 +1,5 @@
 """Finished runs of a grid that were never trained: their numbers are given, so that what a report makes of them is known."""
 
-import json
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -10,7 +9,7 @@ import numpy as np
 
 from fastst.layouts import get_layout
 from fastst.nn import GraphClassifier
-from fastst.runs.folder import save_model
+from fastst.runs.folder import save_model, write_summary
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, write_outcomes
 from fastst.study.asked import asked_grid
 from fastst.study.cell import THINNED
@@ -69,7 +68,7 @@ def finish(
             "joints": {joint: {"sends": 0.1 * i, "receives": 0.2} for i, joint in enumerate(layout.joints)},
         },
     }
-    (cell.folder / "summary.json").write_text(json.dumps(summary))
+    write_summary(cell.folder, summary)
     (cell.folder / "config.json").write_text(cell.config.to_json())
     who = np.repeat(range(PEOPLE), WALKS)
     said = np.where(who < wrong, 1 - who % 2, who % 2)

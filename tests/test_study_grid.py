@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,44 @@ def test_files_that_are_no_grid(text: str, message: str, tmp_path: Path):
         asked(file=tmp_path / "nowhere.toml")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes are files on POSIX systems alone")
+def test_a_file_that_never_ends_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    for file, kind in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a folder")):
+        with pytest.raises(UserError, match=rf"{file} is {kind}, and no regular file"):
+            asked(file=file)
+    (tmp_path / "deep.toml").write_text("axes = " + "[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.toml can't be read: its lists are nested too deep"):
+        asked(file=tmp_path / "deep.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axes": [5]}, r"grid\.json is not the manifest of a grid as fastst\.experiments writes it \(AttributeError: "),
+        ({"axes": [{"seed": 5}]}, r"grid\.json is not the manifest of a grid as"),
+        ({"axes": 5}, r"grid\.json is not the manifest of a grid as"),
+        ({"options": {"layers": "x"}}, r"grid\.json is not the manifest of a grid as"),
+        ({"options": {"layers": None}}, r"grid\.json is not the manifest of a grid as"),
+        ({"options": {"layer": 3}}, r"grid\.json is not the manifest of a grid as"),
+        ({"options": [5]}, r"grid\.json is not the manifest of a grid as"),
+        ({"options": {"recipe": "own"}}, r"recipe|grid\.json"),
+        ({"data": [5]}, r"grid\.json is not the manifest of a grid as"),
+        ({"cells": 5}, r"don't go together; it was changed by hand"),
+        ({"fastst": 5}, r"is a grid of fastst 5, and this is"),
+        ({"more": 5}, r"is not the manifest of a grid of fastst\.experiments; bring it back from a copy, or name another --out"),
+    ],
+)
+def test_manifests_that_were_changed(change: dict, message: str, tmp_path: Path):
+    grid = asked("seed=0")
+    open_grid(tmp_path / "study", grid)
+    manifest = tmp_path / "study/grid.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    for again in (None, grid):
+        with pytest.raises(UserError, match=message if again is None else "grid"):
+            open_grid(tmp_path / "study", again)
+
+
 def test_folders_of_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     grid = asked("seed=0")
     with pytest.raises(UserError, match=r"empty holds no grid of fastst\.experiments \(no grid\.json\)"):
@@ -164,7 +203,11 @@ def test_data_that_changed(tmp_path: Path):
     told = json.loads(manifest.read_text())
     assert list(told["data"]) == [str(labels)]
     manifest.write_text(json.dumps(told | {"data": {str(labels): "0" * 64}}))
-    with pytest.raises(UserError, match=r"labels\.csv has changed since the grid in .*study was begun: bring it back"):
+    with pytest.raises(UserError, match=r"labels\.csv has changed or gone since the grid in .*study was begun: bring it back"):
+        open_grid(tmp_path / "study", None)
+    manifest.write_text(json.dumps(told))
+    labels.unlink()
+    with pytest.raises(UserError, match=r"labels\.csv has changed or gone since"):
         open_grid(tmp_path / "study", None)
 
 

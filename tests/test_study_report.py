@@ -1,6 +1,7 @@
 """What a report makes of runs whose numbers are known: the claims of the paper, its tables and figures, and what is missing."""
 
 import csv
+import html
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from study import TINY, asked, finish, paper_grid
 
 from fastst.errors import UserError
+from fastst.files import WriteError
+from fastst.runs.folder import write_summary
 from fastst.study.cell import run_cell
 from fastst.study.claims import CLAIMS, Claim, Evidence, Table, judge, judged, t_interval
 from fastst.study.grid import open_grid
@@ -181,6 +184,66 @@ def test_a_half_finished_grid_names_what_is_missing(tmp_path: Path):
     assert f"Missing: {len(cells) - 1} of {len(cells)} runs" in page
     assert "failed: &lt;no room&gt;" in page
     assert all(cell.address in page for cell in cells[1:])
+
+
+def without(summary: dict, *names: str) -> dict:
+    """The summary without the field that the names lead to."""
+    first, *rest = names
+    kept = {name: value for name, value in summary.items() if name != first}
+    return kept | {first: without(summary[first], *rest)} if rest else kept
+
+
+def test_runs_that_left_something_else_are_named(tmp_path: Path):
+    folder = tmp_path / "study"
+    grid, cells = paper_grid(folder, "layers=2", "hops=1", "graph=learned", "seed=0,1,2,3,4,5,6,7,8,9")
+    good, *bad = cells
+    finish(good)
+    whole = good.summary()
+    spoiled = [
+        *(without(whole, *names) for names in (["study"], ["audit", "slots"], ["p_value"], ["study", "thinned", "shares"])),
+        whole | {"macro_f1": "much"},
+        whole | {"study": {**whole["study"], "joints": {"a": {"nose": {"sends": 0.5}}}}},
+        whole | {"audit": 5},
+    ]
+    *lacking, damaged, lost = bad
+    for cell, summary in zip(lacking, spoiled, strict=True):
+        finish(cell)
+        write_summary(cell.folder, summary)
+    for cell in (damaged, lost):
+        finish(cell)
+    (damaged.folder / "summary.json").write_text("{}")
+    (lost.folder / "predictions.csv").unlink()
+    page = html.unescape(write_report(grid, cells, folder).read_text())
+    assert f"Missing: {len(bad)} of {len(cells)} runs" in page
+    for cell in lacking:
+        assert f"can't be used: {cell.folder / 'summary.json'} is not as fastst.train writes it" in page
+    assert f"can't be used: {damaged.folder / 'summary.json'} has no checksum" in page
+    assert f"can't be used: {lost.folder / 'predictions.csv'} doesn't exist" in page
+    assert page.count("In a grid not fastst.train --resume, but the same fastst.experiments command goes on") == len(bad)
+    (good.folder / "summary.json").unlink()
+    with pytest.raises(UserError, match=rf"no run .* is finished: there is nothing to report yet; the run {lacking[0].address} can't be used: "):
+        write_report(grid, cells, folder)
+
+
+def test_notes_of_failures_that_say_nothing(tmp_path: Path):
+    folder = tmp_path / "study"
+    grid, (done, *open_cells) = paper_grid(folder, "layers=2", "hops=1", "seed=0,1")
+    finish(done)
+    (folder / "failed").mkdir()
+    texts = ("[]", "5", '"text"', "{}", "{")
+    for cell, text in zip(open_cells, texts, strict=False):
+        (folder / "failed" / f"{cell.address}.json").write_text(text)
+    page = write_report(grid, [done, *open_cells], folder).read_text()
+    assert page.count("does not say why, as fastst.experiments would have written it") == min(len(open_cells), len(texts)) >= 3
+
+
+def test_where_no_report_can_be_written(tmp_path: Path):
+    grid, cells = paper_grid(tmp_path, "layers=2", "hops=1", "seed=0", "graph=learned")
+    finish(cells[0])
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(WriteError, match=r"report can't be made: File exists; make room for it there, or name another --out"):
+        write_report(grid, cells, tmp_path)
+    assert (tmp_path / "report").read_text() == "mine"
 
 
 def test_folds_and_planted_joints(tmp_path: Path):

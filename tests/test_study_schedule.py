@@ -21,13 +21,15 @@ from fastst.errors import UserError
 from fastst.experiments import main as experiments
 from fastst.files import WriteError
 from fastst.runs.comparison import compare
-from fastst.runs.folder import read_lines
+from fastst.runs.folder import read_lines, write_summary
+from fastst.runs.lock import InUseError, owned
 from fastst.study import cell as cells_module
 from fastst.study import schedule
 from fastst.study.cell import run_cell
 from fastst.study.grid import open_grid
 from fastst.study.progress import Clock
 from fastst.study.schedule import Where, connected, run_cells
+from fastst.train import read_config
 
 distributed = pytest.importorskip("distributed")
 EPOCHS = 20  # of a run that is killed in the midst
@@ -62,7 +64,7 @@ def run(client, cells, folder: Path):
 
 def leave_summary(config: str, folder: str, threads: int, tracker: str = "none") -> float:
     Path(folder).mkdir(parents=True)
-    (Path(folder) / "summary.json").write_text(json.dumps({"threads": threads}))
+    write_summary(Path(folder), {"threads": threads})
     return 0.1
 
 
@@ -162,6 +164,56 @@ def test_an_interruption_loses_nothing(tmp_path: Path, quick):
     assert all(cell.summary() for cell in cells)
 
 
+def test_only_what_the_connection_does_is_the_schedulers_fault(tmp_path: Path, quick):
+    _, cells = open_grid(tmp_path, asked("seed=0", "graph=fixed"))
+    quick(leave_summary)
+
+    def disk_fails(*_: object) -> None:
+        raise OSError("the disk fails")
+
+    with in_process(1) as client, pytest.raises(OSError, match=r"^the disk fails$"):
+        run_cells(client, cells, tmp_path, print, disk_fails)
+
+    def fails(*_: object) -> float:
+        raise UserError("the loss became nan")
+
+    quick(fails)
+    (tmp_path / "failed").write_text("mine")
+    with in_process(1) as client:
+        with pytest.raises(WriteError, match=r"failed can't be made: File exists"):
+            run(client, cells, tmp_path)
+        client.close()
+        with pytest.raises(UserError, match=r"the scheduler went away \(no connection\); what is finished stays\. The same command goes on"):
+            run(client, cells, tmp_path)
+
+
+def test_a_cells_folder_is_one_that_training_can_go_on_in_and_its_errors_name_the_grids_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _, (cell,) = open_grid(tmp_path, asked("seed=0"))
+    assert cell.config.attention == "auto"
+
+    def train(config: TrainConfig, **_: object) -> None:
+        raise UserError("the loss became nan; go on with fastst.train --resume")
+
+    monkeypatch.setattr("fastst.train.train", train)
+    message = r"the loss became nan.* In a grid not fastst\.train --resume, but the same fastst\.experiments command goes on"
+    with pytest.raises(UserError, match=message):
+        run_cell(cell.config.to_json(), str(cell.folder), 1)
+    saved = read_config(["--out", str(cell.folder), "--resume"])
+    assert saved == dataclasses.replace(cell.config.settled(), resume=True)
+    (cell.folder / "summary.json").write_text("{}")
+    assert not cell.is_finished()
+    with pytest.raises(UserError, match=r"summary\.json has no checksum.* the same fastst\.experiments command goes on"):
+        run_cell(cell.config.to_json(), str(cell.folder), 1)
+
+
+def test_one_command_at_a_time_runs_a_grid(tmp_path: Path):
+    open_grid(tmp_path / "study", asked("seed=0"))
+    with owned(tmp_path / "study"):
+        for words in (["--report"], WORDS):
+            with pytest.raises(InUseError, match=r"study is in use: .* writes in it; wait until that has ended"):
+                experiments(["--out", str(tmp_path / "study"), *words])
+
+
 def test_what_does_not_answer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(schedule, "ANSWERS_WITHIN", 0.5)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
@@ -215,7 +267,8 @@ def test_a_killed_workers_run_goes_on_at_another_that_joins_late(tmp_path: Path)
         with distributed.LocalCluster(**options) as cluster:
             workers.append(worker_process(cluster.scheduler_address, "127.0.0.1"))
             threading.Thread(target=kill_and_replace, args=[cluster.scheduler_address], daemon=True).start()
-            with connected(Where(scheduler=cluster.scheduler_address), log.append) as client:
+            # Workers lock the folders of their cells while the grid's own is held here.
+            with owned(tmp_path / "study"), connected(Where(scheduler=cluster.scheduler_address), log.append) as client:
                 failed = run_cells(client, [first, second], tmp_path / "study", log.append, lambda *what: ended.append(what))
     finally:
         for worker in workers:
@@ -241,14 +294,14 @@ def test_a_finished_run_is_left_as_it_is_and_one_in_use_is_waited_for(tmp_path: 
     def train(config: TrainConfig, **_: object) -> None:
         asked_for.append(config)
         if len(asked_for) == 1:
-            raise UserError(f"{config.out} is in use: another process writes in it")
+            raise InUseError(f"{config.out} is in use: another process writes in it")
         finish(cell)
 
     monkeypatch.setattr(cells_module, "_PAUSE", 0.01)
     monkeypatch.setattr("fastst.train.train", train)
     for _ in range(2):
         run_cell(cell.config.to_json(), str(cell.folder), 1)
-    assert asked_for == [dataclasses.replace(cell.config, resume=True)] * 2
+    assert asked_for == [dataclasses.replace(cell.config.settled(), resume=True)] * 2
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"file/run can't be made: Not a directory"):
         run_cell(cell.config.to_json(), str(tmp_path / "file/run"), 1)
@@ -274,6 +327,13 @@ def test_the_command_runs_goes_on_and_reports(tmp_path: Path, capsys: pytest.Cap
             shares = [share for joints in summary["study"]["joints"].values() for sides in joints.values() for share in sides.values()]
             assert shares == [1.0] * len(shares)
     assert [row["run"] for row in compare([cell.folder for cell in cells])] == [str(cell.folder) for cell in cells]
+    write_summary(cells[0].folder, without_study := {name: value for name, value in cells[0].summary().items() if name != "study"})
+    experiments([*out, "--report"])
+    assert "can&#x27;t be used" in (tmp_path / "study/report/index.html").read_text()
+    (cells[0].folder / "summary.json").unlink()
+    experiments([*out, *WORDS])  # is tested again, as the report advises
+    assert cells[0].summary().keys() == {*without_study, "study"}
+    capsys.readouterr()
     monkeypatch.setattr(schedule, "_local", None)  # nothing is left to run
     experiments([*out, *WORDS])
     assert "2 runs, 2 of them finished" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import tyro
 
 from fastst.config import RECIPES, TrainConfig
 from fastst.errors import UserError
+from fastst.files import read_text
 from fastst.study.grid import PRESETS, Axes, Grid, check_axis, options_of, paper_axes, whole_path
 
 _TABLES = ("preset", "options", "axes")
@@ -60,11 +61,11 @@ def asked_grid(preset: str | None, file: Path | None, axes: Sequence[str], recip
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--file {file} can't be read: {error.strerror}") from None
-    except ValueError as error:  # also of what is no UTF-8
+        told = tomllib.loads(read_text(file, "--file takes a TOML file"))
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"--file {file} is no TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"--file {file} can't be read: its lists are nested too deep") from None
     unknown = [name for name in told if name not in _TABLES]
     if unknown:
         raise UserError(f"--file {file}: {unknown[0]!r} is not known; there are {', '.join(_TABLES)}")

@@ -12,7 +12,7 @@ from fastst.config import TrainConfig
 from fastst.data.batches import even_windows
 from fastst.explanation.profiles import SIDES
 from fastst.explanation.report import examine
-from fastst.files import WriteError, is_there
+from fastst.files import is_there
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.ops import mean_average_distance
 from fastst.ops.random import edge_uniform
@@ -21,6 +21,7 @@ from fastst.runs.lock import InUseError
 from fastst.runs.metrics import KeptEdges
 from fastst.runs.predictions import batches, evaluating, predict_walks
 from fastst.runs.trainer import Finished
+from fastst.study.grid import make_folder, of_a_cell
 from fastst.study.trackers import Tracker, tracked
 
 THINNED = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of all edges that are left when they are removed at random
@@ -40,30 +41,28 @@ def run_cell(config: str, folder: str, threads: int, tracker: Tracker = "none") 
 
     Raises:
         WriteError: nothing can be written here.
-        UserError: as of `fastst.train`.
+        UserError: as of `fastst.train`, or its summary is damaged.
     """
     started = time.perf_counter()
     torch.set_num_threads(threads)
     place = Path(folder)
-    while read_summary(place) is None:
-        try:
-            _train(config, place, tracker)
-        except InUseError:
-            time.sleep(_PAUSE)
+    with of_a_cell():
+        while read_summary(place) is None:
+            try:
+                _train(config, place, tracker)
+            except InUseError:
+                time.sleep(_PAUSE)
     return time.perf_counter() - started
 
 
 def _train(config: str, place: Path, tracker: Tracker) -> None:
     from fastst.train import train
 
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{place} can't be made: {error.strerror}") from None
+    make_folder(place)
+    options = TrainConfig.from_json(config, place).settled()
     # Whatever somebody left here who was stopped, it goes on from there: the folder's name says that the options are the same.
     if not is_there(place / "config.json"):
-        write_text(place / "config.json", config)
-    options = TrainConfig.from_json(config, place)
+        write_text(place / "config.json", options.to_json())
     with tracked(tracker, options, place) as on_epoch:
         train(options, on_finished=look, on_epoch=on_epoch, quiet=True)
 

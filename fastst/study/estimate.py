@@ -57,7 +57,7 @@ class Costs:
 
 def estimate(cells: Sequence[Cell], where: Where) -> str:
     """In words: how many runs are open, how long they take, and how much memory; every setting is tried on this machine, with a few windows."""
-    still = [cell for cell in cells if cell.summary() is None]
+    still = [cell for cell in cells if not cell.is_finished()]
     counts = Counter(but_for_seed(cell.config) for cell in still)
     torch.set_num_threads(max(1, cores() // where.count))
     tasks: dict[TrainConfig, tuple[Task, float]] = {}

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import Any
 import fastst
 from fastst.config import RECIPES, TrainConfig
 from fastst.errors import UserError
-from fastst.runs.folder import read_json, read_summary, write_json
+from fastst.files import WriteError, is_there, read_json
+from fastst.runs.folder import read_summary, write_json
+from fastst.runs.lock import LOCK, InUseError
 
 Axes = dict[str, tuple[Any, ...]]  # option -> its values
 
 _FORM = "fastst grid 1"
 _MANIFEST = "grid.json"
+_NO_GRID = "bring it back from a copy, or name another --out"
 _FILES = ("data", "labels", "layout", "joints", "split_file", "init")  # options that may name a file or a folder
 _NOT_OF_A_RUN = ("out", "resume", "cuda_graph")
 _ADDRESS = 16  # hexadecimal digits
@@ -56,6 +60,13 @@ class Cell:
     def summary(self) -> dict[str, Any] | None:
         """That of the finished run; None before it is finished."""
         return read_summary(self.folder)
+
+    def is_finished(self) -> bool:
+        """Whether it has a summary that can be read: of a damaged one its worker says what is wrong."""
+        try:
+            return self.summary() is not None
+        except UserError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -135,37 +146,79 @@ def open_grid(folder: Path, grid: Grid | None) -> tuple[Grid, list[Cell]]:
         UserError: the folder holds a grid of another version of fastst, another grid, or something else; its data have changed; there is no grid.
     """
     path = folder / _MANIFEST
-    before = read_json(path)
-    if before is None:
+    if not is_there(path):
         if grid is None:
             raise UserError(
                 f"--out {folder} holds no grid of fastst.experiments (no {_MANIFEST}); name its folder, or say with --preset or --axes what to run"
             )
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"--out {folder} exists and holds no grid of fastst.experiments; name a new folder")
+        _check_new(folder)
         cells = grid.cells(folder)
-        write_manifest(folder, _manifest(grid, cells))
+        make_folder(folder)
+        write_json(path, _manifest(grid, cells))
         return grid, cells
+    before = read_json(path, _NO_GRID)
     _check_form(path, before)
+    with _as_saved(path):
+        return _saved_grid(folder, before, grid)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those around it, if it isn't there; WriteError if that can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder} can't be made: {error.strerror}; make room for it there, or name another --out") from None
+
+
+@contextmanager
+def of_a_cell() -> Iterator[None]:
+    """Errors of a run, which advise to go on with fastst.train, say how a grid goes on.
+
+    Raises:
+        UserError: in place of one. What is wrong with the machine, and not with the run, is raised as it was.
+    """
+    try:
+        yield
+    except (InUseError, WriteError):
+        raise
+    except UserError as error:
+        raise UserError(f"{error}. In a grid not fastst.train --resume, but the same fastst.experiments command goes on") from error
+
+
+def _check_new(folder: Path) -> None:
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out {folder} can't be used: {error.strerror}; name another folder") from None
+    if taken:
+        raise UserError(f"--out {folder} exists and holds no grid of fastst.experiments; name a new folder")
+
+
+@contextmanager
+def _as_saved(path: Path) -> Iterator[None]:
+    """What goes wrong with fields of a manifest that are of another kind becomes an error that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{path} is not the manifest of a grid as fastst.experiments writes it ({why}); {_NO_GRID}") from None
+
+
+def _saved_grid(folder: Path, before: dict[str, Any], grid: Grid | None) -> tuple[Grid, list[Cell]]:
+    """The grid of a manifest, with its cells; `grid` is what is asked for."""
     saved = Grid(_as_options(before["options"]), tuple({name: _as_values(values) for name, values in axes.items()} for axes in before["axes"]))
     if grid is not None and (changed := _changes(saved, grid)):
         raise UserError(f"--out {folder} holds another grid: {changed}. Leave that out to go on with it, or name a new folder")
     cells = saved.cells(folder)
     now = _manifest(saved, cells)
     if now["data"] != before["data"]:
-        changed = next(name for name in now["data"] if now["data"][name] != before["data"].get(name))
-        raise UserError(f"{changed} has changed since the grid in {folder} was begun: bring it back, or begin again in a new folder")
+        changed = next(name for name in {**before["data"], **now["data"]} if now["data"].get(name) != before["data"].get(name))
+        raise UserError(f"{changed} has changed or gone since the grid in {folder} was begun: bring it back, or begin again in a new folder")
     if now["cells"] != before["cells"]:
-        raise UserError(f"{path} and the runs that it asks for don't go together; it was changed by hand. Begin again in a new folder")
+        raise UserError(f"{folder / _MANIFEST} and the runs that it asks for don't go together; it was changed by hand. Begin again in a new folder")
     return saved, cells
-
-
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder} can't be made: {error.strerror}") from None
-    write_json(folder / _MANIFEST, manifest)
 
 
 def _manifest(grid: Grid, cells: list[Cell]) -> dict[str, Any]:
@@ -183,7 +236,7 @@ def _manifest(grid: Grid, cells: list[Cell]) -> dict[str, Any]:
 def _check_form(path: Path, manifest: Any) -> None:
     keys = {"format", "fastst", "options", "axes", "data", "cells"}
     if not isinstance(manifest, dict) or manifest.get("format") != _FORM or set(manifest) != keys:
-        raise UserError(f"{path} is not the manifest of a grid of fastst.experiments; name another --out")
+        raise UserError(f"{path} is not the manifest of a grid of fastst.experiments; {_NO_GRID}")
     if manifest["fastst"] != fastst.__version__:
         raise UserError(
             f"{path.parent} is a grid of fastst {manifest['fastst']}, and this is {fastst.__version__}: their numbers must not be mixed. Name a new "

@@ -10,17 +10,19 @@ from typing import Any
 import fastst
 from fastst.errors import UserError
 from fastst.explanation.figures import initial_adjacency
+from fastst.files import is_there, read_json
 from fastst.layouts import Layout
-from fastst.runs.folder import load_model, read_json, write_text
+from fastst.runs.folder import load_model, write_text
 from fastst.runs.tables import write_rows
 from fastst.study import figures
 from fastst.study.claims import ON_PAR, PAPER_TABLE, Table, judged
-from fastst.study.grid import Cell, Grid, in_words
+from fastst.study.grid import Cell, Grid, in_words, make_folder, of_a_cell
 from fastst.study.page import picture, table, whole_page
-from fastst.study.results import COLUMNS, Result, Setting, agreement, by_setting, finished, summarized, variant_of
+from fastst.study.results import COLUMNS, Result, Setting, agreement, by_setting, finished, read_result, summarized, variant_of
 
 _TABLE_ORDER = ("random 75%", "random 50%", "random 25%", "fixed", "learned")
 _TABLE_NUMBERS = ("macro_f1", "mad", "mad_random")
+_OPEN = "not finished"
 _TABLE_SETTING = (16, 1)  # layers and hops of Table I
 
 
@@ -28,13 +30,15 @@ def write_report(grid: Grid, cells: Sequence[Cell], folder: Path) -> Path:
     """Writes `folder/report` and returns its page. What is missing is named there.
 
     Raises:
-        UserError: no run is finished.
+        UserError: no run is finished, or nothing can be written there.
     """
     results = finished(grid, cells)
+    lacking = _lacking(grid, cells, results, folder)
     if not results:
-        raise UserError(f"no run of the grid in {folder} is finished: there is nothing to report yet; see {folder / 'failed'} for those that failed")
+        known = next((f"; the run {address} {why}" for address, _, why in lacking if why != _OPEN), "")
+        raise UserError(f"no run of the grid in {folder} is finished: there is nothing to report yet{known}")
     place = folder / "report"
-    place.mkdir(exist_ok=True)
+    make_folder(place)
     initial_adjacency(_layout(results[0]), place / "fig_2.png")
     parts = [_heading(grid, cells, results, folder)]
     variants = list(dict.fromkeys(variant_of(cell, grid) for cell in cells))
@@ -48,7 +52,7 @@ def write_report(grid: Grid, cells: Sequence[Cell], folder: Path) -> Path:
         rows_of_claims += [{"variant": variant} | row for row in claims]
         parts += [f"<h2>{html.escape(variant)}</h2>"] if variant else []
         parts += _variant(runs, of_results, claims, place, suffix)
-    parts += [picture(place / "fig_2.png", "Fig. 2: the graph before anything is removed, for 1, 2 and 3 hops"), _missing(cells, folder)]
+    parts += [picture(place / "fig_2.png", "Fig. 2: the graph before anything is removed, for 1, 2 and 3 hops"), _missing(lacking, len(cells))]
     _write_tables(grid, results, rows_of_claims, place)
     page = place / "index.html"
     write_text(page, whole_page("The paper's study", "".join(parts)))
@@ -57,7 +61,8 @@ def write_report(grid: Grid, cells: Sequence[Cell], folder: Path) -> Path:
 
 def _layout(result: Result) -> Layout:
     folder = result.cell.folder / "fold-1" if result.config.folds else result.cell.folder
-    return Layout.from_dict(load_model(folder / "model.safetensors")[1]["layout"])
+    with of_a_cell():
+        return Layout.from_dict(load_model(folder / "model.safetensors")[1]["layout"])
 
 
 def _variant(runs: Table, results: Sequence[Result], claims: Sequence[dict[str, Any]], place: Path, suffix: str) -> list[str]:
@@ -144,15 +149,30 @@ def _claims(claims: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _missing(cells: Sequence[Cell], folder: Path) -> str:
-    lacking = [cell for cell in cells if cell.summary() is None]
+def _lacking(grid: Grid, cells: Sequence[Cell], results: Sequence[Result], folder: Path) -> list[tuple[str, str, str]]:
+    """Address, options, and why it is not in the report, of every such cell."""
+    there = {result.cell.address for result in results}
+    return [(cell.address, _asked(cell), _why(cell, grid, folder)) for cell in cells if cell.address not in there]
+
+
+def _why(cell: Cell, grid: Grid, folder: Path) -> str:
+    try:
+        read_result(cell, grid)
+    except UserError as error:
+        return f"can't be used: {error}"
+    note = folder / "failed" / f"{cell.address}.json"
+    if not is_there(note):
+        return _OPEN
+    try:
+        return f"failed: {read_json(note, 'delete it')['error']}"
+    except (UserError, LookupError, TypeError):
+        return f"failed; {note} does not say why, as fastst.experiments would have written it"
+
+
+def _missing(lacking: Sequence[tuple[str, str, str]], count: int) -> str:
     if not lacking:
         return "<h2>Missing</h2><p>Nothing: every run is finished.</p>"
-    rows = []
-    for cell in lacking:
-        failure = read_json(folder / "failed" / f"{cell.address}.json")
-        rows.append([cell.address, _asked(cell), "not finished" if failure is None else f"failed: {failure['error']}"])
-    return f"<h2>Missing: {len(lacking)} of {len(cells)} runs</h2>" + table(("run", "options", "why"), rows)
+    return f"<h2>Missing: {len(lacking)} of {count} runs</h2>" + table(("run", "options", "why"), lacking)
 
 
 def _asked(cell: Cell) -> str:

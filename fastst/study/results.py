@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean, stdev
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from fastst.config import TrainConfig
+from fastst.errors import UserError
 from fastst.explanation.agreement import agreement_of_folds
+from fastst.explanation.profiles import SIDES
 from fastst.explanation.report import mean_of
+from fastst.runs.folder import as_written
 from fastst.runs.outcomes import PREDICTIONS, Outcomes, read_outcomes
-from fastst.study.grid import Cell, Grid
+from fastst.study.grid import Cell, Grid, of_a_cell
 
 _OF_THE_PAPER = ("graph", "drop", "layers", "hops", "seed")  # axes that figures and tables have a place for
 # Name of a number in the tables -> its words.
@@ -99,8 +103,39 @@ def variant_of(cell: Cell, grid: Grid) -> str:
 
 
 def finished(grid: Grid, cells: Sequence[Cell]) -> list[Result]:
-    found = ((cell, cell.summary()) for cell in cells)
-    return [Result(cell, summary, variant_of(cell, grid)) for cell, summary in found if summary is not None]
+    """Of those cells that are finished and left all that a report needs."""
+    results = []
+    for cell in cells:
+        with suppress(UserError):
+            results.append(read_result(cell, grid))
+    return [result for result in results if result is not None]
+
+
+def read_result(cell: Cell, grid: Grid) -> Result | None:
+    """A finished run; None before it is finished.
+
+    Raises:
+        UserError: what it left is damaged, or lacks something that a report needs, as where `fastst.train` finished it.
+    """
+    with of_a_cell():
+        summary = cell.summary()
+        if summary is None:
+            return None
+        result = Result(cell, summary, variant_of(cell, grid))
+        with as_written(cell.folder, remedy="delete it, and with folds theirs too, and it is written again"):
+            _check(result)
+        return result
+
+
+def _check(result: Result) -> None:
+    """Takes all that a report takes of a run; raises whatever that does where something is not there, or is of another kind."""
+    told = [result.summary["balanced_accuracy"], result.summary["p_value"], result.summary["seconds"], *result.numbers().values()]
+    shares = [sides[side] for joints in result.study["joints"].values() for sides in joints.values() for side in SIDES]
+    for number in (*shares, *(value for value in told if value is not None)):
+        float(number)
+    result.thinned_distance(0.5)
+    agreement([result, result])
+    len(result.outcomes)
 
 
 @dataclass(frozen=True)

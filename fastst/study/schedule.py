@@ -22,10 +22,10 @@ import torch
 
 import fastst
 from fastst.errors import UserError
-from fastst.files import WriteError
+from fastst.files import WriteError, cannot_write, is_there
 from fastst.runs.folder import write_json
 from fastst.study.cell import run_cell
-from fastst.study.grid import Cell
+from fastst.study.grid import Cell, make_folder
 from fastst.study.trackers import Tracker
 
 if TYPE_CHECKING:
@@ -101,20 +101,26 @@ def run_cells(client: Client, cells: Sequence[Cell], folder: Path, say: News, en
     A cell whose worker died begins again where it was left; after three deaths it counts as failed. Failures are written to `folder/failed`.
 
     Raises:
-        UserError: no worker is left that can be used, or the scheduler went away.
+        UserError: no worker is left that can be used, the scheduler went away, or nothing can be written into the folder.
     """
     board = _Board(client, folder, say, tracker, deque(cells))
+    while board.waiting or board.running:
+        board.look_at_workers()
+        board.begin()
+        board.give_up_dead()
+        for cell, worker, error in board.take_ended():
+            ended(cell, worker, error)
+        time.sleep(_LOOK)
+    return board.failed
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """For what is asked of the scheduler: that it does not answer becomes an error that says how to go on."""
     try:
-        while board.waiting or board.running:
-            board.look_at_workers()
-            board.begin()
-            board.give_up_dead()
-            for cell, worker, error in board.take_ended():
-                ended(cell, worker, error)
-            time.sleep(_LOOK)
+        yield
     except OSError as error:
         raise UserError(f"the scheduler went away ({error}); what is finished stays. The same command goes on") from None
-    return board.failed
 
 
 @dataclass
@@ -136,8 +142,6 @@ class _Board:
 
     def look_at_workers(self) -> None:
         """Who is there, and who of them can be used; UserError if nobody can, and nobody is to be waited for."""
-        if self.client.status != "running":
-            raise OSError("no connection")
         threads = {address: worker["nthreads"] for address, worker in workers_of(self.client).items()}
         self.refused = {address: why for address, why in self.refused.items() if address in threads}
         self.usable = {address: count for address, count in self.usable.items() if address in threads}
@@ -189,7 +193,7 @@ class _Board:
             del self.running[future]
             error = future.exception() if future.status == "error" else None
             if future.status == "finished":
-                (self.folder / "failed" / f"{cell.address}.json").unlink(missing_ok=True)
+                self._forget(cell)
                 yield cell, address, None
             elif isinstance(error, WriteError):  # a full disk is no fault of the cell, and other workers may have room
                 self.waiting.appendleft(cell)
@@ -203,9 +207,21 @@ class _Board:
 
     def _note(self, cell: Cell, error: str, trace: str) -> str:
         self.failed[cell.address] = error
-        (self.folder / "failed").mkdir(exist_ok=True)
-        write_json(self.folder / "failed" / f"{cell.address}.json", {"error": error, "traceback": trace})
+        make_folder(self.folder / "failed")
+        write_json(self._note_of(cell), {"error": error, "traceback": trace})
         return error
+
+    def _forget(self, cell: Cell) -> None:
+        """It failed before, and now has not."""
+        note = self._note_of(cell)
+        try:
+            if is_there(note):
+                note.unlink()
+        except OSError as error:
+            raise cannot_write(note, error) from None
+
+    def _note_of(self, cell: Cell) -> Path:
+        return self.folder / "failed" / f"{cell.address}.json"
 
     def _mind_being_alone(self) -> None:
         if self.usable or self.running:
@@ -226,9 +242,10 @@ class _Board:
 def workers_of(client: Client) -> dict[str, Any]:
     """Address -> what the scheduler knows of every worker. `Client.scheduler_info` can't be asked: what it returns is now and then replaced by news
     without workers, which would be taken for their death."""
-    if client.scheduler is None:
-        raise OSError("no connection")
-    return client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    with _asking():
+        if client.status != "running" or client.scheduler is None:
+            raise OSError("no connection")
+        return client.sync(client.scheduler.identity, n_workers=-1)["workers"]
 
 
 def _judged(client: Client, addresses: list[str], folder: Path) -> dict[str, str | None]:
@@ -249,7 +266,9 @@ def _judged(client: Client, addresses: list[str], folder: Path) -> dict[str, str
             return f"that has no grids ({error})", True
 
     judged: dict[str, str | None] = {}
-    for address, answer in client.run(looked, workers=addresses, on_error="return").items():
+    with _asking():
+        answers = client.run(looked, workers=addresses, on_error="return")
+    for address, answer in answers.items():
         if isinstance(answer, BaseException):
             continue
         version, sees = answer
