@@ -99,7 +99,7 @@ def read_config(arguments: list[str], speaks: bool = True) -> TrainConfig:
         return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe), console_outputs=speaks)
     saved = read_run_config(place.out)
     asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False), console_outputs=speaks)
-    differing = differences(saved, asked.settled())
+    differing = differences(saved.settled(), asked.settled())
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")
     return dataclasses.replace(saved, cuda_graph=asked.cuda_graph)

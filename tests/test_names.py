@@ -122,7 +122,7 @@ def test_hostile_names_from_the_file_to_the_results(tmp_path: Path, said: Any, m
     assert {row["walk"] for row in csv.DictReader((run / "predictions.csv").open(encoding="utf-8", newline=""))} < {
         visible(f"{HOSTILE}/../walk {number}") for number in range(12)
     }
-    assert all(is_clean(row["sequence"]) for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8")))
+    assert all(is_clean(row["walk"]) for row in json.loads((tmp_path / "out.json").read_text(encoding="utf-8")))
     assert is_clean((tmp_path / "walks.svg").read_text(encoding="utf-8"))
     ElementTree.parse(tmp_path / "walks.svg")
     assert "[/ill] :x: a<U+001B>" in printed[0]
