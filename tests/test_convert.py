@@ -198,7 +198,7 @@ def test_description_of_what_is_not_known() -> None:
     for words in (
         "; frame rate not known",
         "whose walk it is: a way",
-        "who walks in 2 walk(s), such as b, c",
+        "who walks in 2 walk(s), such as b, c: say whose walks they are with --name-pattern",
         "note: e",
         "age: 0 (1), 1 (1)",
     ):

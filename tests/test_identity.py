@@ -199,6 +199,13 @@ def test_the_people_of_a_table_count_more_than_a_tree(tmp_path: Path) -> None:
     assert walks.subjects == ["001", "001", "007"]  # not 090, a view
 
 
+def test_the_sequence_is_known_beside_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("subject,label\nann,x\nbob,y\n")
+    assert identified("ann_1", "ann_2", "bob_1", labels=read_labels(table)).attributes == {"sequence": ["1", "2", "1"]}
+    assert identified("1/ann", "2/ann", "1/bob", labels=read_labels(table)).attributes == {}
+
+
 def test_a_number_of_a_trial_is_no_person(tmp_path: Path) -> None:
     """Every trial's number is a subject of the table, but not every person has a line."""
     table = tmp_path / "labels.csv"

@@ -105,9 +105,22 @@ def test_apply_leaves_out_people_without_labels_and_labels_without_walks(tmp_pat
     ]
 
 
-@pytest.mark.parametrize("people", ["".join(f"{i},x\n" for i in range(9)), "b,y\n"])
+def test_apply_names_a_walk_whose_line_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"its 1 walks are all in the data, and lines are missing for others, such as 'a-2', 'b-1'; add a line"):
+        apply_labels(three_walks(), read_labels(write(tmp_path, "walk,label\na-1,x\n")))
+
+
+@pytest.mark.parametrize("text", ["file,subject,label\na-1,a,x\na-2,a,x\n", "file,label\na-1,x\n"])
+def test_a_column_that_names_walks_otherwise(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="call the column 'file' `walk`"):
+        read_labels(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("people", ["".join(f"{i},x\n" for i in range(9)), "b,y\nc,y\n"])
 def test_apply_stops_where_most_walks_have_no_line(tmp_path: Path, people: str) -> None:
-    with pytest.raises(DataError, match=r"of 3 walks have no line in .*labels\.csv: its subjects are .*, those of the data are 'a', 'b'; they must"):
+    with pytest.raises(
+        DataError, match=r"of 3 walks have no line in .*labels\.csv: its subjects are .*, those of the data without a line are 'a'.*; they must"
+    ):
         apply_labels(three_walks(), read_labels(write(tmp_path, "subject,label\n" + people)))
 
 

@@ -207,7 +207,17 @@ def _as_in_table(paths: Sequence[str], labels: Labels) -> list[_Found | None]:
                 )
     is_known, is_not = f"{words} is a subject of {labels.source}", f"{words}, which is a subject of {labels.source} in the other names"
     found = [_Found({"subject": subject}, is_known) if subject else None for subject in subjects]
-    return [each or (_Found({"subject": text}, is_not) if (text := more.get(words)) else None) for each, more in zip(found, texts, strict=True)]
+    found = [each or (_Found({"subject": text}, is_not) if (text := more.get(words)) else None) for each, more in zip(found, texts, strict=True)]
+    return _with_sequences_of_table(found, paths)
+
+
+def _with_sequences_of_table(found: list[_Found | None], paths: Sequence[str]) -> list[_Found | None]:
+    """With the last part of the names as the sequence, as where there is no table, unless that part is the subject itself."""
+    everybody = [each for each in found if each is not None]
+    last = (_columns(paths)[1] or [[]])[-1]
+    if len(everybody) < len(found) or not last or [each.parts["subject"] for each in everybody] == last:
+        return found
+    return [*_with_sequences(everybody, last)]
 
 
 def _texts(path: str) -> dict[str, str]:

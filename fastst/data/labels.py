@@ -16,6 +16,7 @@ from fastst.errors import visible
 from fastst.files import open_file, reading
 
 _FORM = "expected a CSV file with the columns subject,label or walk,subject,label and, if wanted, split and further ones"
+_FILES = frozenset(("file", "filename", "file_name", "path", "name", "video", "clip"))  # columns that may name a walk
 _LONGEST = 300  # of a file's words in an error
 _MAP_FORM = "expected VALUE=CLASS,VALUE=CLASS,... where * stands for all other values, such as 'Healthy=healthy,*=patient'"
 
@@ -93,7 +94,7 @@ def read_labels(path: str | Path) -> Labels:
             if column != by and value != earlier[column]:
                 raise DataError(
                     f"{path}, line {line}: {by} {row[by]!r} has the {column} {value!r}, but {earlier[column]!r} in line {earlier_line}; "
-                    f"give every {by} one line"
+                    f"give every {by} one line{_as_walk(header)}"
                 )
         if subject := row.get("subject"):
             earlier_line, split = splits.setdefault(person_key(subject), (line, row.get("split", "")))
@@ -129,12 +130,18 @@ def apply_labels(walks: WalkSet, labels: Labels) -> WalkSet:
     whom = labels.walks if labels.walks is not None else dict.fromkeys(labels.subjects)
     what = "subject" if labels.walks is None else "walk"
     theirs = walks.subjects if labels.walks is None else walks.names
-    if 2 * len(kept) < len(walks):
-        raise DataError(
-            f"{len(walks) - len(kept)} of {len(walks)} walks have no line in {labels.source}: its {what}s are {_some(whom)}, those of the data are "
-            f"{_some(theirs)}; they must be spelled the same. To leave walks out on purpose, give them a line without a label"
-        )
     used = {lines[i] for i in kept}
+    if 2 * len(kept) < len(walks):
+        lacking = _some(theirs[i] for i, line in enumerate(lines) if line is None)
+        fault = (
+            f"its {len(whom)} {what}s are all in the data, and lines are missing for others, such as {lacking}; add a line for each"
+            if used.issuperset(whom)
+            else f"its {what}s are {_some(whom)}, those of the data without a line are {lacking}; they must be spelled the same"
+        )
+        raise DataError(
+            f"{len(walks) - len(kept)} of {len(walks)} walks have no line in {labels.source}: {fault}. To leave walks out on purpose, give them a "
+            "line without a label"
+        )
     unlabelled = Counter(theirs[i] for i, line in enumerate(lines) if line is None)
     without_walk = [key for key in whom if key not in used]
     attributes = {column: [values.get(lines[i] or "") for i in kept] for column, values in labels.attributes.items()}
@@ -223,13 +230,19 @@ def _check_header(path: Path, line: int, header: list[str]) -> None:
     where = f"{path}, line {line}"
     found = f"its columns are {', '.join(header)[:_LONGEST]}"
     if not {"subject", "walk"} & set(header):
-        raise DataError(f"{where}: no column 'subject'; {found}; {_FORM}")
+        raise DataError(f"{where}: no column 'subject'; {found}; {_FORM}{_as_walk(header)}")
     if twice := [column for column, count in Counter(header).items() if count > 1]:
         raise DataError(f"{where}: the column {twice[0]!r} appears more than once; {found}")
     if "" in header:
         raise DataError(f"{where}: column {header.index('') + 1} has no name; {found}")
     if not set(header) - {"subject", "split"} or set(header) == {"walk"}:
         raise DataError(f"{where}: no column with labels; {found}; {_FORM}")
+
+
+def _as_walk(header: Sequence[str]) -> str:
+    """What to do where a column seems to name the walk under another heading."""
+    column = next((column for column in header if column.casefold() in _FILES), None) if "walk" not in header else None
+    return f"; if a line is a walk, call the column {column!r} `walk`" if column is not None else ""
 
 
 def _some(subjects: Iterable[str]) -> str:

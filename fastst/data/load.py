@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastst.config import TrainConfig
+from fastst.data.copies import without_copies
 from fastst.data.labels import Labels, apply_labels, map_labels, mapped_values, read_labels
 from fastst.data.planted import Planted, planted_truth
 from fastst.data.prepare import Filled, choose_layout, drop_joints, layout_for, prepare
@@ -60,7 +61,7 @@ class Task:
 
 def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None = None, min_classes: int = 2, walks: WalkSet | None = None) -> Task:
     """Reads the data, or takes walks that were read, gives every walk its class, and prepares the poses: for `layout`, a model's, or as the options
-    say.
+    say. No walk is there twice, as it would be on both sides of a split.
 
     Raises:
         DataError: nothing can be used, or there are fewer than `min_classes` classes.
@@ -79,6 +80,7 @@ def load_task(config: TrainConfig, progress: bool = True, layout: Layout | None 
         _check_no_measure(config, walks.subjects, values)
     prepared, filled = prepare(walks, wanted, config.hops + 1, config)
     value_of = dict(zip(walks.names, values, strict=True))
+    prepared = without_copies(prepared, [value_of[name] for name in prepared.names])
     names = sorted({value_of[name] for name in prepared.names})
     if len(names) < min_classes:
         raise DataError(f"all walks are of one class, {names[0]!r}; to tell classes apart it takes two: see --target and --label-map")

@@ -73,7 +73,16 @@ def _walks(path: Path, options: ReadOptions, progress: bool, labels: Labels | No
     if not walks:
         raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
     identified = identify(walks, options, left_out, labels)
-    return replace(identified, notes=[*notes, *understood.notes, *identified.notes])
+    return replace(identified, notes=[*notes, *understood.notes, *_by_clock(recordings), *identified.notes])
+
+
+def _by_clock(recordings: list[Recording]) -> list[str]:
+    """What is to be said of frame rates that only times tell."""
+    timed = [recording for recording in recordings if recording.clock]
+    if not timed:
+        return []
+    first = timed[0]
+    return [f"times tell the frame rate of {len(timed)} recording(s), such as {first.fps:g} a second of {first.name}, by {first.clock}"]
 
 
 def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording], list[LeftOut]]:

@@ -74,6 +74,7 @@ class Recording:
         layout: the skeleton of the joints.
         detections: who was seen.
         fps: frames a second, where the file says so.
+        clock: the times that `fps` was taken from, in words, where no number of the file says it.
         image_size: width and height in pixels, where the file says so.
         attributes: what the file says of the walk: `name`, `subject`, `label`, `condition`, `view`, `split` and others.
         left_out: what the reader left out of it.
@@ -91,6 +92,7 @@ class Recording:
     left_out: Sequence[LeftOut] = ()
     in_shares: bool = False
     frame_name: str | None = None
+    clock: str = ""
 
     @property
     def name(self) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fastst.data.copies import copies
+from fastst.data.identity import NAME_REMEDY
 from fastst.data.walks import WalkSet
 from fastst.explanation.text import readable, save
 from fastst.layouts import Layout
@@ -31,8 +33,24 @@ def description(walks: WalkSet) -> list[str]:
         f"missing: {_missing(walks)}",
         *(f"{column}: {_values(values)}" for column, values in walks.attributes.items() if any(values)),
         *(f"whose walk it is: {line}" for line in walks.whose.lines),
-        *([f"nothing says who walks in {len(unknown)} walk(s), such as {_some(unknown)}"] if (unknown := walks.whose.not_understood) else []),
+        *_not_understood(walks),
+        *_copies(walks),
         *(f"note: {note}" for note in walks.notes),
+    ]
+
+
+def _not_understood(walks: WalkSet) -> list[str]:
+    unknown = walks.whose.not_understood
+    return [f"nothing says who walks in {len(unknown)} walk(s), such as {_some(unknown)}: {NAME_REMEDY}"] if unknown else []
+
+
+def _copies(walks: WalkSet) -> list[str]:
+    found = copies(walks.poses)
+    if not found:
+        return []
+    example = _some([walks.names[i] for i in found[0]])
+    return [
+        f"the same walk under several names: {len(found)} of them, such as {example}; of two persons or classes none is trained on, else the first"
     ]
 
 

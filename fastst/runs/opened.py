@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastst.config import TrainConfig
+from fastst.data.copies import mark
 from fastst.data.load import Task, load_task
 from fastst.data.options import OtherFiles
 from fastst.data.prepare import drop_joints, layout_for, prepare
@@ -40,7 +40,7 @@ class TrainedModel:
         class_names: in the order of their numbers.
         seed: which the training's random choices followed from.
         split: whom it was trained and tested on; None where the folder has no split.json.
-        walks_seen: a `mark` of each of the walks that had a part in the model, by which they are known under other names too.
+        walks_seen: a `mark` of the prepared poses of each of the walks that had a part in the model, by which they are known under other names too.
     """
 
     folder: Path
@@ -74,11 +74,6 @@ class TrainedModel:
                 "--other-people"
             )
         return person(subject) in self.split.seen
-
-
-def mark(poses: np.ndarray) -> int:
-    """A number for the prepared poses of a walk, by which it is known under any name."""
-    return zlib.crc32(np.ascontiguousarray(poses).tobytes())
 
 
 def seen_people(trained: TrainedModel, task: Task, other_people: bool = False) -> set[str]:

@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 import fastst
 from fastst.config import TrainConfig
 from fastst.data.batches import Windows, in_order, make_batch, random_windows
+from fastst.data.copies import mark
 from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
@@ -46,7 +47,7 @@ from fastst.runs.folder import (
 )
 from fastst.runs.initial import start_from
 from fastst.runs.lock import check_owned
-from fastst.runs.opened import mark, open_run
+from fastst.runs.opened import open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
 from fastst.runs.predictions import Asked, Predictions, measure, outcomes_of, predict_walks
 from fastst.runs.probes import baselines, fit_regression, pose_features

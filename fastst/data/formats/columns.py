@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from fastst.data.formats.clock import TIMES
 from fastst.data.skeletons import MARKERS, unnamed
 from fastst.layouts import LAYOUTS, Layout
 
@@ -53,6 +54,7 @@ class Columns:
         coordinates: of every joint its columns of x, y and, in 3D, z.
         confidences: of every joint, or empty.
         image, frame, person: the columns with the image's name, the frame's number and who it is in a frame.
+        time: the column with the time of the frame.
         is_track: whether the column of the person is called so, and not just ID.
         keys: what tells walks apart -> its columns; `subject`, `condition`, `sequence` and `view` among them are attributes, too.
         attributes: what else is said of a walk -> its column.
@@ -66,6 +68,7 @@ class Columns:
     image: int | None = None
     frame: int | None = None
     person: int | None = None
+    time: int | None = None
     is_track: bool = True
     keys: dict[str, list[int]] = field(default_factory=dict)
     attributes: dict[str, int] = field(default_factory=dict)
@@ -78,7 +81,7 @@ class Columns:
 
     @property
     def texts(self) -> list[int]:
-        single = [self.image, self.frame, self.person, self.landmark, *self.attributes.values()]
+        single = [self.image, self.frame, self.person, self.time, self.landmark, *self.attributes.values()]
         return sorted({column for column in single if column is not None}.union(*self.keys.values()))
 
 
@@ -121,7 +124,7 @@ def columns_of(names: tuple[str, ...]) -> Columns:
     used = {column for joint in joints.values() for column in joint.values()}
     coordinates = [[joints[joint][axis] for axis in axes] for joint in chosen]
     unused = [joints[joint][axis] for joint in joints if joint not in chosen for axis in _AXES if axis in joints[joint]]
-    return Columns(layout, coordinates, confidences, unused=sorted(unused + others), **roles_of(names, used))
+    return Columns(layout, coordinates, confidences, time=_time(names, used), unused=sorted(unused + others), **roles_of(names, used))
 
 
 def long_columns_of(names: Sequence[str]) -> Columns:
@@ -235,6 +238,15 @@ def roles_of(names: Sequence[str], used: Collection[int] = ()) -> dict[str, Any]
         "keys": {key: found if key == "walk" else found[:1] for key, words in _KEYS.items() if (found := named(words))},
         "attributes": {word: columns[word] for word in _ATTRIBUTES.split() if word in columns},
     }
+
+
+def _time(names: Sequence[str], used: Collection[int]) -> int | None:
+    return next((i for i, name in enumerate(names) if i not in used and "".join(_tokens(name)) in TIMES), None)
+
+
+def unit_of_time(name: str) -> str | None:
+    """The unit that the name of a column of times tells."""
+    return TIMES["".join(_tokens(name))]
 
 
 def _first_of_each(words: Sequence[str]) -> dict[str, int]:

@@ -201,15 +201,15 @@ def _parsed(path: Path, scanned: Scanned, line: int, elements: int, whole: bool,
     try:
         return _loaded(scanned)
     except json.JSONDecodeError as error:
-        line += error.lineno - 1
+        bad = line + error.lineno - 1
         if not (whole and scanned.depth > 0):
             is_python = _AS_PYTHON.search(scanned.text[:1000]) is not None
             remedy = "it is as Python prints it: write it with json.dump" if is_python else "write the file again, or mend that line"
-            raise DataError(f"{path}, line {line}: not JSON ({error.msg}); {remedy}") from None
+            raise DataError(f"{path}, line {bad}: not JSON ({error.msg}); {remedy}") from None
         complete = _scan(path, piece, False)
         if complete is not None:
             elements += _num_elements(_parsed(path, complete, line, 0, False, piece))
-        raise DataError(f"{path}, line {line}: the file is cut off after {elements} complete element(s); copy or write it again") from None
+        raise DataError(f"{path}, line {bad}: the file is cut off after {elements} complete element(s); copy or write it again") from None
     except ValueError:
         long = re.search(rb"[0-9]{%d}" % (_MOST_DIGITS + 1), scanned.text)
         line += scanned.text.count(b"\n", 0, long.start() if long else 0)

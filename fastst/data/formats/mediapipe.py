@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastst.data.formats.clock import rate_of
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
 from fastst.data.formats.records import Table, is_array
@@ -24,6 +25,7 @@ _WORLD = ("pose_world_landmarks", "poseWorldLandmarks", "world_landmarks", "worl
 _LANDMARKS = (*_WORLD, "pose_landmarks", "poseLandmarks", "landmarks", "landmark")
 _FRAMES = ("frames", "data", "results", "poses")
 _COLUMNS = ("x", "y", "z", "visibility")
+_TIMES = ("timestamp", "timestamp_ms", "time")  # of which the last that is there counts
 _NEAR = 0.05  # metres: the hips' middle is the origin of world landmarks
 
 
@@ -71,17 +73,27 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     one_frame = _is_frame(content.first)
     about = About()
     key, in_world, num_frames = "", None, 0
+    times: dict[int, Any] = {}
     for piece in content:
         about.add(piece)
         frames = [(0, piece)] if one_frame else numbered_frames(_frames(piece), num_frames)
         num_frames += len(frames)
+        times |= _times(frames)
         key = key or next((key for key in _LANDMARKS for _, frame in frames if isinstance(frame, Mapping) and _people(frame.get(key), "")), "")
         people = [(number, person) for number, frame in frames for person in _people(frame, key)]
         if in_world is None and people:
             in_world = key in _WORLD or _has_origin_at_hips(people[0][1])
         _add(table, people, bool(in_world))
     fields: dict[str, Any] = {"fps": about.fps, "image_size": None if in_world else about.image_size}
+    if about.fps is None and (found := rate_of(np.array(sorted(times)), [times[number] for number in sorted(times)])):
+        fields |= {"fps": found[0], "clock": f"the frames' times, in {found[1]}"}
     return table.frame(**fields) if one_frame else table.recordings(**fields)
+
+
+def _times(frames: list[tuple[Any, Any]]) -> dict[int, Any]:
+    """Number of the frame -> its time, of those that have both."""
+    given = [(number, frame) for number, frame in frames if isinstance(number, int) and isinstance(frame, Mapping)]
+    return {number: frame[key] for number, frame in given for key in _TIMES if isinstance(frame.get(key), int | float | str)}
 
 
 def _people(frame: Any, key: str) -> list[Any]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastst.data.formats.columns import columns_of, is_long, long_columns_of
+from fastst.data.formats.clock import rate_of
+from fastst.data.formats.columns import columns_of, is_long, long_columns_of, unit_of_time
 from fastst.data.formats.deal import NOTHING, Dealt, deal, follows, in_order, restarts, sort
 from fastst.data.formats.form import Form
-from fastst.data.formats.rows import Rows, a_row_a_person, a_row_an_individual, of_individuals, read_rows
+from fastst.data.formats.rows import Coded, Rows, a_row_a_person, a_row_an_individual, of_individuals, read_rows
 from fastst.data.formats.table import Problem, Table, table_of
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.walks import DataError, LeftOut
@@ -54,7 +55,7 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
     places = file.places
     order = in_order(rows, dealt)
     is_again, second_parts = _repeated(rows, dealt, order)
-    for walk, detections, again, attributes in _walks(rows, dealt, order, is_again):
+    for walk, detections, again, attributes, times in _walks(rows, dealt, order, is_again):
         name = names[walk][-1] if names[walk] else path.stem
         if walk in is_broken:
             continue
@@ -69,7 +70,10 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
             if len(values) > 1:
                 torn[what].append(f"{' and '.join(map(repr, sorted(values)[:3]))} in {name}")
         said = {what: next(iter(values)) for what, values in attributes.items() if len(values) == 1}
-        recordings.append(_recording(str(path), (*places, *names[walk]), rows.columns.layout, detections, said))
+        recording = _recording(str(path), (*places, *names[walk]), rows.columns.layout, detections, said)
+        recordings.append(
+            _timed(recording, times, table.columns[rows.columns.time]) if times is not None and rows.columns.time is not None else recording
+        )
     for what, found in torn.items():
         left_out.append(LeftOut(f"{what} of {len(found)} walk(s)", f"{path}: {what} is {found[0]}; expected one for all rows of a walk"))
     if not recordings:
@@ -128,6 +132,15 @@ def _recording(source: str, places: tuple[str, ...], layout: Layout, detections:
     return Recording(source, places, layout, detections, _positive(said.pop("fps", "")), image_size, said)
 
 
+def _timed(recording: Recording, times: Coded, column: str) -> Recording:
+    """With the frame rate that the times of its frames tell, unless the file says one."""
+    frames, first = np.unique(recording.detections.frames, return_index=True)
+    has_time = times.codes[first] >= 0
+    texts = [times.at(row).strip() for row in first[has_time]]
+    found = rate_of(frames[has_time], texts, unit_of_time(column)) if recording.fps is None else None
+    return recording if found is None else replace(recording, fps=found[0], clock=f"{column!r}, in {found[1]}")
+
+
 def _repeated(rows: Rows, dealt: Dealt, order: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
     """Which of the rows in `order` repeat a person, and, for walks of several parts, the row where the second starts.  # [m] bool
 
@@ -143,12 +156,15 @@ def _repeated(rows: Rows, dealt: Dealt, order: np.ndarray) -> tuple[np.ndarray, 
     return is_again, restarts(order, dealt, order[again[~is_equal]])
 
 
-def _walks(rows: Rows, dealt: Dealt, order: np.ndarray, is_again: np.ndarray) -> Iterator[tuple[int, Detections, np.ndarray, dict[str, set[str]]]]:
-    """Every walk's number; its rows in order, without those that repeat others; the frames of these; and what they all say of it."""
+def _walks(
+    rows: Rows, dealt: Dealt, order: np.ndarray, is_again: np.ndarray
+) -> Iterator[tuple[int, Detections, np.ndarray, dict[str, set[str]], Coded | None]]:
+    """Every walk's number; its rows in order, without those that repeat others; the frames of these; what they all say of it; the rows' times."""
     walk, frames = dealt.walk[order], dealt.frames[order]
     people = None if dealt.people is None else dealt.people[order]
     keys = {key: group[0] for key, group in rows.columns.keys.items() if key != "walk"}
     said = {what: rows.texts[column].take(order) for what, column in (keys | rows.columns.attributes).items()}
+    times = None if rows.columns.time is None else rows.texts[rows.columns.time].take(order)
     whole = Detections(frames, sort(rows.joints, order), None if rows.confidences is None else sort(rows.confidences, order), ids=people)
     starts = np.flatnonzero(np.diff(walk, prepend=-1))
     repeated = np.add.reduceat(is_again, starts) if len(starts) else starts
@@ -157,7 +173,8 @@ def _walks(rows: Rows, dealt: Dealt, order: np.ndarray, is_again: np.ndarray) ->
         rows_used = here if not again else start + np.flatnonzero(~is_again[here])
         values = {what: {coded.values[int(code)].as_py().strip() for code in np.unique(coded.codes[here])} for what, coded in said.items()}
         attributes = {what: set(_said(found)) for what, found in values.items()}
-        yield int(walk[start]), whole.take(rows_used), frames[here][is_again[here]] if again else frames[:0], attributes
+        used_times = None if times is None else times.take(np.arange(len(walk))[rows_used])
+        yield int(walk[start]), whole.take(rows_used), frames[here][is_again[here]] if again else frames[:0], attributes, used_times
 
 
 def _names(rows: Rows, dealt: Dealt) -> list[tuple[str, ...]]:

@@ -280,7 +280,8 @@ def _check_sizes(values: Sequence[Any], size: int, what: str, wrong: dict[int, s
     for i in np.flatnonzero(sizes != size).tolist():
         if which is None or which[i]:
             found = f"has {sizes[i]} numbers" if sizes[i] >= 0 else f"is {shortened(values[i])}"
-            wrong.setdefault(i, f"{what} {found}, expected {size} numbers")
+            expected = f"{size} numbers" if size else "a list of numbers, those of one joint after those of another"
+            wrong.setdefault(i, f"{what} {found}, expected {expected}")
 
 
 def _frame_ids(frames: Sequence[Any], wrong: dict[int, str]) -> np.ndarray | pa.Array:
