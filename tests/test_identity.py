@@ -38,7 +38,7 @@ def test_examples_are_few_and_a_name_is_no_attribute() -> None:
     walks = identify([walk(f"{person}-nm-01-090", name=f"walk {person}", pace="slow") for person in ("001", "002", "003")], ReadOptions())
     assert (walks.names, sorted(walks.attributes)) == (["walk 001", "walk 002", "walk 003"], ["condition", "pace", "sequence", "view"])
     [line] = walks.whose.lines
-    assert "3 walk(s), such as 'walk 001' is subject 001" in line
+    assert "3 walk(s), such as '001-nm-01-090' is subject 001" in line
     assert "'walk 002'" in line
     assert "'walk 003'" not in line
 

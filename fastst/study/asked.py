@@ -10,9 +10,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
+from fastst import files
 from fastst.config import RECIPES, TrainConfig
 from fastst.errors import UserError
-from fastst.files import read_text
 from fastst.study.grid import PRESETS, Axes, Grid, check_axis, options_of, paper_axes, whole_path
 
 _TABLES = ("preset", "options", "axes")
@@ -61,7 +61,7 @@ def asked_grid(preset: str | None, file: Path | None, axes: Sequence[str], recip
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        told = tomllib.loads(read_text(file, "--file takes a TOML file"))
+        told = tomllib.loads(files.read_text(file, "--file takes a TOML file"))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"--file {file} is no TOML: {error}") from None
     except RecursionError:

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import fastst
 from fastst.config import RECIPES, TrainConfig
 from fastst.errors import UserError
-from fastst.files import WriteError, is_there, read_json
+from fastst.files import WriteError, is_there, open_file, read_json
 from fastst.runs.folder import read_summary, write_json
 from fastst.runs.lock import LOCK, InUseError
 
@@ -281,8 +282,8 @@ def _digests(config: TrainConfig) -> dict[str, str]:
 def _digest(path: Path) -> str:
     found = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
-        found.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as content:
+        found.update(os.fsencode(f"{file.relative_to(path)}\0{file.stat().st_size}\0"))
+        with open_file(file) as content:
             while block := content.read(1 << 20):
                 found.update(block)
     return found.hexdigest()

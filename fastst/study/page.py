@@ -7,6 +7,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastst.files import open_file
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
 table { border-collapse: collapse; font-size: 13px; }
@@ -34,7 +36,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[
 
 def picture(path: Path, words: str) -> str:
     """A PNG, whose bytes become part of the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
+    with open_file(path) as file:
+        data = base64.b64encode(file.read()).decode()
     said = html.escape(words)
     return f'<figure><img alt="{said}" src="data:image/png;base64,{data}"><figcaption>{said}</figcaption></figure>'
 
