@@ -39,8 +39,8 @@ def test_examples_are_few_and_a_name_is_no_attribute() -> None:
     assert (walks.names, sorted(walks.attributes)) == (["walk 001", "walk 002", "walk 003"], ["condition", "pace", "sequence", "view"])
     [line] = walks.whose.lines
     assert "3 walk(s), such as '001-nm-01-090' is subject 001" in line
-    assert "'walk 002'" in line
-    assert "'walk 003'" not in line
+    assert "'002-nm-01-090'" in line
+    assert "'003-nm-01-090'" not in line
 
 
 def test_the_tree_of_opengait() -> None:
