@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -132,12 +133,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _memory() -> float:
     """GiB of this process, at its largest where the system says so."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         import psutil  # comes with Dask
 
         return psutil.Process().memory_info().rss / 2**30
-    import sys
+    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
