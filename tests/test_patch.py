@@ -301,6 +301,7 @@ def test_distributed_data_parallel(tmp_path):
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
         patched.undo()
         torch.testing.assert_close(model(x, EDGES), plain(x, EDGES))
+        del model, patched  # which may wait for ever for a group that is gone
     finally:
         torch.distributed.destroy_process_group()
 

@@ -41,14 +41,15 @@ def poison_kernels() -> None:
         return
     rtsys.initialize(numba.core.registry.cpu_target.target_context)  # else its symbols replace ours when the first kernel is made
     word, place = ctypes.c_size_t, ctypes.c_void_p
-    allocate = ctypes.CFUNCTYPE(place, word, ctypes.c_uint32)(_nrt_python.c_helpers[_ALLOCATE])
-    data = ctypes.CFUNCTYPE(place, place)(_nrt_python.c_helpers["MemInfo_data"])
+    allocate = ctypes.CFUNCTYPE(word, word, ctypes.c_uint32)(_nrt_python.c_helpers[_ALLOCATE])
+    data = ctypes.CFUNCTYPE(place, word)(_nrt_python.c_helpers["MemInfo_data"])
     fill = ctypes.CFUNCTYPE(place, place, ctypes.c_int, word)(("memset", ctypes.CDLL(None)))
 
-    @numba.cfunc(types.voidptr(types.uintp, types.uint32))
+    @numba.cfunc(types.uintp(types.uintp, types.uint32))
     def poisoned(size, alignment):
         info = allocate(size, alignment)
-        fill(data(info), 255, size)
+        if info:  # else there was no memory, which the kernel says
+            fill(data(info), 255, size)
         return info
 
     _kept.append(poisoned)
