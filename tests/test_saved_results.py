@@ -344,7 +344,7 @@ def saved_by_torch() -> bytes:
         ("walks.xlsx", zipped("[Content_Types].xml", "xl/workbook.xml"), ["Excel", "CSV"]),
         ("walks.mat", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(90), ["MATLAB", "scipy.io.loadmat"]),
         ("walks.zip", zipped("walks/001.json"), ["zip archive", "unpack it"]),
-        ("walks.json.gz", gzip.compress(b"[]"), ["gzip", "unpack"]),
+        ("walks.json.gz", gzip.compress(b"[]", mtime=0), ["gzip", "unpack"]),
         ("walks.pt", saved_by_torch(), ["PyTorch", "numpy.savez"]),
         ("walk.mp4", b"\0\0\0\x20ftypisom" + bytes(90), ["a video", "pose estimator"]),
         ("walk.csv", b"\xff\xd8\xff\xe0" + bytes(90), ["a picture", "pose estimator"]),
