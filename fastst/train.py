@@ -37,13 +37,14 @@ from fastst.explanation.report import explain, in_words, mean_of_folds
 from fastst.files import WriteError, is_there, remove_parts
 from fastst.interrupts import advise
 from fastst.ops.backends import current_backend
+from fastst.runs.arguments import model_arguments
 from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
 from fastst.runs.left_out import LEFT_OUT, report_left_out
 from fastst.runs.lock import LOCK, check_owned, owned
 from fastst.runs.opened import open_run, seen_people
 from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds
-from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, model_arguments, train_fold, walks_of
+from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
 _ALONE = Processes(0, 1)

@@ -8,23 +8,9 @@ from typing import Any
 from fastst.config import option
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
+from fastst.runs.arguments import ARCHITECTURE
 from fastst.runs.opened import TrainedModel
 
-# The arguments of a model that its weights are of.
-_ARCHITECTURE = (
-    "graph",
-    "hops",
-    "layers",
-    "hidden",
-    "frames",
-    "attention",
-    "window",
-    "heads",
-    "encoder_layers",
-    "joint_embedding",
-    "residual",
-    "readout",
-)
 _CLASSES = "downstream.classifier."
 _SHARES = "downstream.class_log_share"  # what a walk without edges is given: of the data that is trained on
 
@@ -36,7 +22,7 @@ def check_fits(arguments: Mapping[str, Any], initial: TrainedModel) -> None:
         UserError: another skeleton, or other options than the weights are made for.
     """
     there = initial.arguments
-    differing = [f"{option(name)} is {there[name]} there, {arguments[name]} here" for name in _ARCHITECTURE if there[name] != arguments[name]]
+    differing = [f"{option(name)} is {there[name]} there, {arguments[name]} here" for name in ARCHITECTURE if there[name] != arguments[name]]
     if _skeleton(there) != _skeleton(arguments):
         differing.insert(0, f"its skeleton is {_in_words(there)}, that of the data is {_in_words(arguments)}")
     if differing:

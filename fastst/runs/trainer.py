@@ -31,6 +31,7 @@ from fastst.data.splits import Split
 from fastst.errors import UserError
 from fastst.files import is_there
 from fastst.nn import GraphClassifier
+from fastst.runs.arguments import model_arguments
 from fastst.runs.folder import (
     BEGIN_AGAIN,
     append_line,
@@ -445,34 +446,6 @@ def _pairs(exchanged: np.ndarray) -> np.ndarray:
     own = np.arange(len(exchanged))
     other = np.where(own ^ 1 < len(own), own ^ 1, own)
     return np.where(exchanged, other, own)
-
-
-def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:
-    """The arguments of `GraphClassifier` that the options and the data ask for."""
-    config = config.settled()
-    names = [
-        "graph",
-        "hops",
-        "layers",
-        "hidden",
-        "frames",
-        "attention",
-        "window",
-        "heads",
-        "encoder_layers",
-        "drop",
-        "noise",
-        "estimator",
-        "beta",
-        "tau",
-    ]
-    names += ["keep_start", "joint_embedding", "residual", "readout", "checkpoint_activations"]
-    return {
-        "layout": task.walks.layout.to_dict(),
-        "num_classes": len(task.class_names),
-        "in_channels": task.walks.poses[0].shape[2],
-        **{name: getattr(config, name) for name in names},
-    }
 
 
 def walks_of(task: Task, split: Split) -> tuple[list[int], list[int], list[int]]:

@@ -26,7 +26,7 @@ import atheris
 
 from .common import HANG, ROOT, Clock, Part, failures_of_words
 from .mutate import mutate
-from .processes import processor_time
+from .processes import peak, processor_time, reset_peak
 
 _LOOKED_AT = ("fastst.data", "fastst.config", "fastst.layouts", "fastst.errors", "fastst.runs.folder", "fastst.runs.opened", "fastst.runs.tables")
 _COMPILED = "fastst.data.formats.scan"  # by numba, which doesn't know a fuzzer's instructions
@@ -214,7 +214,7 @@ class _Child:
             os._exit(0)
 
     def _judge(self, read: Callable[[], None], size: int) -> None:
-        before = _reset_peak()
+        before = reset_peak()
         printed = (self.folder / "printed").open("w+", encoding="utf-8", errors="backslashreplace")
         self.outside.clear()
         ended = _UNENDED
@@ -229,7 +229,7 @@ class _Child:
         failures += failures_of_words(printed.read() + ended.words)
         printed.close()
         failures += [("code run", event) for event in self.outside]
-        if (grown := _peak() - before) > _MEMORY + 3 * size:
+        if (grown := peak() - before) > _MEMORY + 3 * size:
             failures.append(("memory", f"{grown >> 20} MB for {size} bytes"))
         self._note(failures)
 
@@ -305,19 +305,6 @@ def _ended(read: Callable[[], None]) -> _Ended:
         place = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno} in {frames[-1].name}" if frames else "?"
         return _Ended(failure=("traceback", f"{type(error).__name__} at {place}: {str(error)[:150]}"))
     return _Ended()
-
-
-def _reset_peak() -> int:
-    """Bytes in use; from now on the peak is of what comes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
-def _peak() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 if __name__ == "__main__":

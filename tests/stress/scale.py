@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .common import ROOT, TRAINING, Part
+from .processes import peak, reset_peak
 
 _BESIDE = 50 << 20  # bytes that libraries keep for themselves
 _BAR = re.compile(r"\d%|━|epoch \d")
@@ -97,23 +98,10 @@ def _measured(name: str, folder: Path, share: float) -> None:
     small.mkdir()
     make(small, share / 1000)
     use(small, share / 1000)
-    before, started = _reset_peak(), time.perf_counter()
+    before, started = reset_peak(), time.perf_counter()
     data = use(folder, share)
-    row = {"data": data, "seconds": round(time.perf_counter() - started, 1), "memory": _peak() - before}
+    row = {"data": data, "seconds": round(time.perf_counter() - started, 1), "memory": peak() - before}
     (folder / "row.json").write_text(json.dumps(row))
-
-
-def _reset_peak() -> int:
-    """Bytes in use; from now on the peak is of what comes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
-def _peak() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 def _frames(count: int) -> np.ndarray:
