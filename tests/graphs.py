@@ -74,9 +74,6 @@ CASES = [
     Case("edge list C=1", EdgeList(torch.tensor([[2, 1, 0], [0, 0, 2]]), 3), 1, 1, 1),
     Case("edge list without edges", EdgeList(torch.zeros(2, 0, dtype=torch.int64), 3), 2, 1, 3),
 ]
-# Kinds of arguments to an operation: what torch checks of it takes seconds a case, and doesn't ask how large they are.
-KINDS = [case for case in CASES if case.name in ("T=1", "lengths", "any slots", "edge list", "edge list without edges")]
-assert len(KINDS) == 5
 names = str
 
 

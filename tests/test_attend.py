@@ -1,6 +1,6 @@
 import pytest
 import torch
-from graphs import BACKENDS, CASES, KINDS, Case, assert_matches_reference, lifted, names
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.ops import attend
@@ -37,7 +37,7 @@ def test_one_neighbour_is_copied_and_no_neighbour_gives_zero():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", KINDS, ids=names)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck_and_gradcheck(case: Case, backend: str):
     x_src, x_dst = lifted(case, [case.nodes(), case.nodes().flip(-1)], [])
     att = attention(case, 1).requires_grad_()

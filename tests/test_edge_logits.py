@@ -1,6 +1,6 @@
 import pytest
 import torch
-from graphs import BACKENDS, CASES, KINDS, Case, assert_matches_reference, lifted, names
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
 from fastst import SkeletonGraph
 from fastst.ops import edge_logits, use_backend
@@ -28,7 +28,7 @@ def test_one_edge_by_hand():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", KINDS, ids=names)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck_and_gradcheck(case: Case, backend: str):
     q, k = lifted(case, [case.nodes(), case.nodes() + 1], [])
     bias = torch.zeros(case.graph.num_slots, dtype=torch.float64, requires_grad=True)

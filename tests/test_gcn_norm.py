@@ -1,6 +1,6 @@
 import pytest
 import torch
-from graphs import BACKENDS, CASES, KINDS, Case, assert_matches_reference, lifted, names
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, lifted, names
 
 from fastst import EdgeList, SkeletonGraph, SlotGraph
 from fastst.ops import gcn_norm
@@ -38,7 +38,7 @@ def test_removed_edges_have_gradients():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", KINDS, ids=names)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck_and_gradcheck(case: Case, backend: str):
     (kept,) = lifted(case, [], [case.edges().abs()])
     rest = (case.length_tensor(), *case.graph.index(), 1.0, case.graph.num_joints, case.graph.hops, backend)

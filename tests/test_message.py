@@ -1,6 +1,6 @@
 import pytest
 import torch
-from graphs import BACKENDS, CASES, KINDS, Case, assert_matches_reference, generator, lifted, names
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, generator, lifted, names
 from torch import Tensor
 
 from fastst import EdgeList, SkeletonGraph, SlotGraph
@@ -56,7 +56,7 @@ def test_is_the_sum_over_the_edges(backend: str):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", KINDS, ids=names)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck(case: Case, backend: str):
     x, weight = lifted(case, [case.nodes()], [case.edges()])
     edges = (edge_attr(case).unsqueeze(2) if case.is_edge_list else edge_attr(case)).detach().requires_grad_()

@@ -3,7 +3,7 @@ from unittest import mock
 
 import pytest
 import torch
-from graphs import BACKENDS, CASES, KINDS, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, generator, lifted, names
+from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, generator, lifted, names
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import products, threads
@@ -37,7 +37,7 @@ def test_one_edge_by_hand():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", KINDS, ids=names)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck(case: Case, backend: str):
     x, self_weight, weight = lifted(case, [case.nodes(), case.per_node()], [case.edges()])
     args = (x, weight, self_weight, case.length_tensor(), *case.graph.index(), case.graph.hops, backend)

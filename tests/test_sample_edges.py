@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from graphs import BACKENDS, CASES, KINDS, Case, assert_matches_reference, generator, lifted, names
+from graphs import BACKENDS, CASES, Case, assert_matches_reference, generator, lifted, names
 
 from fastst import EdgeList, SkeletonGraph
 from fastst.ops import Sampling, keep_probability, sample_edges, use_backend
@@ -23,7 +23,7 @@ def test_matches_reference(case: Case, estimator: str, noise: str, backend: str)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", KINDS, ids=names)
+@pytest.mark.parametrize("case", CASES, ids=names)
 def test_opcheck(case: Case, backend: str):
     (logits,) = lifted(case, [], [case.edges()])
     for estimator in ("identity", "sigmoid"):
