@@ -14,7 +14,7 @@ test: $(ENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal --durations 30 --durations-min 5
 
 # Damaged files, kills, two commands on one run, operators: half an hour. STRESS=--full goes on, half an hour at a time, to ten times as much.
 stress: $(ENV)/.ready

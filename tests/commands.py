@@ -34,7 +34,9 @@ for line in sys.stdin:
 
 class Trainings:
     def __init__(self) -> None:
-        self._server = subprocess.Popen([sys.executable, "-c", _SERVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=with_signals
+        )
 
     def start(self, *arguments: str | Path, said: Path) -> int:
         """The number of a process of `fastst.train`; what it says on stderr is in the file `said`."""
@@ -54,6 +56,8 @@ class Trainings:
         return int(self._server.stdout.readline())
 
 
-def with_ctrl_c() -> None:
-    """For `preexec_fn`: shells have what they start in the background ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def with_signals() -> None:
+    """For `preexec_fn`: what was started in the background, or by nohup, ignores some of them, and so would its children."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import ROOT, TINY, Trainings, with_ctrl_c
+from commands import ROOT, TINY, Trainings, with_signals
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -24,22 +24,17 @@ IN_TIME = 10  # seconds: two, and what a busy machine makes of them; what hangs,
 def test_while_everything_is_imported(seed: int, tmp_path: Path) -> None:
     moment = random.Random(seed)
     number = moment.choice(SIGNALS)
-    process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "fastst.train", "--out", str(tmp_path / "run")],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=with_ctrl_c,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:  # of every import
-        if line.endswith("| fastst\n"):
-            break
+    said = tmp_path / "said"  # not a pipe, which is full when nobody reads it
+    command = [sys.executable, "-X", "importtime", "-m", "fastst.train", "--out", str(tmp_path / "run")]
+    with said.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=file, preexec_fn=with_signals)
+    while "| fastst\n" not in said.read_text():
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.01)
     time.sleep(moment.random() * 2)
     process.send_signal(number)
-    said = process.communicate(timeout=IN_TIME)[1].splitlines()
-    assert [line for line in said if not line.startswith("import time:")] == [WORDS[number]]
-    assert process.returncode == 128 + number
+    assert process.wait(IN_TIME) == 128 + number
+    assert [line for line in said.read_text().splitlines() if not line.startswith("import time:")] == [WORDS[number]]
     assert not (tmp_path / "run").exists()
 
 
@@ -123,7 +118,7 @@ BODIES = {
 
 def program(body: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-c", PROGRAM.format(body=body)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": with_ctrl_c, **options}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": with_signals, **options}
     process = subprocess.Popen(command, env=ENVIRONMENT, text=True, **pipes)
     assert process.stdout is not None
     for line in process.stdout:
@@ -196,5 +191,5 @@ def test_of_torchruns_processes_one_speaks(tmp_path: Path) -> None:
 def test_an_import_changes_nothing() -> None:
     """Nor does it take long: torch comes when it is needed."""
     code = "import signal, sys, fastst; print(signal.getsignal(2) is signal.default_int_handler, signal.getsignal(15) == 0, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, preexec_fn=with_ctrl_c)
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, preexec_fn=with_signals)
     assert done.stdout == "True True False\n"

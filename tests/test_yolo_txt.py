@@ -98,7 +98,7 @@ def test_a_bad_line_of_yolo_labels_leaves_one_person_out(tmp_path: Path) -> None
         f"{path}, line 5: '0 abc'",
         f"{path}, line 6: {'0 nan ' + good[:74]!r}",
     ]
-    assert {left.name: left.reason.split(". Forms")[0].split(";")[0] for left in left_out} == {
+    assert {left.name: left.reason.split(". Poses of")[0].split(";")[0] for left in left_out} == {
         "clip_2": f"{tmp_path / 'clip_2.txt'} is of no form that can be read: it is text that begins with '0 0.5 0.5 0.25 0.5 0.5 0.5 half'",
         "last": f"{tmp_path / 'last.txt'} holds one frame, and its name has no number that says which",
     }
