@@ -5,7 +5,7 @@ import pytest
 import torch
 from graphs import BACKENDS, CASES, SOME_INPUTS, Case, assert_gradients_of_some, assert_matches_reference, generator, lifted, names
 
-from fastst import EdgeList, SkeletonGraph
+from fastst import EdgeList, SkeletonGraph, SlotGraph
 from fastst.cpu import products, threads
 from fastst.ops import attend, gcn_norm, message, propagate, use_backend
 
@@ -197,6 +197,43 @@ def test_half_precision_gradients_of_shared_weights_are_rounded_once():
     x, weight = torch.ones(1000, 2, 1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.bfloat16, requires_grad=True)
     (1.001 * propagate(x, weight, graph)).sum().backward()
     assert weight.grad.item() == 1000
+
+
+LIST, LOOP, TWO_TO_ONE = EdgeList(torch.tensor([[0], [1]]), 2), SlotGraph([0], [0], [0], 1), SlotGraph([0], [0], [0], 1, 1, 2)
+ROUNDED_ONCE = {  # 85 walks, frames or heads: graph, x, weight, and whether it is the weight of the nodes themselves
+    "walks": (LIST, (85, 2, 1), (1,), False),
+    "walks, heads": (LIST, (85, 2, 2), (1, 1, 2), False),
+    "frames": (LOOP, (1, 85, 1, 1), (1,), False),
+    "frames, heads": (LOOP, (1, 85, 1, 2), (1, 1, 1, 2), False),
+    "every second frame": (TWO_TO_ONE, (1, 169, 1, 1), (1,), False),
+    "every second frame, heads": (TWO_TO_ONE, (1, 169, 1, 2), (1, 1, 1, 2), False),
+    "heads of a node": (LIST, (1, 2, 85), (1, 1, 85), True),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS, "triton"])
+@pytest.mark.parametrize("shared", ROUNDED_ONCE)
+def test_every_half_precision_gradient_of_what_is_shared_is_rounded_once(shared: str, backend: str):
+    graph, of_x, of_weight, is_own = ROUNDED_ONCE[shared]
+    x, weight = torch.full(of_x, 1.5, dtype=torch.float16, requires_grad=True), torch.ones(of_weight, dtype=torch.float16, requires_grad=True)
+    own = torch.ones(1, 2, dtype=torch.float16, requires_grad=True) if is_own else None
+    with use_backend(backend):
+        y = propagate(x, weight, graph, own)
+    y.backward(torch.full(y.shape, 1 + 2**-10, dtype=torch.float16))
+    # of each it is 1.50146, which in float16 would be 1.50195
+    wanted = torch.tensor(85 * 1.5 * (1 + 2**-10)).half()
+    found = weight.grad if own is None else own.grad
+    assert torch.equal(found, wanted.expand(found.shape))
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS, "triton"])
+def test_weights_of_messages_that_walks_share_are_rounded_once(backend: str):
+    x, edges = torch.full((85, 2, 1), 1.5, dtype=torch.float16), torch.zeros(1, 1, dtype=torch.float16)
+    weight = torch.ones(1, dtype=torch.float16, requires_grad=True)
+    with use_backend(backend):
+        y = message(x, edges, weight, LIST)
+    y.backward(torch.full(y.shape, 1 + 2**-10, dtype=torch.float16))
+    assert weight.grad.item() == torch.tensor(85 * 1.5 * (1 + 2**-10)).half()
 
 
 def test_shared_weights_of_an_edge_list_and_those_of_a_wrong_size():

@@ -49,7 +49,9 @@ class Lifted:
 
     def edges(self, values: Tensor, missing: float = 0.0) -> Tensor:
         """Edge values without those of edges that don't exist.  # [1 or B, P, 1 or T'] -> the same; [B or 1, P, T'] where something is taken out"""
-        return values if self.exists is None else torch.where(self.exists, values, missing)
+        if self.exists is None:
+            return values
+        return torch.where(self.exists, spread(values, *torch.broadcast_shapes(self.exists.shape, values.shape)), missing)
 
     def edge_features(self, values: Tensor) -> Tensor:
         """The same of features.  # [1 or B, P, 1 or T', C]"""
@@ -69,6 +71,12 @@ def lift(graph: Graph, T: int, lengths: Tensor | None, device: torch.device) -> 
     filled = lengths is None and T % graph.stride == 0
     exists = None if filled else edge_exists(graph.offset_on(device), T, lengths, graph.stride)
     return Lifted(graph, lengths, None if lengths is None else (lengths.clamp(max=T) + graph.stride - 1) // graph.stride, exists)
+
+
+def spread(values: Tensor, *sizes: int) -> Tensor:
+    """Values of these sizes; where walks, frames or heads share them, in at least float32: their gradient is rounded once, when it is summed."""
+    whole = values.expand(*sizes)
+    return whole if whole.shape == values.shape else values.to(torch.promote_types(values.dtype, torch.float32)).expand(*sizes)
 
 
 def receiver_frames(graph: Graph, T: int) -> int:

@@ -6,8 +6,8 @@ from torch import Tensor
 from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
-from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, check_weights
-from fastst.ops.lifting import lift, receiver_frames
+from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, check_shared_weights
+from fastst.ops.lifting import lift, receiver_frames, spread
 from fastst.ops.registration import operation
 
 ACTIVATIONS = ("relu", "leaky_relu", "none")
@@ -50,7 +50,7 @@ def message(
     edges = _check_edge_attr(edge_attr, graph, x, B, T)
     weight = nodes.new_ones(()).expand(B, graph.num_slots, T)
     if edge_weight is not None:
-        weight = check_weights("edge_weight", edge_weight, graph, B, T)
+        weight = spread(check_shared_weights("edge_weight", edge_weight, graph, B, T), B, -1, T)
         check_device("edge_weight", edge_weight, "x", x)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
@@ -81,14 +81,15 @@ def _check_edge_attr(edge_attr: Tensor, graph: Graph, x: Tensor, B: int, T: int)
 
 def reference(x: Tensor, edge_attr: Tensor, weight: Tensor, graph: Graph, negative_slope: float, lengths: Tensor | None) -> Tensor:
     """All messages, then their sums."""
-    B, T, J, C = x.shape
+    (B, T, J, C), dtype = x.shape, torch.promote_types(x.dtype, torch.float32)
     index = graph.index(x.device)
     exists = edge_exists(index.offset, T, lengths).expand(B, -1, T)
     source = (torch.arange(T, device=x.device) + index.offset[:, None]).clamp(0, T - 1)  # [P, T]
     edges = torch.where(exists[..., None], edge_attr.expand(B, -1, T, C), 0)
-    hidden = sparse.mask_frames(x, lengths)[:, source, index.src.long()[:, None]] + edges  # [B, P, T, C]
-    messages = torch.where(exists, weight, 0).to(x.dtype)[..., None] * _act(hidden, negative_slope)
-    return sparse.mask_frames(x.new_zeros(B, T, J, C).index_add(2, index.dst.long(), messages.transpose(1, 2)), lengths)
+    hidden = sparse.mask_frames(x, lengths).to(dtype)[:, source, index.src.long()[:, None]] + edges  # [B, P, T, C]
+    messages = torch.where(exists, weight, 0).to(dtype)[..., None] * _act(hidden, negative_slope)
+    y = messages.new_zeros(B, T, J, C).index_add(2, index.dst.long(), messages.transpose(1, 2))
+    return sparse.mask_frames(y, lengths).to(x.dtype)
 
 
 def _act(hidden: Tensor, negative_slope: float) -> Tensor:

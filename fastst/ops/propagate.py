@@ -10,7 +10,7 @@ from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_shared_weights, check_weights, lower
 from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
-from fastst.ops.lifting import lift, receiver_frames
+from fastst.ops.lifting import lift, receiver_frames, spread
 from fastst.ops.registration import operation
 
 _AT_ONCE = 1 << 20  # edges whose gradients are made before they are summed: 4 MiB in float32
@@ -51,7 +51,7 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
     nodes, edges = lifted.senders(nodes), lifted.edges(edges)
     backend = current_backend(x.device.type)
     if backend == "reference":
-        return lifted.lower(reference(nodes, _of_all(edges, nodes), graph, self_weight, lifted.lengths))
+        return lifted.lower(reference(nodes, spread(edges, nodes.shape[0], -1, nodes.shape[1]), graph, self_weight, lifted.lengths))
     return lifted.lower(_forward(nodes, edges, self_weight, lifted.lengths, *graph.index(x.device), graph.hops, backend))
 
 
@@ -63,22 +63,23 @@ def _by_head(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None
     check_weights("weight, without its heads,", weight[..., 0], graph, B, T)
     check_device("weight", weight, "x", x)
     edges = weight.unsqueeze(2) if isinstance(graph, EdgeList) else weight
-    edges = edges.expand(B, -1, T, -1).permute(0, 3, 1, 2).flatten(0, 1)  # [B * heads, P, T]
+    edges = spread(edges, B, -1, T, -1).permute(0, 3, 1, 2).flatten(0, 1)  # [B * heads, P, T]
     lengths = fold_lengths(check_lengths(lengths, graph, B, ("x", x)), heads)
     if self_weight is not None:
-        self_weight = lower(graph, check_per_node("self_weight", self_weight, graph, B, T), 1).repeat_interleave(heads, 0)
+        own = check_per_node("self_weight", self_weight, graph, B, T)
+        self_weight = lower(graph, spread(own.unsqueeze(1), -1, heads, -1, -1).flatten(0, 1), 1)
     y = propagate(lower(graph, fold_heads(x, heads), 1), lower(graph, edges, -1), graph, self_weight, lengths)
     return lower(graph, unfold_heads(y.unsqueeze(1) if isinstance(graph, EdgeList) else y, heads), 1)
 
 
 def reference(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | None, lengths: Tensor | None) -> Tensor:
     """(A + diag(self_weight)) x with the dense A."""
-    B, T, J, C = x.shape
-    x = sparse.mask_frames(x, lengths)
-    A = graph.square_matrices(weight.to(x.dtype), lengths)
+    (B, T, J, C), dtype = x.shape, torch.promote_types(x.dtype, torch.float32)
+    A = graph.square_matrices(weight.to(dtype), lengths)
     if self_weight is not None:
-        A = A + torch.diag_embed(sparse.mask_frames(self_weight, lengths).to(x.dtype).flatten(1))
-    return sparse.mask_frames((A @ x.reshape(B, T * J, C)).view(x.shape), lengths)
+        A = A + torch.diag_embed(sparse.mask_frames(self_weight, lengths).to(dtype).flatten(1))
+    y = A @ sparse.mask_frames(x, lengths).to(dtype).reshape(B, T * J, C)
+    return sparse.mask_frames(y.view(x.shape), lengths).to(x.dtype)
 
 
 @operation("propagate")
@@ -117,8 +118,8 @@ def _backward(
     dx, dweight, dself = x.new_empty(0), weight.new_empty(0), None
     whole = _of_all(weight, x)
     if wants_x and wants_weights and fused is not None and fused.can_run_backward(x):
-        dx, dweight, dself = fused.propagate_backward(dy, x, whole, self_weight, graph, hops, lengths)
-        dweight = dweight.sum_to_size(weight.shape)
+        dx, dweight, dself = fused.propagate_backward(dy, x, spread(weight, *whole.shape), self_weight, graph, hops, lengths)
+        dweight = dweight.sum_to_size(weight.shape).to(weight.dtype)
         return dx, dweight, x.new_empty(0) if dself is None else dself
     if wants_x:
         dx = product.scatter_sum(dy, whole, graph, hops, lengths, self_weight)
