@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,6 +122,21 @@ def test_numbers_that_are_none_are_handed_over(tmp_path: Path) -> None:
     odd[2, 0], odd[3, 1] = np.nan, np.inf
     detections = read(save(tmp_path, lines_of([[(FIRST, odd)]]))).detections
     np.testing.assert_array_equal(np.isfinite(detections.joints[0]), np.isfinite(odd[:, :3]))
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mapped file the system would end the process."""
+    path = save(tmp_path, lines_of([[(FIRST, joints(frame))] for frame in range(20)]))
+
+    def cut_off(path: Path, lines: ntu_skeleton._Lines):
+        found = bodies(path, lines)
+        os.truncate(path, path.stat().st_size // 2)
+        return found
+
+    bodies = ntu_skeleton._bodies
+    monkeypatch.setattr(ntu_skeleton, "_bodies", cut_off)
+    with pytest.raises(DataError, match=r"S001C002P003R001A044\.skeleton was cut off while it was read"):
+        read_walks(path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

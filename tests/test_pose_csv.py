@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import PEAK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -340,16 +341,11 @@ def test_real_walks() -> None:
 
 
 # The seconds are the process's own, beside those in which Python's csv module and `float` read a tenth of the rows: a slow machine slows both.
-SCALE = """
-import csv, itertools, resource, sys, time
+SCALE = f"""{PEAK}
+import csv, itertools, time
 from pathlib import Path
 
 from fastst.data.read import read_recordings
-
-def peak():  # on Linux, ru_maxrss is what the process that started this one has, if that is more
-    if sys.platform == "linux":
-        return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 before = peak()
 start = time.process_time()

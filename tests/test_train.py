@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import PEAK
 
 from fastst.config import TrainConfig
 from fastst.data.batches import random_windows
@@ -331,8 +332,8 @@ def test_planted_joints_are_where_the_classes_differ(tmp_path: Path):
     assert effect(heights) > 3 * effect(others)
 
 
-LONG_WALK = """
-import resource, torch
+LONG_WALK = f"""{PEAK}
+import torch
 from fastst.data.prepare import prepare
 from fastst.data.synthetic import synthetic_walks
 from fastst import LAYOUTS
@@ -344,7 +345,7 @@ model = GraphClassifier("coco18", 2, attention="factorized")
 optimizer = torch.optim.AdamW(model.parameters())
 torch.nn.functional.cross_entropy(model(poses).logits, torch.tensor([1])).backward()
 optimizer.step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(peak() / 2**30)
 """
 
 

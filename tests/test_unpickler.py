@@ -12,14 +12,15 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from commands import PEAK
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastst.data.formats import pickles
+from fastst.data.formats import pickles, unpickler
 from fastst.data.formats.unpickler import Array, unpickle
 from fastst.data.walks import DataError
 
@@ -271,15 +272,30 @@ def test_small_files_take_little_memory(tmp_path: Path) -> None:
     for number, content in enumerate(SMALL):
         (tmp_path / f"{number}.pkl").write_bytes(content)
     code = (
-        "import pathlib, resource, sys; from fastst.data.formats.unpickler import unpickle, DataError\n"
+        PEAK + "import pathlib; from fastst.data.formats.unpickler import unpickle, DataError\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    before = peak()\n"
         "    try: unpickle(path)\n"
         "    except DataError: pass\n"
-        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "    print(peak() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert [int(line) < 20_000 for line in done.stdout.splitlines()] == [True] * len(SMALL)  # KiB
+    assert [int(line) < 20_000_000 for line in done.stdout.splitlines()] == [True] * len(SMALL)  # bytes
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mapped file the system would end the process."""
+    path = tmp_path / "walks.pkl"
+    path.write_bytes(pickle.dumps([np.zeros(100_000), np.ones(100_000)]))
+
+    class CutOff(unpickler._File):
+        def __init__(self, file: BinaryIO) -> None:
+            super().__init__(file)
+            os.truncate(path, 900_000)
+
+    monkeypatch.setattr(unpickler, "_File", CutOff)
+    with pytest.raises(DataError, match=r"walks\.pkl is not a complete pickle .*; copy it again"):
+        unpickle(path)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import mmap
+import os
 import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,7 @@ def _read(head: str, file: File, progress: bool) -> list[Recording]:
         DataError: a line is not what it should be, or the file was cut off; with the line.
     """
     path = file.path
-    with open_file(path) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with open_file(path) as content:
         lines = _Lines(content)
         frames, people, first_lines = _bodies(path, lines)
         joints, confidences = _joints(path, lines, first_lines)
@@ -54,17 +55,17 @@ def _read(head: str, file: File, progress: bool) -> list[Recording]:
 class _Lines:
     """The lines of a file that isn't in memory."""
 
-    def __init__(self, content: mmap.mmap) -> None:
-        self._content = content
-        blocks = range(0, len(content), _BLOCK_BYTES)
-        count = sum(content[at : at + _BLOCK_BYTES].count(b"\n") for at in blocks)
-        self._starts = np.zeros(count + 1 + (content[-1:] != b"\n"), np.uint32 if len(content) < 1 << 32 else np.uint64)
-        self._starts[-1] = len(content)
-        filled = 1
-        for at in blocks:
-            ends = np.flatnonzero(np.frombuffer(content[at : at + _BLOCK_BYTES], np.uint8) == ord("\n"))
-            self._starts[filled : filled + len(ends)] = ends + (at + 1)
-            filled += len(ends)
+    def __init__(self, content: BinaryIO) -> None:
+        self._content, size, block = content, 0, b"\n"
+        number = np.uint32 if os.fstat(content.fileno()).st_size < 1 << 31 else np.uint64
+        starts = [np.zeros(1, number)]
+        while more := content.read(_BLOCK_BYTES):
+            block = more
+            starts.append((np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + (size + 1)).astype(number))
+            size += len(block)
+        if not block.endswith(b"\n"):
+            starts.append(np.array([size], number))
+        self._starts = np.concatenate(starts)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -74,7 +75,12 @@ class _Lines:
 
     def block(self, at: int, count: int) -> bytes:
         """Lines `at` to `at + count`, with their ends."""
-        return self._content[int(self._starts[at]) : int(self._starts[at + count])]
+        start, end = int(self._starts[at]), int(self._starts[at + count])
+        self._content.seek(start)
+        block = self._content.read(end - start)
+        if len(block) < end - start:
+            raise DataError(f"{self._content.name} was cut off while it was read; try again when it is written to its end")
+        return block
 
 
 def _bodies(path: Path, lines: _Lines) -> tuple[np.ndarray, np.ndarray, array[int]]:

@@ -7,14 +7,14 @@ take state on trust (an array of pointers, say, that are the file's bytes). Stan
 from __future__ import annotations
 
 import math
-import mmap
+import os
 import pickle
 import re
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -171,6 +171,16 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
+class _File:
+    """A file that can't make a read larger than it is itself. (A mapped one would end the process if it is cut off meanwhile.)"""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._read, self._size, self.readline = file.read, os.fstat(file.fileno()).st_size, file.readline
+
+    def read(self, count: int) -> bytes:
+        return self._read(min(count, self._size))
+
+
 def unpickle(path: Path) -> Any:
     """What a pickle holds: plain containers, numbers, texts and `Array`. No code of the file's choice runs.
 
@@ -179,9 +189,8 @@ def unpickle(path: Path) -> Any:
     """
     advice = f"write it anew with {_ADMITTED}"
     try:
-        # Mapped, the file can't make a read larger than it is.
-        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _Unpickler(content, encoding="latin-1").load()
+        with open_file(path) as file:
+            return _Unpickler(_File(file), encoding="latin-1").load()
     except (DataError, OSError):
         raise
     except _Refused as error:
