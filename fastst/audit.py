@@ -11,27 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from fastst.config import option
-from fastst.errors import UserError, asks_for_help, run_command, visible
-
-if not asks_for_help(__name__):
-    import numpy as np
-
-    from fastst.cpu.memory import keep_freed_memory
-    from fastst.data.load import Task, load_task
-    from fastst.data.read import read_walks
-    from fastst.explanation.baselines import score_baselines
-    from fastst.explanation.report import draw_walk, examine, in_words
-    from fastst.explanation.views import View
-    from fastst.runs.folder import read_lines, read_summary, write_json
-    from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
-    from fastst.runs.lock import owned_around
-    from fastst.runs.opened import TrainedModel, for_model, labelled_task, open_run, seen_people, unlabelled_task
-    from fastst.runs.scores import known_in_words, seen_in_words
-    from fastst.runs.tables import check_not_needed
-    from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
+from fastst.cpu.memory import keep_freed_memory
+from fastst.data.load import Task, load_task
+from fastst.data.read import read_walks
+from fastst.errors import UserError, run_command, visible
+from fastst.explanation.baselines import score_baselines
+from fastst.explanation.report import draw_walk, examine, in_words
+from fastst.explanation.views import View
+from fastst.runs.folder import read_lines, read_summary, write_json
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.lock import owned_around
+from fastst.runs.opened import TrainedModel, for_model, labelled_task, open_run, seen_people, unlabelled_task
+from fastst.runs.scores import known_in_words, seen_in_words
+from fastst.runs.tables import check_not_needed
+from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ class AuditConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
     keep_freed_memory()
+    config = tyro.cli(AuditConfig, prog="python -m fastst.audit", args=arguments)
     _check_options(config)
     if config.walk is not None and config.out is None:
         called = re.sub(r"[^\w.-]+", "_", visible(config.walk))[:50]  # as a file may be called

@@ -11,13 +11,11 @@ import tyro
 from rich.console import Console
 from rich.table import Column, Table
 
-from fastst.errors import asks_for_help, run_command, visible
-
-if not asks_for_help(__name__):
-    from fastst.runs.comparison import compare
-    from fastst.runs.lock import owned_around
-    from fastst.runs.scores import known_in_words
-    from fastst.runs.tables import check_table_file, write_table
+from fastst.errors import run_command, visible
+from fastst.runs.comparison import compare
+from fastst.runs.lock import owned_around
+from fastst.runs.scores import known_in_words
+from fastst.runs.tables import check_table_file, write_table
 
 _SCORES = ("balanced_accuracy", "macro_f1")
 

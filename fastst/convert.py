@@ -10,20 +10,18 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fastst.data.formats.pickles import write_clips
+from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.options import ReadOptions
-from fastst.errors import UserError, asks_for_help, run_command, visible
-
-if not asks_for_help(__name__):
-    from fastst.data.formats.pickles import write_clips
-    from fastst.data.formats.walks_npz import write_walks_npz
-    from fastst.data.prepare import drop_joints
-    from fastst.data.read import read_walks
-    from fastst.data.walks import WalkSet
-    from fastst.explanation import preview
-    from fastst.files import is_there
-    from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
-    from fastst.runs.lock import owned_around
-    from fastst.runs.tables import PICTURES, check_not_needed
+from fastst.data.prepare import drop_joints
+from fastst.data.read import read_walks
+from fastst.data.walks import WalkSet
+from fastst.errors import UserError, run_command, visible
+from fastst.explanation import preview
+from fastst.files import is_there
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.lock import owned_around
+from fastst.runs.tables import PICTURES, check_not_needed
 
 _ENDINGS = (".npz", ".pkl", ".pickle")
 

@@ -47,11 +47,6 @@ class DataError(UserError):
     """Data that can't be used. The message says where (file and line), what was wrong and what to do."""
 
 
-def asks_for_help(module: str) -> bool:
-    """Whether the module is a command that is only to tell its options: what else it imports takes seconds."""
-    return module == "__main__" and sys.argv[1:] in (["-h"], ["--help"])
-
-
 def run_command(main: Callable[[], None]) -> None:
     """Runs a command: a mendable error is printed and ends with status 2, Ctrl-C with 130, other signals with 128 and their number.
 

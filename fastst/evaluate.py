@@ -12,17 +12,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
-from fastst.errors import asks_for_help, run_command, visible
-
-if not asks_for_help(__name__):
-    from fastst.cpu.memory import keep_freed_memory
-    from fastst.runs.evaluation import SEEN, evaluate_models
-    from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
-    from fastst.runs.lock import owned_around
-    from fastst.runs.opened import labelled_task, open_models
-    from fastst.runs.scores import both_in_words, in_lines
-    from fastst.runs.tables import check_table_file, write_table
+from fastst.errors import run_command, visible
+from fastst.runs.evaluation import SEEN, evaluate_models
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.lock import owned_around
+from fastst.runs.opened import labelled_task, open_models
+from fastst.runs.scores import both_in_words, in_lines
+from fastst.runs.tables import check_table_file, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,8 @@ class EvaluateConfig(OtherFiles):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     keep_freed_memory()
+    config = tyro.cli(EvaluateConfig, prog="python -m fastst.evaluate", args=arguments)
     if config.out is not None:
         check_table_file(config.out, config.data, config.labels)
         check_left_out_file(config.out, config.data, config.labels)

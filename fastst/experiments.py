@@ -11,19 +11,17 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from fastst.errors import UserError, asks_for_help, run_command
+from fastst.errors import UserError, run_command
+from fastst.files import is_there
 from fastst.interrupts import advise
+from fastst.runs.lock import owned
+from fastst.study.asked import asked_grid
+from fastst.study.estimate import estimate
+from fastst.study.grid import Cell, open_grid
+from fastst.study.progress import Clock
+from fastst.study.report import write_report
+from fastst.study.schedule import Where, connected, run_cells, workers_of
 from fastst.study.trackers import Tracker, check_tracker
-
-if not asks_for_help(__name__):
-    from fastst.files import is_there
-    from fastst.runs.lock import owned
-    from fastst.study.asked import asked_grid
-    from fastst.study.estimate import estimate
-    from fastst.study.grid import Cell, open_grid
-    from fastst.study.progress import Clock
-    from fastst.study.report import write_report
-    from fastst.study.schedule import Where, connected, run_cells, workers_of
 
 _PROGRAM = "python -m fastst.experiments"
 

@@ -10,23 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import fastst
-from fastst.errors import UserError, asks_for_help, run_command
-
-if not asks_for_help(__name__):
-    import numpy
-    import torch
-
-    from fastst.files import open_file
-    from fastst.graph import EdgeList
-    from fastst.ops import backends, propagate
-    from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
-    from fastst.runs.folder import write_text
-    from fastst.runs.tables import check_not_needed
+from fastst.errors import UserError, run_command
+from fastst.files import open_file
+from fastst.graph import EdgeList
+from fastst.ops import backends, propagate
+from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
+from fastst.runs.folder import write_text
+from fastst.runs.tables import check_not_needed
 
 _TITLE = "# The GPU kernels, compiled without a GPU"
 _MACHINE_CODE = {

@@ -9,20 +9,18 @@ from pathlib import Path
 
 import tyro
 
+from fastst.cpu.memory import keep_freed_memory
 from fastst.data.options import OtherFiles
-from fastst.errors import UserError, asks_for_help, run_command, visible
-
-if not asks_for_help(__name__):
-    from fastst.cpu.memory import keep_freed_memory
-    from fastst.data.read import read_walks
-    from fastst.runs.edges import check_edges_file, write_edges
-    from fastst.runs.folder import as_written, read_summary
-    from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
-    from fastst.runs.lock import owned_around
-    from fastst.runs.opened import open_models, seen_people, unlabelled_task
-    from fastst.runs.scores import seen_in_words
-    from fastst.runs.tables import check_not_needed, check_table_file, write_table
-    from fastst.runs.unlabelled import predicted_rows
+from fastst.data.read import read_walks
+from fastst.errors import UserError, run_command, visible
+from fastst.runs.edges import check_edges_file, write_edges
+from fastst.runs.folder import as_written, read_summary
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.lock import owned_around
+from fastst.runs.opened import open_models, seen_people, unlabelled_task
+from fastst.runs.scores import seen_in_words
+from fastst.runs.tables import check_not_needed, check_table_file, write_table
+from fastst.runs.unlabelled import predicted_rows
 
 _EDGES_PRINTED = 5
 
@@ -43,8 +41,8 @@ class PredictConfig(OtherFiles):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
     keep_freed_memory()
+    config = tyro.cli(PredictConfig, prog="python -m fastst.predict", args=arguments)
     if config.out is not None:
         check_table_file(config.out, config.data)
         check_left_out_file(config.out, config.data)

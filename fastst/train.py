@@ -11,48 +11,42 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+import torch.distributed as dist
 import tyro
 from rich.console import Console
 
 from fastst.config import RECIPES, TrainConfig, differences
-from fastst.errors import UserError, asks_for_help, run_command, visible
+from fastst.cpu.memory import keep_freed_memory
+from fastst.data.identity import check_people
+from fastst.data.load import Task, load_task
+from fastst.data.splits import (
+    Split,
+    balanced_split,
+    casia_b_split,
+    class_of_people,
+    deal_anew,
+    folds,
+    read_split,
+    set_aside,
+    split_from_labels,
+)
+from fastst.errors import UserError, run_command, visible
+from fastst.explanation.report import explain, in_words, mean_of_folds
+from fastst.files import WriteError, is_there, remove_parts
 from fastst.interrupts import advise
+from fastst.ops.backends import current_backend
+from fastst.runs.arguments import model_arguments
+from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
+from fastst.runs.initial import check_fits, people_of
+from fastst.runs.left_out import LEFT_OUT, report_left_out
+from fastst.runs.lock import LOCK, check_owned, owned
+from fastst.runs.opened import open_run, seen_people
+from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds
+from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, train_fold, walks_of
 
 _PROGRAM = "python -m fastst.train"
-
-if asks_for_help(__name__):
-    tyro.cli(TrainConfig, prog=_PROGRAM, console_outputs=os.environ.get("RANK", "0") == "0")  # and that is all
-else:
-    import numpy as np
-    import torch
-    import torch.distributed as dist
-
-    from fastst.cpu.memory import keep_freed_memory
-    from fastst.data.identity import check_people
-    from fastst.data.load import Task, load_task
-    from fastst.data.splits import (
-        Split,
-        balanced_split,
-        casia_b_split,
-        class_of_people,
-        deal_anew,
-        folds,
-        read_split,
-        set_aside,
-        split_from_labels,
-    )
-    from fastst.explanation.report import explain, in_words, mean_of_folds
-    from fastst.files import WriteError, is_there, remove_parts
-    from fastst.ops.backends import current_backend
-    from fastst.runs.arguments import model_arguments
-    from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
-    from fastst.runs.initial import check_fits, people_of
-    from fastst.runs.left_out import LEFT_OUT, report_left_out
-    from fastst.runs.lock import LOCK, check_owned, owned
-    from fastst.runs.opened import open_run, seen_people
-    from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds
-    from fastst.runs.trainer import MEANS, Fold, OnEpoch, OnFinished, Processes, device_of, train_fold, walks_of
-
 _ALONE = Processes(0, 1)
 _ATTEMPTS = 100
 

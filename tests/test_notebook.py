@@ -118,18 +118,6 @@ def test_importing_fastst_brings_in_no_command():
     assert set(modules) == {"fastst.errors", "fastst.files", "fastst.graph", "fastst.graph_index", "fastst.interrupts", "fastst.layouts"}
 
 
-COMMANDS = [path.stem for path in sorted(Path(fastst.__file__).parent.glob("*.py")) if "run_command(main)" in path.read_text()]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_options_of_a_command_are_told_without_what_takes_seconds_to_import(command: str):
-    told = subprocess.run([sys.executable, "-X", "importtime", "-m", f"fastst.{command}", "--help"], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith(f"usage: python -m fastst.{command} [-h]")
-    imported = {line.split("|")[-1].strip() for line in told.stderr.splitlines()}
-    assert "fastst.errors" in imported
-    assert not imported & {"torch", "numpy", "numba", "pyarrow", "matplotlib"}
-
-
 def test_a_run_is_tested_on_walks_with_classes(run, tmp_path: Path):
     walks = synthetic_walks(14, 2, seed=5, frames=20)
     (tmp_path / "labels.csv").write_text("subject,label\n" + "".join(f"{i:03d},{('female', 'male')[i % 2]}\n" for i in range(1, 15)))

@@ -7,13 +7,11 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastst.config import TrainConfig
 from fastst.errors import UserError
-
-if TYPE_CHECKING:
-    from fastst.runs.trainer import OnEpoch
+from fastst.runs.trainer import OnEpoch
 
 Tracker = Literal["none", "tensorboard", "wandb"]
 
