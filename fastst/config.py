@@ -91,8 +91,10 @@ class TrainConfig(ReadOptions):
     so the classifier learns to decide on few edges."""
     noise: Literal["gumbel", "logistic"] = "logistic"
     """Noise of the edge sampling: logistic keeps an edge with probability sigmoid(logit), gumbel is the paper's formula."""
-    estimator: Literal["identity", "sigmoid"] = "sigmoid"
-    """Gradient through the sampling; identity is the paper's, which drives every edge to always or never."""
+    estimator: Literal["identity", "sigmoid", "reinforce", "exactly_k"] = "sigmoid"
+    """Gradient through the sampling. identity is the paper's, which drives every edge to always or never; reinforce goes through the probability of
+    the sample, without bias and with much spread; exactly_k keeps of the edges into every frame exactly the share --keep, with the gradient of
+    SIMPLE, and has no noise, no --keep-start and no information term."""
     beta: float = 2.0
     """Scale of the gumbel noise."""
     tau: float = 1.0
@@ -208,7 +210,7 @@ class TrainConfig(ReadOptions):
 
     @property
     def has_information_term(self) -> bool:
-        return self.graph == "learned" and self.information > 0
+        return self.graph == "learned" and self.estimator != "exactly_k" and self.information > 0
 
     def prior(self, done: float) -> float:
         """The prior keep probability when a share `done` of the training is over: it falls in a straight line, and stays."""

@@ -20,6 +20,7 @@ from fastst.study.estimate import estimate
 from fastst.study.grid import Cell, open_grid
 from fastst.study.progress import Clock
 from fastst.study.report import write_report
+from fastst.study.results import unusable
 from fastst.study.schedule import Where, connected, run_cells, workers_of
 from fastst.study.trackers import Tracker, check_tracker
 
@@ -75,10 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         grid, cells = open_grid(config.out, asked)
         failed = {} if config.report else _run(cells, config.out, where, config.track, console)
         console.print(f"the report is in {write_report(grid, cells, config.out)}")
+        damaged = {address: why for address, why in unusable(grid, cells).items() if address not in failed}
+    for address, why in damaged.items():
+        console.print(f"the finished run {address} can't be used, and is not in the report: {why}")
     if failed:
         address, why = next(iter(failed.items()))
         which = f"{len(failed)} of {len(cells)} runs failed, {address} with: {why}"
         raise UserError(f"{which}. Each has a file in {config.out / 'failed'}; the same command tries them again")
+    if damaged:
+        raise UserError(f"{len(damaged)} of {len(cells)} runs are finished, but can't be used: {', '.join(damaged)}; why stands above")
 
 
 def _run(cells: list[Cell], folder: Path, where: Where, tracker: Tracker, console: Console) -> dict[str, str]:

@@ -17,7 +17,7 @@ from fastst.study.cell import run_cell
 from fastst.study.claims import CLAIMS, Claim, Evidence, Table, judge, judged, t_interval
 from fastst.study.grid import open_grid
 from fastst.study.report import write_report
-from fastst.study.results import Setting, agreement, by_setting, deletion_area, finished
+from fastst.study.results import Setting, agreement, by_setting, deletion_area, finished, variants
 
 LEGS = ("ankle", "knee", "elbow")
 HUBS = ("nose", "left_hip", "right_hip")
@@ -262,9 +262,21 @@ def test_folds_and_planted_joints(tmp_path: Path):
 
 def test_variants_have_figures_of_their_own(tmp_path: Path):
     folder = tmp_path / "study"
-    grid, cells = paper_grid(folder, "layers=2", "hops=1", "information=0,0.3", "seed=0")
+    grid, cells = paper_grid(folder, "layers=2,4", "hops=1", "information=0,0.3", "seed=0")
     for cell in cells:
         finish(cell, **as_the_paper_says(cell))
     page = write_report(grid, cells, folder).read_text()
-    assert page.index("<h2>information 0.0</h2>") < page.index("<h2>information 0.3</h2>")
+    assert page.index("<h2>All variants</h2>") < page.index("<h2>information 0.0</h2>") < page.index("<h2>information 0.3</h2>")
     assert {path.name for path in (folder / "report").glob("fig_4*.png")} == {"fig_4_1.png", "fig_4_2.png"}
+
+
+def test_graphs_that_are_not_learned_stand_beside_every_estimator(tmp_path: Path):
+    axes = ["graph=fixed,learned", "estimator=sigmoid,reinforce", "recipe=default,paper", "seed=0"]
+    grid, cells = open_grid(tmp_path, asked(*axes))
+    assert len(cells) == 6  # the fixed graph has no estimator
+    found = variants(grid, cells)
+    assert list(found) == [f"estimator {estimator}, recipe {recipe}" for estimator in ("sigmoid", "reinforce") for recipe in ("default", "paper")]
+    for words, of in found.items():
+        assert [cell.config.graph for cell in of] == ["fixed", "learned"]
+        assert {cell.config.recipe for cell in of} == {words.split()[-1]}
+    assert list(variants(grid, [cell for cell in cells if cell.config.graph == "fixed"])) == ["recipe default", "recipe paper"]

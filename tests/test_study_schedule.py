@@ -344,6 +344,20 @@ def test_the_command_runs_goes_on_and_reports(tmp_path: Path, capsys: pytest.Cap
         experiments([*out, *WORDS, "--hops", "2"])
 
 
+def test_a_finished_run_that_cant_be_used_is_named_and_no_success(tmp_path: Path, capsys: pytest.CaptureFixture):
+    _, cells = open_grid(tmp_path, asked("seed=0,1", "graph=fixed"))
+    for cell in cells:
+        finish(cell)
+    experiments(["--out", str(tmp_path)])
+    (cells[1].folder / "predictions.csv").unlink()
+    for words in ([], ["--report"]):
+        with pytest.raises(UserError, match=rf"1 of 2 runs are finished, but can't be used: {cells[1].address}; why stands above"):
+            experiments(["--out", str(tmp_path), *words])
+        said = capsys.readouterr().err
+        assert f"the finished run {cells[1].address} can't be used, and is not in the report: {cells[1].folder / 'predictions.csv'} doesn't" in said
+        assert "the report is in" in said
+
+
 def test_a_dry_run_says_how_long_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):
     experiments(["--out", str(tmp_path / "study"), "--dry-run", *WORDS, "--axes", "graph=fixed,learned", "seed=0,1,2"])
     said = capsys.readouterr().out

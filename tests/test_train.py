@@ -19,7 +19,10 @@ from fastst.data.batches import random_windows
 from fastst.data.load import load_task
 from fastst.data.splits import balanced_split, class_of_people
 from fastst.evaluate import main as evaluate
+from fastst.nn import GraphClassifier
+from fastst.nn.sources import ExactlyKGraph, ReinforcedGraph
 from fastst.predict import main as predict
+from fastst.runs.folder import load_model
 from fastst.runs.trainer import Fold, Processes, Trainer, _pairs
 from fastst.train import _control, read_config, train
 
@@ -272,6 +275,21 @@ def test_the_paper_to_the_letter_still_trains(tmp_path: Path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert "information" not in rows[0]
     assert result["audit"]["information"]["prior"] is None
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "exactly_k"])
+def test_other_estimators_train_and_are_saved_with_the_run(estimator: str, tmp_path: Path):
+    result = train(tiny(tmp_path / "run", estimator=estimator, keep=0.3))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert ("information" in rows[0]) == (estimator == "reinforce")
+    model, arguments = load_model(tmp_path / "run" / "model.safetensors")[:2]
+    assert (arguments["estimator"], arguments["keep"]) == (estimator, 0.3)
+    assert isinstance(model.source, {"reinforce": ReinforcedGraph, "exactly_k": ExactlyKGraph}[estimator])
+    if estimator == "exactly_k":  # of 72 slots, of which the first and the last frame have 54
+        assert result["kept_share"] == pytest.approx(22 * 12 / (72 * 12 - 2 * 18))
+    before = model.source.upstream.slot_bias.detach()
+    torch.manual_seed(result["seed"])
+    assert not torch.equal(GraphClassifier(**arguments).source.upstream.slot_bias, before)  # the graph was trained
 
 
 def test_a_control_of_classes_that_people_have_several_of(tmp_path: Path):

@@ -13,13 +13,14 @@ from torch.utils._pytree import _register_namedtuple
 from fastst.graph import SkeletonGraph
 from fastst.layouts import Layout
 from fastst.nn.layers import ATTENTIONS, GraphConvolution, checkpointed
-from fastst.nn.sources import EVALUATIONS, FixedGraph, GraphSource, LearnedGraph, RandomGraph
+from fastst.nn.sources import EVALUATIONS, ExactlyKGraph, FixedGraph, GraphSource, LearnedGraph, RandomGraph, ReinforcedGraph
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, gcn_norm, propagate
 from fastst.ops.sparse import mask_frames
 
 GRAPH_MODES = ("fixed", "random", "learned")
 READOUTS = ("edges", "nodes")
+ESTIMATORS = ("identity", "sigmoid", "reinforce", "exactly_k")
 
 
 class Classification(NamedTuple):
@@ -27,6 +28,7 @@ class Classification(NamedTuple):
     kept: Tensor  # [B, P, T], 0 or 1
     embedding: Tensor  # [B, T, J, C], after the last graph convolution
     information: Tensor | None = None  # [B], where a prior was given and the graph is learned
+    log_probability: Tensor | None = None  # [B], of what was kept, while training with `estimator="reinforce"`
 
 
 _register_namedtuple(Classification, serialized_type_name="fastst.nn.Classification")  # for torch.export.save
@@ -126,7 +128,10 @@ class GraphClassifier(nn.Module):
         frames: frames of a training window: as many positions are learned.
         keep_start: keep probability of every edge before training; 0 for what random weights say.
         joint_embedding, residual, readout: see `Downstream`.
-        noise, estimator, beta, tau: see `fastst.ops.sample_edges`.
+        noise, beta, tau: see `fastst.ops.sample_edges`.
+        estimator: identity, sigmoid: see `fastst.ops.sample_edges`. reinforce: samples without a gradient, but with the log-probability that one can
+            go through. exactly_k: so many of the edges that end in a frame that they are the share `keep` of the slots, see `ExactlyKGraph`; noise,
+            beta, tau, keep_start and a prior have no meaning there.
         checkpoint_activations: keep only the inputs of every layer for the backward, and compute the rest again there: the same numbers, about a
             third more time, and several times longer walks in the same memory.
 
@@ -161,9 +166,10 @@ class GraphClassifier(nn.Module):
         readout: str = "edges",
         checkpoint_activations: bool = False,
         window: int = 64,
+        keep: float = 0.2,
     ) -> None:
         super().__init__()
-        for name, value, choices in (("attention", attention, ATTENTIONS), ("readout", readout, READOUTS)):
+        for name, value, choices in (("attention", attention, ATTENTIONS), ("readout", readout, READOUTS), ("estimator", estimator, ESTIMATORS)):
             check_choice(name, value, choices)
         if hidden % heads:
             raise ValueError(f"heads must divide hidden = {hidden}, got {heads}")
@@ -183,8 +189,7 @@ class GraphClassifier(nn.Module):
             self.source = RandomGraph(self.graph, drop)
         else:
             upstream = Upstream(self.graph, in_channels, hidden, frames, heads, encoder_layers, attention, checkpoint_activations, window)
-            sampling = Sampling(beta=beta, tau=tau, noise=noise, estimator=estimator)
-            self.source = LearnedGraph(upstream, sampling, keep_start or None)
+            self.source = _learned(upstream, estimator, {"beta": beta, "tau": tau, "noise": noise}, keep_start or None, keep)
 
     def forward(
         self,
@@ -217,18 +222,19 @@ class GraphClassifier(nn.Module):
         """
         check_choice("evaluation", evaluation, EVALUATIONS)
         poses = self.prepared(poses, lengths)
-        information = None
+        information = log_probability = None
         if kept is None:
             if seed is None:
                 seed = torch.randint(1 << 62, (), device="cpu") if self.training else 0
                 if sample_ids is None and not self.training:
                     sample_ids = torch.zeros(poses.shape[0], dtype=torch.int64, device=poses.device)
             options = {"evaluation": evaluation, "prior": prior, "likeliest": likeliest}
-            kept, information = self.source(poses, lengths, seed=seed, sample_ids=sample_ids, **options)
+            kept, information, log_probability = self.source(poses, lengths, seed=seed, sample_ids=sample_ids, **options)
             if edges_of is not None:
                 kept = kept[edges_of] * self.source.existing(poses, lengths)
+                log_probability = None if log_probability is None else log_probability[edges_of]
         logits, embedding = self.downstream(poses, kept, lengths)
-        return Classification(logits, kept, embedding, information)
+        return Classification(logits, kept, embedding, information, log_probability)
 
     def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
         """How likely every edge of these walks is to be kept, 0 where none exists.  # [B, P, T]"""
@@ -260,6 +266,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     return value
+
+
+def _learned(upstream: Upstream, estimator: str, sampling: dict[str, Any], start: float | None, keep: float) -> LearnedGraph:
+    """The source whose samples have that gradient."""
+    if estimator == "exactly_k":
+        return ExactlyKGraph(upstream, keep)
+    if estimator == "reinforce":
+        return ReinforcedGraph(upstream, Sampling(**sampling), start)
+    return LearnedGraph(upstream, Sampling(**sampling, estimator=estimator), start)
 
 
 def _shares_of_nodes(h: Tensor, lengths: Tensor | None) -> Tensor:

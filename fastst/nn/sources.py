@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from fastst.graph import SlotGraph, edge_exists
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.nn.upstream import Upstream
-from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings
+from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings, sample_k_edges
 from fastst.ops.checks import refuse_bipartite
 
 EVALUATIONS = ("sample", "threshold")
+_Ends = tuple[Tensor, Tensor, SlotGraph, Tensor]  # embeddings of both ends, the graph, and a bias of every slot
 
 
 class Edges(NamedTuple):
@@ -26,6 +27,7 @@ class Edges(NamedTuple):
 
     kept: Tensor  # [B, P, T], 0 or 1
     information: Tensor | None = None  # [B], where a prior was given and edges are learned
+    log_probability: Tensor | None = None  # [B], of these edges, where their gradient goes through it
 
 
 class GraphSource(nn.Module):
@@ -164,25 +166,84 @@ class LearnedGraph(GraphSource):
         where a threshold chooses.
         """
         if evaluation == "threshold":
-            return Edges((self.probability(poses, lengths) > 0.5).to(poses.dtype))
+            return Edges(self._thresholded(self.probability(poses, lengths), poses, lengths).to(poses.dtype))
         q, k = self.upstream.embeddings(poses, lengths)
         edges = (q, k, self.graph, self.upstream.slot_bias)
+        drawn = self._drawn(edges, lengths, seed, sample_ids, prior)
+        if likeliest is None:
+            return drawn
+        with torch.no_grad():
+            existing = self.existing(poses, lengths)
+            order = ranking(edge_logits(*edges, lengths), existing)
+            first = first_of(order, share_of(existing.sum((1, 2)), likeliest), existing)
+        is_ranked, scores = likeliest > 0, drawn.log_probability
+        kept = torch.where(is_ranked[:, None, None], first.to(drawn.kept.dtype), drawn.kept)
+        return Edges(kept, drawn.information, None if scores is None else torch.where(is_ranked, 0, scores))
+
+    def _drawn(self, edges: _Ends, lengths: Tensor | None, seed: int | Tensor, sample_ids: Tensor | None, prior: float | Tensor | None) -> Edges:
         options: dict[str, Any] = {"seed": seed, "sample_ids": sample_ids, "lengths": lengths, "sampling": self.sampling}
         if prior is None:
-            kept, information = sample_from_embeddings(*edges, **options), None
-        else:
-            kept, information = sample_from_embeddings(*edges, prior=prior, **options)
-        if likeliest is not None:
-            with torch.no_grad():
-                existing = self.existing(poses, lengths)
-                order = ranking(edge_logits(*edges, lengths), existing)
-                first = first_of(order, share_of(existing.sum((1, 2)), likeliest), existing)
-            kept = torch.where((likeliest > 0)[:, None, None], first.to(kept.dtype), kept)
-        return Edges(kept, information)
+            return Edges(sample_from_embeddings(*edges, **options))
+        return Edges(*sample_from_embeddings(*edges, prior=prior, **options))
+
+    def _thresholded(self, probability: Tensor, poses: Tensor, lengths: Tensor | None) -> Tensor:
+        """What stays of the edges where nothing is drawn.  # [B, P, T], bool"""
+        return probability > 0.5
 
     def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
         logits = self.upstream(poses, lengths)
         return keep_probability(logits, sampling=self.sampling) * self.existing(poses, lengths)
+
+
+class ReinforcedGraph(LearnedGraph):
+    """A `LearnedGraph` whose samples have no gradient. With log P(kept), which it gives beside them, (loss.detach() - baseline) * log P(kept) has
+    that of the expected loss: REINFORCE (Williams 1992), without bias and with much spread."""
+
+    def _drawn(self, edges: _Ends, lengths: Tensor | None, seed: int | Tensor, sample_ids: Tensor | None, prior: float | Tensor | None) -> Edges:
+        drawn = super()._drawn(edges, lengths, seed, sample_ids, prior)
+        kept = drawn.kept.detach()
+        if not drawn.kept.requires_grad:
+            return Edges(kept, drawn.information)
+        logits, existing = edge_logits(*edges, lengths), edge_exists(self.graph.index(kept.device).offset, kept.shape[2], lengths)
+        return Edges(kept, drawn.information, log_probability(logits, kept, existing, self.sampling))
+
+
+class ExactlyKGraph(LearnedGraph):
+    """Keeps exactly k of the edges that end in a frame, by the logits that `upstream` gives them, with SIMPLE's gradient; all where there are no
+    more. See `fastst.ops.sample_k_edges`.
+
+    Args:
+        share: k, as a share of the graph's slots.
+    """
+
+    def __init__(self, upstream: Upstream, share: float) -> None:
+        super().__init__(upstream, Sampling(noise="logistic"))  # only its logits are taken
+        self.k = max(1, round(share * upstream.graph.num_slots))
+
+    def _drawn(self, edges: _Ends, lengths: Tensor | None, seed: int | Tensor, sample_ids: Tensor | None, prior: float | Tensor | None) -> Edges:
+        logits = edge_logits(*edges, lengths)
+        return Edges(sample_k_edges(logits, self.graph, self.k, per="frame", seed=seed, sample_ids=sample_ids, lengths=lengths)[0][0])
+
+    def probability(self, poses: Tensor, lengths: Tensor | None = None) -> Tensor:
+        marginals = sample_k_edges(self.upstream(poses, lengths), self.graph, self.k, per="frame", seed=0, lengths=lengths)[1]
+        assert marginals is not None  # which they are of imle alone
+        return marginals
+
+    def _thresholded(self, probability: Tensor, poses: Tensor, lengths: Tensor | None) -> Tensor:
+        """The k likeliest of every frame."""
+        existing = self.existing(poses, lengths)
+        first = torch.where(existing.bool(), probability, -1).topk(self.k, dim=1).indices
+        return torch.zeros_like(existing).scatter(1, first, 1).bool() & existing.bool()
+
+
+def log_probability(logits: Tensor, kept: Tensor, existing: Tensor, sampling: Sampling) -> Tensor:
+    """Σ over the existing edges of log p where kept and log(1 - p) where not, p being the `keep_probability` of an edge.  # [B, P, T] -> [B]"""
+    if sampling.noise == "gumbel":
+        rate = logits.clamp(-80, 80).exp() / sampling.beta  # beyond them it is certain, and the gradient 0
+        terms = torch.where(kept > 0, (-torch.expm1(-rate)).log(), -rate)
+    else:
+        terms = torch.nn.functional.logsigmoid(torch.where(kept > 0, logits, -logits))
+    return torch.where(existing, terms, 0).sum((1, 2))
 
 
 def _logit(probability: float, sampling: Sampling) -> float:

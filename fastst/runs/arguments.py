@@ -12,7 +12,7 @@ ARCHITECTURE = (
     *("graph", "hops", "layers", "hidden", "frames", "attention", "window", "heads", "encoder_layers"),
     *("joint_embedding", "residual", "readout"),
 )
-_OTHERS = ("drop", "noise", "estimator", "beta", "tau", "keep_start", "checkpoint_activations")
+_OTHERS = ("drop", "noise", "estimator", "beta", "tau", "keep_start", "keep", "checkpoint_activations")
 
 
 def model_arguments(config: TrainConfig, task: Task) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -27,6 +28,10 @@ _STEPS_BEFORE = 3  # that run as usual before a step is captured: libraries make
 @dataclass
 class Step:
     """(Σ weight · cross entropy) / everyone + λ · Σ information / windows: its gradient, clipped, and the optimizer's step along it.
+
+    Where the model gives the log-probability of what it kept, the edges' part of the gradient is that of
+    Σ weight · (cross entropy - baseline) · log-probability / everyone with the first two held: REINFORCE. The baseline is the mean cross entropy of
+    the windows of other pairs, which no edge of this pair has a part in, so that it adds no bias.
 
     Inputs: `poses`, `classes`, `lengths` where a window is not full, the options of `GraphClassifier`, and 0-d tensors: `counts`, 0 for a batch
     that stands in for an empty one; `everyone`, the weights of the windows of all processes; `windows`, how many these are.
@@ -49,9 +54,13 @@ class Step:
             options = {name: inputs[name] for name in _OF_THE_MODEL if name in inputs}
             output = self.model(poses, inputs.get("lengths"), **options)
         weight = self.class_weight[classes] * counts
-        loss = (weight * cross_entropy(output.logits.float(), classes, reduction="none")).sum()
+        entropy = cross_entropy(output.logits.float(), classes, reduction="none")
+        loss = (weight * entropy).sum()
         information = torch.zeros_like(loss) if output.information is None else output.information.sum() * counts
         whole = loss / inputs["everyone"] + self.config.information * information / inputs["windows"]
+        if output.log_probability is not None:
+            entropy = entropy.detach()
+            whole = whole + (weight * (entropy - self._baseline(entropy, counts)) * output.log_probability).sum() / inputs["everyone"]
         # DDP takes the mean of the processes' gradients; the batch's loss is the weighted mean over all their windows.
         self.scaler.scale(whole * self.processes).backward()
         if self.config.clip:
@@ -60,6 +69,17 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return torch.stack((loss.detach(), weight.sum(), information.detach().float(), counts * len(poses)))
+
+    def _baseline(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """The mean loss of all processes' windows but a window's own pair, with which it may share edges; 0 where there is no other.  # [B]"""
+        pair = torch.arange(len(losses), device=losses.device) // 2
+        each = torch.stack((losses, torch.ones_like(losses)))
+        of_pair = each.new_zeros(2, len(losses)).index_add(1, pair, each)[:, pair]
+        of_all = each.sum(1) * counts
+        if self.processes > 1:
+            dist.all_reduce(of_all)
+        others, count = of_all[:, None] - of_pair
+        return torch.where(count > 0, others / count.clamp(min=1), 0)
 
     def _autocast(self, device: str):
         if self.config.amp == "none":

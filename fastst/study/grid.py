@@ -75,7 +75,7 @@ class Grid:
     """Options that all cells share, and blocks of axes, each of which is crossed by itself.
 
     An option that is neither shared nor an axis is as the recipe has it. Cells that occur in several blocks are run once; a share of edges to drop is
-    one of random graphs alone.
+    one of random graphs alone, an estimator one of learned graphs.
     """
 
     options: dict[str, Any]
@@ -109,12 +109,17 @@ class Grid:
             for values in itertools.product(*axes.values()):
                 chosen = dict(zip(axes, values, strict=True))
                 options = {**self.options, **chosen}
-                if options.get("graph", TrainConfig.graph) != "random":
-                    options.pop("drop", None)
+                graph = options.get("graph", TrainConfig.graph)
+                for name, of in _OF_ONE_GRAPH.items():
+                    if graph != of:
+                        options.pop(name, None)
                 try:
                     yield TrainConfig.with_recipe(options.pop("recipe", TrainConfig.recipe), **options)
                 except UserError as error:
                     raise UserError(f"the run with {in_words(chosen)} can't be: {error}") from None
+
+
+_OF_ONE_GRAPH = {"drop": "random", "estimator": "learned"}  # options that other graphs have no use for
 
 
 def in_words(values: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from fastst.study import figures
 from fastst.study.claims import ON_PAR, PAPER_TABLE, Table, judged
 from fastst.study.grid import Cell, Grid, in_words, make_folder, of_a_cell
 from fastst.study.page import picture, table, whole_page
-from fastst.study.results import COLUMNS, Result, Setting, agreement, by_setting, finished, read_result, summarized, variant_of
+from fastst.study.results import COLUMNS, Result, Setting, agreement, by_setting, finished, read_result, summarized, variants
 
 _TABLE_ORDER = ("random 75%", "random 50%", "random 25%", "fixed", "learned")
 _TABLE_NUMBERS = ("macro_f1", "mad", "mad_random")
@@ -41,12 +41,14 @@ def write_report(grid: Grid, cells: Sequence[Cell], folder: Path) -> Path:
     make_folder(place)
     initial_adjacency(_layout(results[0]), place / "fig_2.png")
     parts = [_heading(grid, cells, results, folder)]
-    variants = list(dict.fromkeys(variant_of(cell, grid) for cell in cells))
     rows_of_claims: list[dict[str, Any]] = []
-    for number, variant in enumerate(variants):
-        of_cells = [cell for cell in cells if variant_of(cell, grid) == variant]
-        of_results = [result for result in results if result.variant == variant]
-        suffix = f"_{number + 1}" if len(variants) > 1 else ""
+    every_variant = variants(grid, cells)
+    if len(every_variant) > 1:
+        parts.append(f"<h2>All variants</h2>{_settings(by_setting(results), named=True)}")
+    for number, (variant, of_cells) in enumerate(every_variant.items()):
+        addresses = {cell.address for cell in of_cells}
+        of_results = [result for result in results if result.cell.address in addresses]
+        suffix = f"_{number + 1}" if len(every_variant) > 1 else ""
         runs = Table.of(of_cells, of_results)
         claims = judged(runs)
         rows_of_claims += [{"variant": variant} | row for row in claims]
@@ -82,7 +84,7 @@ def _variant(runs: Table, results: Sequence[Result], claims: Sequence[dict[str, 
     if any(result.config.graph == "learned" for result in results):
         figures.joints(results, place / f"fig_3{suffix}.png")
         parts.append(picture(place / f"fig_3{suffix}.png", "Fig. 3: what each joint sends and receives after simplification, per hops and class"))
-    if any(key[0] in ("fixed", "learned") for key in runs.there):
+    if len({key[1] for key in runs.there if key[0] in ("fixed", "learned")}) > 1:
         figures.over_depth(runs, "macro_f1", "How well classes are told apart, over depth and hops", "macro F1", place / f"fig_4{suffix}.png")
         figures.over_depth(runs, "mad", "How different the joints still are to the model, over depth and hops", "MAD", place / f"fig_5{suffix}.png")
         parts.append(picture(place / f"fig_4{suffix}.png", "Fig. 4: F1 over depth and hops, fixed against learned"))
@@ -124,17 +126,18 @@ def _table_cells(arm: str, results: Sequence[Result]) -> list[str]:
     return [arm, str(len(results)), *(_spread(*summarized(results, name)) for name in _TABLE_NUMBERS), *theirs]
 
 
-def _settings(settings: dict[Setting, list[Result]]) -> str:
+def _settings(settings: dict[Setting, list[Result]], named: bool = False) -> str:
     known = [name for name in COLUMNS if any(result.numbers()[name] is not None for results in settings.values() for result in results)]
     header = ["graph", "layers", "hops", "runs", *(COLUMNS[name] for name in known), "agreement of seeds"]
-    order = sorted(settings, key=lambda setting: (setting.hops, setting.layers, setting.arm))
+    order = sorted(settings, key=lambda setting: (setting.variant if named else "", setting.hops, setting.layers, setting.arm))
     rows = []
     for setting in order:
         results = settings[setting]
         agree = agreement(results)
         numbers = [_spread(*summarized(results, name)) for name in known]
-        rows.append([setting.arm, str(setting.layers), str(setting.hops), str(len(results)), *numbers, "" if agree is None else f"{agree:.2f}"])
-    return table(header, rows)
+        known_by = [*([setting.variant] if named else []), setting.arm, str(setting.layers), str(setting.hops), str(len(results))]
+        rows.append([*known_by, *numbers, "" if agree is None else f"{agree:.2f}"])
+    return table(["variant", *header] if named else header, rows)
 
 
 def _claims(claims: Sequence[dict[str, Any]]) -> str:

@@ -98,8 +98,29 @@ def deletion_area(audit: dict[str, Any], order: str) -> float:
 
 
 def variant_of(cell: Cell, grid: Grid) -> str:
-    """The values of the grid's axes other than the paper's."""
-    return ", ".join(f"{name} {getattr(cell.config, name)}" for name in grid.axes if name not in _OF_THE_PAPER)
+    """The values of the grid's axes other than the paper's; of a graph that isn't learned without the estimator."""
+    return ", ".join(f"{name} {_in_words(value)}" for name, value in _more_axes(cell, grid).items())
+
+
+def variants(grid: Grid, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Variant -> its cells. Graphs that aren't learned, which have no estimator, stand beside those of every estimator."""
+    learned: dict[str, dict[str, Any]] = {variant_of(cell, grid): _more_axes(cell, grid) for cell in cells if cell.config.graph == "learned"}
+    found: dict[str, list[Cell]] = {words: [] for words in learned}
+    for cell in cells:
+        mine = _more_axes(cell, grid)
+        beside = [words for words, axes in learned.items() if axes | mine == axes]
+        for words in [variant_of(cell, grid)] if cell.config.graph == "learned" else beside or [variant_of(cell, grid)]:
+            found.setdefault(words, []).append(cell)
+    return found
+
+
+def _more_axes(cell: Cell, grid: Grid) -> dict[str, Any]:
+    without = _OF_THE_PAPER if cell.config.graph == "learned" else (*_OF_THE_PAPER, "estimator")
+    return {name: getattr(cell.config, name) for name in grid.axes if name not in without}
+
+
+def _in_words(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def finished(grid: Grid, cells: Sequence[Cell]) -> list[Result]:
@@ -109,6 +130,17 @@ def finished(grid: Grid, cells: Sequence[Cell]) -> list[Result]:
         with suppress(UserError):
             results.append(read_result(cell, grid))
     return [result for result in results if result is not None]
+
+
+def unusable(grid: Grid, cells: Sequence[Cell]) -> dict[str, str]:
+    """Address -> why, for every cell that was finished, and left what a report can't use."""
+    found = {}
+    for cell in cells:
+        try:
+            read_result(cell, grid)
+        except UserError as error:
+            found[cell.address] = str(error)
+    return found
 
 
 def read_result(cell: Cell, grid: Grid) -> Result | None:
