@@ -16,7 +16,7 @@ import tyro
 
 from fastst.config import option
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import Task, load_task
+from fastst.data.load import Task
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.baselines import score_baselines
@@ -25,10 +25,11 @@ from fastst.explanation.views import View
 from fastst.runs.folder import read_lines, read_summary, write_json
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
 from fastst.runs.lock import owned_around
-from fastst.runs.opened import TrainedModel, for_model, labelled_task, open_run, seen_people, unlabelled_task
+from fastst.runs.opened import TrainedModel, labelled_task, open_run, seen_people, unlabelled_task
+from fastst.runs.own import own_task
 from fastst.runs.scores import known_in_words, seen_in_words
 from fastst.runs.tables import check_not_needed
-from fastst.runs.trainer import Finished, Fold, fingerprint, walks_of
+from fastst.runs.trainer import Finished, Fold, walks_of
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _finished(config: AuditConfig, trained: TrainedModel) -> Finished:
     fold = Fold(config.run, "audit", split, trained.seed)
     parts = (read_lines(config.run / "metrics.jsonl"), summary)
     if config.data is None:
-        own = _own_task(trained, summary.get("data"))
+        own = own_task(trained, summary.get("data"))
         train_walks, _, test_walks = walks_of(own, split)
         return Finished(training, own, fold, model, train_walks, test_walks, *parts)
     task = _other_task(config, config.data, trained)
@@ -164,14 +165,6 @@ def _finished(config: AuditConfig, trained: TrainedModel) -> Finished:
     if seen := seen_people(trained, task):
         print(f"warning: {seen_in_words(seen, len(set(task.walks.subjects)))}", file=sys.stderr)
     return Finished(training, task, fold, model, [], list(range(len(task.walks))), *parts)
-
-
-def _own_task(trained: TrainedModel, known_as: int | None) -> Task:
-    """The walks of the run, known by a fingerprint."""
-    loaded = load_task(trained.config, layout=trained.model.graph.layout, min_classes=1)
-    if known_as is not None and fingerprint(loaded) != known_as:
-        raise UserError(f"the walks in {trained.config.data} have changed since the model was trained on them: bring them back, or train again")
-    return for_model(loaded, trained)
 
 
 def _other_task(config: AuditConfig, data: str, trained: TrainedModel) -> Task:

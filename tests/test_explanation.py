@@ -316,7 +316,7 @@ def test_partners_are_other_people_of_the_class_that_is_asked_for(tmp_path):
 
     task = small_task(tmp_path)
     windows = even_windows(task.lengths, range(len(task.walks)), 30)
-    same, other = _partners(task, windows, 3)
+    same, other = _partners(task, windows, windows, 3)
     for mine, of_same, of_other in zip(windows.walk, same.walk, other.walk, strict=True):
         assert task.walks.subjects[mine] != task.walks.subjects[of_other]
         assert task.classes[mine] != task.classes[of_other]

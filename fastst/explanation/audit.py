@@ -80,6 +80,16 @@ def audit(finished: Finished, permuted: dict[str, Any] | None = None, others: li
     return found
 
 
+def probabilities_of_arms(model: GraphClassifier, task: Task, walks: list[int], asked: Asked) -> dict[str, Tensor]:
+    """What the model says of walks with each of the graphs in `ARMS`, as in the audit; other people's edges are of anybody in the task.
+
+    Returns:
+        arm -> class probabilities; without an arm for which somebody has no partner.  # [walks, classes], float64
+    """
+    with evaluating(model), torch.no_grad():
+        return _look(model, task, walks, asked, curves=False, among=list(range(len(task.walks)))).walk_probabilities
+
+
 @dataclass
 class _Seen:
     """What all arms say of the walks, and what the keep probabilities look like."""
@@ -88,19 +98,22 @@ class _Seen:
     joints: JointShares
     person: np.ndarray  # the number of every walk's person among those tested on, -1 for others  # [walks]
     truth: TruthScores | None
+    curves: bool  # whether edges are also inserted and deleted, share by share
     probabilities: dict[str, list[Tensor]] = field(default_factory=dict)
     walk_probabilities: dict[str, Tensor] = field(default_factory=dict)  # [walks, classes]
 
 
-def _look(model: GraphClassifier, task: Task, walks: list[int], asked: Asked) -> _Seen:
+def _look(model: GraphClassifier, task: Task, walks: list[int], asked: Asked, curves: bool = True, among: list[int] | None = None) -> _Seen:
+    """Other people's edges are taken from the walks `among`; left out, from those that are looked at."""
     windows = even_windows(task.lengths, walks, asked.frames)
-    truth = None if task.truth is None else TruthScores(model.graph, task.truth)
+    others = windows if among is None else even_windows(task.lengths, among, asked.frames)
+    truth = TruthScores(model.graph, task.truth) if curves and task.truth is not None else None
     subjects = np.array(task.walks.subjects)
     tested = np.unique(subjects[walks])
     person = np.where(np.isin(subjects, tested), np.searchsorted(tested, subjects), -1)
-    seen = _Seen(SlotSums(model.graph), JointShares(model.graph, len(tested)), person, truth)
+    seen = _Seen(SlotSums(model.graph), JointShares(model.graph, len(tested)), person, truth, curves)
     device = next(model.parameters()).device
-    partners = _partners(task, windows, asked.seed)
+    partners = _partners(task, windows, others, asked.seed)
     for sample in range(asked.samples):
         once = replace(asked, seed=asked.seed + sample)
         same, other = (None if w is None else batches(task, w, asked.frames, asked.batch_size, device) for w in partners)
@@ -122,7 +135,7 @@ def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch,
     if seen.truth is not None:
         seen.truth.add(probability, existing, dice)
         _add_frames(seen.truth, model, task, mine, poses, kept, probability)
-    for arm, graph in _graphs(existing, probability, kept, dice):
+    for arm, graph in _graphs(existing, probability, kept, dice, seen.curves):
         _say(seen, model, arm, poses, graph, mine.lengths)
     for arm, batch in (("other_same_class", of_same), ("other_class", of_other)):
         if batch is not None:
@@ -130,9 +143,9 @@ def _look_at_batch(seen: _Seen, model: GraphClassifier, task: Task, mine: Batch,
     _say(seen, model, "mask_alone", torch.zeros_like(poses), kept, mine.lengths)
 
 
-def _graphs(existing: Tensor, probability: Tensor, kept: Tensor, dice: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _graphs(existing: Tensor, probability: Tensor, kept: Tensor, dice: Tensor, curves: bool) -> Iterator[tuple[str, Tensor]]:
     """Name and edges of every graph that is made of one walk's own.  # [B, P, T]"""
-    scores = {"by_probability": probability, "random": dice, "reversed": -probability}
+    scores = {"random": dice} | ({"by_probability": probability, "reversed": -probability} if curves else {})
     # Other dice than those that break ties, which with equal probabilities would order the edges by themselves.
     order = {name: ranking(score, existing, 1 - dice) for name, score in scores.items()}
     total, stay = existing.sum((1, 2)), kept.sum((1, 2))
@@ -141,7 +154,7 @@ def _graphs(existing: Tensor, probability: Tensor, kept: Tensor, dice: Tensor) -
     yield "no_edges", torch.zeros_like(existing)
     yield "random", first_of(order["random"], stay, existing)
     yield "complement", existing - kept
-    for name in ORDERS:
+    for name in ORDERS if curves else ():
         for share in INSERTED:
             yield f"insertion {name} {share}", first_of(order[name], share_of(total, share), existing)
         within = ranking(scores[name], kept, 1 - dice)
@@ -164,18 +177,18 @@ def _dice(batch: Batch, shape: torch.Size, seed: int) -> Tensor:
     return edge_uniform(seed + 1, batch.sample_ids, shape[1], shape[2], False)
 
 
-def _partners(task: Task, windows: Windows, seed: int) -> list[Windows | None]:
-    """For every window another person's: of the same class, and of another. None where somebody has no such person."""
+def _partners(task: Task, windows: Windows, others: Windows, seed: int) -> list[Windows | None]:
+    """For every window one of the others, of another person: of the same class, and of another. None where somebody has no such person."""
     rng = np.random.default_rng([abs(seed), len(windows)])
-    subjects = np.array([task.walks.subjects[walk] for walk in windows.walk])
-    classes = task.classes[windows.walk]
+    subjects, of = np.array(task.walks.subjects)[others.walk], np.array(task.walks.subjects)[windows.walk]
+    classes = task.classes[others.walk]
     same, other = np.full(len(windows), -1), np.full(len(windows), -1)
-    for i in range(len(windows)):
-        stranger = subjects != subjects[i]
-        for chosen, candidates in ((same, stranger & (classes == classes[i])), (other, stranger & (classes != classes[i]))):
+    for i, walk in enumerate(windows.walk):
+        stranger, alike = subjects != of[i], classes == task.classes[walk]
+        for chosen, candidates in ((same, stranger & alike), (other, stranger & ~alike)):
             if candidates.any():
                 chosen[i] = rng.choice(np.flatnonzero(candidates))
-    return [None if (i < 0).any() else Windows(windows.walk[i], windows.start[i], windows.sample_id[i]) for i in (same, other)]
+    return [None if (i < 0).any() else Windows(others.walk[i], others.start[i], others.sample_id[i]) for i in (same, other)]
 
 
 def _add_frames(truth: TruthScores, model: GraphClassifier, task: Task, batch: Batch, poses: Tensor, kept: Tensor, probability: Tensor) -> None:

@@ -40,7 +40,7 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
         everybody under `persons`.
     """
     _check_by(task, by)
-    judges = _judges(models, task, other_people)
+    judges = judges_of(models, task, other_people)
     seen = [not mine for mine in judges]
     had_part = dict(zip(task.walks.subjects, seen, strict=True))
     judges = [mine or list(range(len(models))) for mine in judges]
@@ -59,7 +59,7 @@ def evaluate_models(models: Sequence[TrainedModel], task: Task, by: Sequence[str
     }
 
 
-def _judges(models: Sequence[TrainedModel], task: Task, other_people: bool) -> list[list[int]]:
+def judges_of(models: Sequence[TrainedModel], task: Task, other_people: bool) -> list[list[int]]:
     """For every walk the numbers of the models in which its person had no part."""
     judges: list[list[int]] = [[] for _ in task.walks.subjects]
     for number, trained in enumerate(models):

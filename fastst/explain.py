@@ -1,0 +1,169 @@
+"""`python -m fastst.explain`: a page that plays walks and shows what decided."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from fastst.cpu.memory import keep_freed_memory
+from fastst.data.load import Task
+from fastst.data.options import OtherFiles
+from fastst.data.read import read_walks
+from fastst.errors import UserError, run_command, visible
+from fastst.explanation.page.build import Told, page
+from fastst.explanation.page.entries import entries_of
+from fastst.explanation.page.words import of_run
+from fastst.files import open_file
+from fastst.nn import LearnedGraph
+from fastst.runs.folder import as_written, read_summary, write_text
+from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.lock import owned_around
+from fastst.runs.opened import TrainedModel, labelled_task, open_models, unlabelled_task
+from fastst.runs.own import own_task
+from fastst.runs.tables import check_not_needed
+from fastst.runs.trainer import fingerprint
+
+MOST_WALKS = 500
+MOST_EDGES = 200_000_000  # with one byte each, what a browser can hold
+_GENERATOR = b'<meta name="generator" content="fastst '
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig(OtherFiles):
+    """Write a page that plays walks with the edges that were kept, and says what these are worth. One file, which needs no network."""
+
+    run: Path
+    """Folder of a run of fastst.train. Of a run with folds every walk is judged by the fold that was not trained on its person."""
+    data: str | None = None
+    """Walks in any form that fastst.train reads; left out, those that the run was tested on."""
+    labels: str | None = None
+    """CSV file with the columns subject,label for data that brings no labels; without any, classes are not known."""
+    label_map: str | None = None
+    """Which labels make a class; left out, as in training."""
+    walk: tuple[str, ...] = ()
+    """Names of walks; left out, all."""
+    most: int = 0
+    """At most so many walks, of as many people as can be, evenly spread; 0: all, unless that is too much for a page."""
+    other_people: bool = False
+    """These are other people than those of the run, though some have the same names."""
+    out: Path
+    """The .html file that is written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    keep_freed_memory()
+    config = tyro.cli(ExplainConfig, prog="python -m fastst.explain", args=arguments)
+    _check_options(config)
+    with owned_around(config.out):
+        _explain(config)
+
+
+def _check_options(config: ExplainConfig) -> None:
+    """That they go together; nothing has been read yet."""
+    if config.out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out {config.out} is of no kind that a page can be written as; name a file that ends in .html")
+    if config.most < 0:
+        raise UserError(f"--most must be a number of walks, or 0 for all, got {config.most}")
+    if config.data is None and (config.labels is not None or config.label_map is not None):
+        raise UserError("--labels and --label-map are for --data; the run's own walks have their classes")
+    if config.data == "synthetic":
+        raise UserError("--data synthetic has no file; leave --data out for the walks that the run was tested on")
+    read = (config.data, config.labels)
+    check_not_needed(config.out, *read, option="--out", is_ours=_is_page)
+    if config.data is not None:
+        check_left_out_file(config.out, *read)
+
+
+def _is_page(path: Path) -> bool:
+    with open_file(path) as file:
+        return _GENERATOR in file.read(1 << 12)
+
+
+def _explain(config: ExplainConfig) -> None:
+    models = open_models(config.run)
+    task, labelled, walks = _walks(config, models)
+    walks = _chosen(config, task, walks)
+    _check_size(config, task, walks, models[0])
+    entries = entries_of(models, task, walks, labelled, config.other_people)
+    learned = isinstance(models[0].model.source, LearnedGraph)
+    why = None if learned else f"The graph of this run was not learned (--graph {models[0].config.graph}): no edge was chosen, so none is shown."
+    seed = models[0].config.seed
+    told = Told(visible(config.run.resolve().name), seed, f"{fingerprint(task):08x}", of_run(_audit(config.run)), why, tuple(task.walks.notes))
+    write_text(config.out, page(entries, models[0].model.graph, task.class_names, told, task.truth))
+    size = config.out.stat().st_size / 1e6
+    print(f"{len(entries)} walks, with what decided, are in {visible(str(config.out))} ({size:.1f} MB): open it in a browser")
+
+
+def _audit(run: Path) -> dict[str, Any] | None:
+    with as_written(run):
+        return (read_summary(run) or {}).get("audit")
+
+
+def _walks(config: ExplainConfig, models: list[TrainedModel]) -> tuple[Task, bool, list[int]]:
+    """The walks, whether their classes are known, and the numbers of those that are asked for where none are named."""
+    if config.data is None:
+        task = own_task(models[0], (read_summary(models[0].folder) or {}).get("data"))
+        tested: set[str] = set().union(*(_split(trained).test for trained in models))
+        return task, True, [i for i, who in enumerate(task.walks.subjects) if config.walk or who in tested]
+    if config.labels is not None:
+        task, labelled = labelled_task(config.data, models[0], config.labels, config.label_map, files=config), True
+    else:
+        walks = read_walks(config.data, config.over(models[0].config))
+        labelled = models[0].config.target in walks.attributes
+        task = labelled_task(walks, models[0], None, config.label_map, files=config) if labelled else unlabelled_task(walks, models[0])
+    for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
+        print(line, file=sys.stderr)
+    return task, labelled, list(range(len(task.walks)))
+
+
+def _split(trained: TrainedModel) -> Any:
+    if trained.split is None:
+        raise UserError(f"{trained.folder} has no split.json, which says whom it was trained on: bring it back, or train it again")
+    return trained.split
+
+
+def _chosen(config: ExplainConfig, task: Task, walks: list[int]) -> list[int]:
+    """Those that are named, or some of all."""
+    names = task.walks.names
+    for name in map(visible, config.walk):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
+            raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
+    if config.walk:
+        walks = list(dict.fromkeys(names.index(visible(name)) for name in config.walk))
+    return _spread(walks, task.walks.subjects, config.most) if config.most else walks
+
+
+def _spread(walks: list[int], subjects: list[str], most: int) -> list[int]:
+    """So many of the walks: first one of everybody, then another; where one of everybody is too much, of people evenly spread."""
+    turn: dict[int, int] = {}
+    count: dict[str, int] = {}
+    for walk in walks:
+        turn[walk] = count.get(subjects[walk], 0)
+        count[subjects[walk]] = turn[walk] + 1
+    firsts = [walk for walk in walks if turn[walk] == 0]
+    if len(firsts) > most:
+        return [firsts[place] for place in np.linspace(0, len(firsts) - 1, most).round().astype(int)]
+    return sorted(sorted(walks, key=lambda walk: (turn[walk], walk))[:most])
+
+
+def _check_size(config: ExplainConfig, task: Task, walks: list[int], trained: TrainedModel) -> None:
+    slots = trained.model.graph.num_slots
+    edges = slots * sum(task.lengths[walk] for walk in walks)
+    if len(walks) > MOST_WALKS or edges > MOST_EDGES:
+        people = len({task.walks.subjects[walk] for walk in walks})
+        raise UserError(
+            f"{len(walks)} walks of {people} people with {edges:,} edges are too much for one page, which can show {MOST_WALKS} walks and {MOST_EDGES:,} "
+            f"edges: name some with --walk, or say --most {min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))} for some of all people"
+        )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,512 @@
+// The page: what is chosen, the clock, and everything that draws.
+
+/** @import { Page, Walk } from "./decode.js" */
+/** @import { Edge, Look } from "./figure.js" */
+/** @import { Side } from "./body.js" */
+/** @import { Wanted } from "./walks.js" */
+import { bytesOf, unpack } from "./decode.js";
+import { extentOf } from "./geometry.js";
+import { colorOf, css, currentTheme } from "./colors.js";
+import { drawingOf, paint, slotAt } from "./figure.js";
+import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
+import { keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
+import { attributesOf, chosenWalks, fillList, fillSelect, markChosen } from "./walks.js";
+import { byId, cellInWords, frameInWords, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
+
+const RATE = 25; // frames a second where nobody knows
+/** @type {Page} */
+const page = JSON.parse(byId("data").textContent ?? "");
+const contents = [...document.querySelectorAll("script.walk")].map((element) => element.textContent ?? "");
+const order = rowOrder(page.skeleton);
+const means = page.means.map((mean) => mean && { probability: bytesOf(mean.probability), kept: bytesOf(mean.kept) });
+const [list, frameBar, besideChoice] = [byId("list"), input("frame"), select("beside")];
+const figures = [canvas("figure"), canvas("figure-beside")];
+
+const state = {
+  number: -1,
+  frame: 0,
+  beside: -1,
+  playing: false,
+  loopFrom: 0,
+  azimuth: 90,
+  elevation: 0,
+  hover: -1,
+  pinned: -1,
+  theme: currentTheme(),
+};
+/** @type {Walk | null} */
+let walk = null;
+/** @type {Walk | null} */
+let other = null;
+/** @type {HTMLCanvasElement | null} */
+let picture = null;
+/** @type {Edge[]} */
+let edges = [];
+/** @type {Map<number, Promise<Walk>>} */
+const unpacked = new Map();
+/** @type {number[]} */
+let shown = [];
+let asked = false; // for a drawing
+let before = 0; // time of the last drawing, in ms
+let ahead = 0; // part of a frame that the clock is ahead
+
+/** @param {string} id @returns {HTMLInputElement} */
+function input(id) {
+  return /** @type {HTMLInputElement} */ (byId(id));
+}
+
+/** @param {string} id @returns {HTMLSelectElement} */
+function select(id) {
+  return /** @type {HTMLSelectElement} */ (byId(id));
+}
+
+/** @param {string} id @returns {HTMLCanvasElement} */
+function canvas(id) {
+  return /** @type {HTMLCanvasElement} */ (byId(id));
+}
+
+/**
+ * A walk, unpacked when it is first asked for; a few stay.
+ * @param {number} number
+ * @returns {Promise<Walk>}
+ */
+function load(number) {
+  const known = unpacked.get(number) ?? unpack(page.walks[number], contents[number]);
+  unpacked.delete(number);
+  unpacked.set(number, known);
+  for (const oldest of unpacked.keys()) {
+    if (unpacked.size <= 6) break;
+    unpacked.delete(oldest);
+  }
+  return known;
+}
+
+/** @param {number} number @param {number} frame */
+async function choose(number, frame = 0) {
+  state.number = number;
+  markChosen(list, number);
+  const loaded = await load(number);
+  if (state.number !== number) return; // somebody was quicker
+  walk = loaded;
+  state.frame = clamp(frame, walk);
+  [state.hover, state.pinned] = [-1, walk.form.slots ? state.pinned : -1];
+  frameBar.max = String(Math.max(walk.form.frames - 1, 0));
+  byId("loop-label").hidden = walk.form.cycle === null;
+  byId("turning").hidden = walk.form.dimensions === 2;
+  tellWalk(page, walk.form);
+  fillBeside(walk);
+  await chooseBeside();
+  redrawAll();
+}
+
+/** @param {Walk} of */
+function fillBeside(of) {
+  const chosen = besideChoice.value || "none";
+  /** @type {[string, string][]} */
+  const options = [["none", "nothing"]];
+  if (of.form.nearest !== null) options.push(["nearest", `nearest of another class: ${page.walks[of.form.nearest].name}`]);
+  options.push(["itself", "the same walk"]);
+  for (const [i, form] of page.walks.entries()) if (i !== state.number) options.push([String(i), form.name]);
+  fillSelect(besideChoice, options);
+  besideChoice.value = options.some(([value]) => value === chosen) ? chosen : "none";
+}
+
+async function chooseBeside() {
+  const wanted = besideChoice.value;
+  const number = wanted === "none" ? -1 : wanted === "nearest" ? (walk?.form.nearest ?? -1) : wanted === "itself" ? state.number : Number(wanted);
+  const loaded = number < 0 ? null : await load(number);
+  state.beside = number;
+  other = loaded;
+  byId("second").hidden = loaded === null;
+  byId("mirror-label").hidden = loaded === null;
+}
+
+/** @param {number} frame @param {Walk} of @returns {number} */
+function clamp(frame, of) {
+  return Math.min(Math.max(Math.round(frame) || 0, 0), of.form.frames - 1);
+}
+
+/** @param {Walk} of @param {boolean} mirrored @returns {Look} */
+function lookAt(of, mirrored) {
+  const camera = { azimuth: state.azimuth, elevation: state.elevation };
+  return {
+    skeleton: page.skeleton,
+    theme: state.theme,
+    camera,
+    extent: extent(of, camera),
+    mode: /** @type {Look["mode"]} */ (select("mode").value),
+    above: Number(input("above").value),
+    bones: input("bones").checked,
+    apart: Number(input("apart").value),
+    mirrored,
+    hover: state.hover,
+    pinned: state.pinned,
+    mean: means[of.form.ofClass ?? of.form.predicted]?.probability ?? null,
+  };
+}
+
+/** @type {WeakMap<Walk, {key: string, extent: import("./geometry.js").Extent}>} */
+const extents = new WeakMap();
+
+/** @param {Walk} of @param {import("./geometry.js").Camera} camera */
+function extent(of, camera) {
+  const key = `${camera.azimuth} ${camera.elevation}`;
+  const known = extents.get(of);
+  if (known?.key === key) return known.extent;
+  const found = extentOf(of, camera);
+  extents.set(of, { key, extent: found });
+  return found;
+}
+
+/** The frame of the walk beside at the same time; it stays at its last one. @returns {number} */
+function frameBeside() {
+  if (!walk || !other) return 0;
+  const rates = [walk.form.fps ?? RATE, other.form.fps ?? RATE];
+  return clamp((state.frame * rates[1]) / rates[0], other);
+}
+
+/**
+ * A pen for a canvas in CSS pixels, whatever the screen's own.
+ * @param {HTMLCanvasElement} on
+ * @returns {[CanvasRenderingContext2D, number, number]}
+ */
+function penOf(on) {
+  const [width, height, ratio] = [on.clientWidth || 1, on.clientHeight || 1, devicePixelRatio || 1];
+  if (on.width !== Math.round(width * ratio) || on.height !== Math.round(height * ratio)) {
+    [on.width, on.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+  }
+  const pen = /** @type {CanvasRenderingContext2D} */ (on.getContext("2d"));
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return [pen, width, height];
+}
+
+function redrawAll() {
+  if (!walk) return;
+  picture = cells(walk, order, lookAt(walk, false));
+  const look = lookAt(walk, false);
+  byId("edges").classList.toggle("none", !walk.form.slots);
+  for (const id of ["raster", "scale", "hovered"]) byId(id).hidden = !walk.form.slots;
+  byId("importance").hidden = !walk.form.slots;
+  if (walk.form.slots) {
+    paintScale(look);
+    paintImportance();
+  }
+  redraw();
+}
+
+function redraw() {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame((now) => {
+    asked = false;
+    if (state.playing) tick(now);
+    before = now;
+    paintNow();
+    if (state.playing) redraw();
+  });
+}
+
+/** @param {number} now */
+function tick(now) {
+  if (!walk) return;
+  const rate = (walk.form.fps ?? RATE) * (Number(input("speed").value) || 1);
+  ahead += (Math.min(now - before, 1000) / 1000) * rate;
+  const steps = Math.floor(ahead);
+  ahead -= steps;
+  const cycle = input("loop").checked && walk.form.cycle ? walk.form.cycle : 0;
+  const first = cycle ? Math.min(state.loopFrom, Math.max(walk.form.frames - cycle, 0)) : 0;
+  const count = cycle || walk.form.frames;
+  state.frame = first + ((((state.frame - first + steps) % count) + count) % count);
+}
+
+function paintNow() {
+  if (!walk) return;
+  const look = lookAt(walk, false);
+  const [pen, width, height] = penOf(figures[0]);
+  pen.clearRect(0, 0, width, height);
+  const drawing = drawingOf(walk, state.frame, look, width, height);
+  edges = drawing.edges;
+  paint(pen, drawing.shapes);
+  byId("caption").textContent = captionOf(walk, false);
+  if (other) {
+    const [second, across, down] = penOf(figures[1]);
+    second.clearRect(0, 0, across, down);
+    paint(second, drawingOf(other, frameBeside(), lookAt(other, input("mirror").checked), across, down).shapes);
+    byId("caption-beside").textContent = captionOf(other, input("mirror").checked);
+  }
+  if (walk.form.slots) {
+    const [rasterPen, across, down] = penOf(canvas("raster"));
+    paintRaster(rasterPen, picture, walk, order, look, state.frame, across, down);
+  }
+  frameBar.value = String(state.frame);
+  const seconds = walk.form.fps ? `, ${(state.frame / walk.form.fps).toFixed(2)} s` : "";
+  byId("at").textContent = `frame ${state.frame} / ${walk.form.frames - 1}${seconds}`;
+  if (!state.playing) {
+    byId("now").textContent = frameInWords(page, walk, state.frame, edges);
+    keepLink();
+  }
+}
+
+/** @param {Walk} of @param {boolean} mirrored @returns {string} */
+function captionOf(of, mirrored) {
+  const is = of.form.ofClass === null ? "class not known" : `is ${page.classes[of.form.ofClass]}`;
+  const seen = of.form.dimensions === 2 ? "as in the image" : "drag to turn";
+  const said = `says ${page.classes[of.form.predicted]} (${of.form.probability.toFixed(2)}), ${is}`;
+  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}`;
+}
+
+/** @param {Look} look */
+function paintScale(look) {
+  if (!walk) return;
+  const box = byId("scale");
+  const strip = document.createElement("canvas");
+  [strip.width, strip.height] = [140, 1];
+  const pen = strip.getContext("2d");
+  for (let x = 0; x < 140 && pen; x++) {
+    pen.fillStyle = css(colorOf(look.theme, look.mode, look.mode === "kept" ? x / 139 : x / 139 - 0.5));
+    pen.fillRect(x, 0, 1, 1);
+  }
+  const words = document.createElement("span");
+  words.textContent = scaleInWords(page, look, walk.form);
+  box.replaceChildren(strip, words);
+}
+
+function paintImportance() {
+  if (!walk) return;
+  const side = /** @type {Side} */ (select("side-of").value);
+  const mine = ofJoints(keptOfSlots(walk), page.skeleton, side);
+  const of = walk.form.ofClass ?? walk.form.predicted;
+  const [mean, told] = [means[of], page.means[of]];
+  const bodies = [{ title: "this walk", shares: mine }];
+  if (mean && told) bodies.push({ title: `mean of ${page.classes[of]} (${told.walks})`, shares: ofJoints(sharesOf(mean.kept), page.skeleton, side) });
+  const [pen, width, height] = penOf(canvas("body"));
+  paintBodies(pen, page.skeleton, state.theme, bodies, width, height);
+  const words = bodies.map((body) => `${body.title}: ${mostInWords(body.shares, page.skeleton.joints)}`).join(". ");
+  byId("joints").textContent = `Share of these edges that is kept, largest: ${words}.`;
+}
+
+/** The place in the page's own address. */
+function keepLink() {
+  if (!walk) return;
+  const link = `#walk=${encodeURIComponent(walk.form.name)}&frame=${state.frame}`;
+  if (location.hash !== link) history.replaceState(null, "", link);
+}
+
+/** @returns {boolean} whether the address names a walk of this page */
+function followLink() {
+  const link = new URLSearchParams(location.hash.slice(1));
+  const number = page.walks.findIndex((form) => form.name === link.get("walk"));
+  if (number < 0) return false;
+  void choose(number, Number(link.get("frame")));
+  return true;
+}
+
+/** @param {number} frame */
+function seek(frame) {
+  if (!walk) return;
+  state.frame = clamp(frame, walk);
+  state.loopFrom = state.frame;
+  redraw();
+}
+
+/** @param {boolean} on */
+function play(on) {
+  state.playing = on;
+  byId("play").textContent = on ? "Pause" : "Play";
+  before = performance.now();
+  ahead = 0;
+  state.loopFrom = state.frame;
+  redraw();
+}
+
+/** @returns {Wanted} */
+function wanted() {
+  /** @type {Record<string, string>} */
+  const attributes = {};
+  for (const one of byId("attributes").querySelectorAll("select")) attributes[one.dataset.name ?? ""] = one.value;
+  return {
+    text: input("find").value,
+    ofClass: select("of-class").value,
+    person: select("of-person").value,
+    attributes,
+    wrong: input("wrong").checked,
+    sort: select("sort").value,
+  };
+}
+
+function filter() {
+  shown = chosenWalks(page.walks, wanted());
+  fillList(list, page, shown, state.number);
+  byId("count").textContent = shown.length === page.walks.length ? `${shown.length}` : `${shown.length} of ${page.walks.length}`;
+}
+
+/** @param {number} by */
+function chooseNext(by) {
+  if (!shown.length) return;
+  const at = shown.indexOf(state.number);
+  void choose(shown[at < 0 ? 0 : Math.min(Math.max(at + by, 0), shown.length - 1)]);
+}
+
+function fillFilters() {
+  fillSelect(select("of-class"), [["", "all"], .../** @type {[string, string][]} */ (page.classes.map((name, i) => [String(i), name]))]);
+  const people = [...new Set(page.walks.map((form) => form.subject))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  fillSelect(select("of-person"), [["", "all"], .../** @type {[string, string][]} */ (people.map((name) => [name, name]))]);
+  for (const [name, values] of attributesOf(page.walks)) {
+    const [label, choice] = [document.createElement("label"), document.createElement("select")];
+    choice.dataset.name = name;
+    fillSelect(choice, [["", "all"], .../** @type {[string, string][]} */ (values.map((value) => [value, value]))]);
+    label.append(name, choice);
+    byId("attributes").append(label);
+  }
+  for (const option of select("sort").options) {
+    if (option.value === "own") option.hidden = page.walks.every((form) => form.ofClass === null);
+    if (option.value === "seeds") option.hidden = page.walks.every((form) => form.agreement === null);
+  }
+}
+
+/** @param {PointerEvent | MouseEvent} event @returns {[number, number]} */
+function placeIn(event) {
+  return [event.offsetX, event.offsetY];
+}
+
+/** @param {number} slot @param {number} frame */
+function hover(slot, frame) {
+  if (!walk) return;
+  const marked = slot >= 0 ? slot : state.pinned;
+  if (marked < 0) byId("hovered").textContent = "Point at an edge or at a cell: they show each other. Click: it stays marked.";
+  else byId("hovered").textContent = cellInWords(page, walk, marked, frame) + (slot < 0 ? " (marked; click it again to let it go)" : "");
+  if (slot === state.hover) return;
+  state.hover = slot;
+  redraw();
+}
+
+/** @param {number} slot */
+function pin(slot) {
+  state.pinned = slot === state.pinned ? -1 : slot;
+  state.hover = -1;
+  byId("hovered").textContent = state.pinned < 0 ? "" : `marked: ${slotInWords(page, state.pinned)}`;
+  redraw();
+}
+
+/** @param {HTMLCanvasElement} on */
+function letTurn(on) {
+  /** @type {[number, number] | null} */
+  let held = null;
+  let moved = false;
+  on.addEventListener("pointerdown", (event) => {
+    [held, moved] = [[event.clientX, event.clientY], false];
+    on.setPointerCapture(event.pointerId);
+  });
+  on.addEventListener("pointerup", (event) => {
+    held = null;
+    if (!moved && on === figures[0]) pin(slotAt(edges, ...placeIn(event)));
+  });
+  on.addEventListener("pointercancel", () => (held = null));
+  on.addEventListener("pointermove", (event) => {
+    if (!held) {
+      if (on === figures[0]) hover(slotAt(edges, ...placeIn(event)), state.frame);
+      return;
+    }
+    const [dx, dy] = [event.clientX - held[0], event.clientY - held[1]];
+    if (!moved && Math.hypot(dx, dy) < 4) return;
+    [held, moved] = [[event.clientX, event.clientY], true];
+    turn(state.azimuth - dx / 2, state.elevation + dy / 2);
+  });
+  on.addEventListener("pointerleave", () => hover(-1, state.frame));
+}
+
+/** @param {number} azimuth @param {number} elevation */
+function turn(azimuth, elevation) {
+  if (walk?.form.dimensions !== 3) return;
+  state.azimuth = ((azimuth % 360) + 360) % 360;
+  state.elevation = Math.min(Math.max(elevation, -90), 90);
+  redraw();
+}
+
+function listenToEdges() {
+  const raster = canvas("raster");
+  const cell = (/** @type {MouseEvent} */ event) => walk && cellAt(walk, order, ...placeIn(event), raster.clientWidth, raster.clientHeight);
+  raster.addEventListener("pointermove", (event) => {
+    const at = cell(event);
+    hover(at ? at.slot : -1, at ? at.frame : state.frame);
+  });
+  raster.addEventListener("pointerleave", () => hover(-1, state.frame));
+  raster.addEventListener("click", (event) => {
+    const at = cell(event);
+    if (!at) return;
+    pin(at.slot);
+    play(false);
+    seek(at.frame);
+  });
+  for (const figure of figures) letTurn(figure);
+}
+
+function listenToControls() {
+  byId("play").addEventListener("click", () => play(!state.playing));
+  byId("back").addEventListener("click", () => step(-1));
+  byId("on").addEventListener("click", () => step(1));
+  frameBar.addEventListener("input", () => seek(Number(frameBar.value)));
+  input("loop").addEventListener("change", () => (state.loopFrom = state.frame));
+  for (const id of ["mode", "above", "bones", "apart", "side-of", "mirror"]) {
+    byId(id).addEventListener("input", () => {
+      byId("above-said").textContent = `${Math.round(100 * Number(input("above").value))} %`;
+      redrawAll();
+    });
+  }
+  besideChoice.addEventListener("change", () => void chooseBeside().then(redraw));
+  byId("front").addEventListener("click", () => turn(0, 0));
+  byId("side").addEventListener("click", () => turn(90, 0));
+  byId("filters").addEventListener("input", filter);
+  list.addEventListener("click", (event) => {
+    const row = event.target instanceof Element ? event.target.closest("li") : null;
+    if (row) void choose(Number(row.dataset.walk));
+  });
+}
+
+/** @param {number} by */
+function step(by) {
+  play(false);
+  seek(state.frame + by);
+}
+
+/** @param {KeyboardEvent} event */
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = event.target instanceof HTMLElement ? event.target : document.body;
+  if (at.matches("input, select, textarea") || (event.key === " " && at.matches("button"))) return;
+  const far = event.shiftKey ? 10 : 1;
+  /** @type {Record<string, () => void>} */
+  const does = {
+    ArrowLeft: () => step(-far),
+    ArrowRight: () => step(far),
+    Home: () => step(-Infinity),
+    End: () => step(Infinity),
+    " ": () => play(!state.playing),
+    PageUp: () => chooseNext(-1),
+    PageDown: () => chooseNext(1),
+    Escape: () => pin(state.pinned),
+  };
+  if (at === list) Object.assign(does, { ArrowUp: () => chooseNext(-1), ArrowDown: () => chooseNext(1) });
+  const action = does[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+function begin() {
+  tellRun(page);
+  fillFilters();
+  filter();
+  listenToEdges();
+  listenToControls();
+  document.addEventListener("keydown", onKey);
+  addEventListener("hashchange", () => followLink());
+  addEventListener("resize", redrawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    state.theme = currentTheme();
+    redrawAll();
+  });
+  if (!followLink()) void choose(shown[0] ?? 0);
+}
+
+begin();
