@@ -1,4 +1,4 @@
-"""Trainings as processes of their own that have imported everything already: a second each, and not five."""
+"""Commands as processes of their own that have imported everything already: a second each, and not five."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TINY = ["--people", "12", "--walks-per-person", "2", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "1", "--batch-size", "8"]
 _SERVER = """
-import json, os, sys
+import json, os, runpy, sys
 import torch
 torch.set_num_threads(1)  # the others of a team would stay behind in a fork
 from fastst import interrupts, train
-from fastst.errors import run_command
 for line in sys.stdin:
     asked = json.loads(line)
     if isinstance(asked, int):
@@ -24,23 +23,24 @@ for line in sys.stdin:
         nothing = os.open(os.devnull, os.O_RDWR)
         for file, place in ((nothing, 0), (nothing, 1), (os.open(asked["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)):
             os.dup2(file, place)
+        os.chdir(asked["folder"])
         interrupts.catch()
-        sys.argv = ["fastst.train", *asked["arguments"]]
-        run_command(train.main)
+        sys.argv = [asked["module"], *asked["arguments"]]
+        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         sys.exit()
     print(answer, flush=True)
 """
 
 
-class Trainings:
+class Commands:
     def __init__(self) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=with_signals
         )
 
-    def start(self, *arguments: str | Path, said: Path) -> int:
-        """The number of a process of `fastst.train`; what it says on stderr is in the file `said`."""
-        return self._ask({"arguments": [str(argument) for argument in arguments], "said": str(said)})
+    def start(self, *arguments: str | Path, said: Path, module: str = "fastst.train", folder: Path = ROOT) -> int:
+        """The number of a process of `python -m module` in a folder; what it says on stderr is in the file `said`."""
+        return self._ask({"module": module, "arguments": [str(argument) for argument in arguments], "said": str(said), "folder": str(folder)})
 
     def code(self, process: int) -> int:
         """Its exit code, when it has ended."""
@@ -61,3 +61,8 @@ def with_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process that was started here, and not asked for its code yet, has ended."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
