@@ -79,7 +79,7 @@ def do(command: str, folder: Path, run: Commands) -> None:
         assert code == 0, f"{command}\n{said.read_text()}"
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
@@ -116,7 +116,7 @@ def test_commands_run_in_their_order(page: Path, folder: Path, run: Commands) ->
 @pytest.mark.parametrize(("page", "number"), CODE, ids=[f"{page.stem}-{number}" for page, number in CODE])
 def test_code_runs(page: Path, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    code = blocks(page, "python")[number].replace("epochs=20", "epochs=1, frames=8, hidden=8, heads=2, layers=2")
+    code = blocks(page, "python")[number].replace("epochs=20", "epochs=1, frames=8, hidden=8, heads=2, layers=2, people=8, walks_per_person=2")
     exec(compile(code, page.name, "exec"), {})
 
 
