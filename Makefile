@@ -3,7 +3,7 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 
-.PHONY: train test stress bench bench-compare bench-report gpu lint
+.PHONY: train test stress bench bench-compare bench-report gpu docs lint
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
@@ -28,11 +28,15 @@ bench-compare: $(ENV)/.ready
 	$(BIN)/pytest-benchmark compare docs/benchmarks.json .benchmarks/report/benchmarks.json --columns median,iqr --sort fullname
 
 bench-report: $(ENV)/.ready
-	$(BIN)/python -m bench.report docs/benchmarks.json --readme README.md
+	$(BIN)/python -m bench.report docs/benchmarks.json --pages README.md docs/guide/speed.md
 
 # What the GPU at hand says of the kernels, in at most eight minutes; the report lands in .benchmarks/gpu.
 gpu: $(ENV)/.ready
 	$(BIN)/python -m bench.gpu
+
+# The site lands in build/site.
+docs: $(ENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(ENV)/.ready
 	$(BIN)/ruff check --fix .
@@ -41,5 +45,5 @@ lint: $(ENV)/.ready
 
 $(ENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,stress]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,docs,stress]'
 	touch $@

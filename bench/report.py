@@ -1,6 +1,6 @@
-"""Tables and pictures of a benchmark run's JSON: `python -m bench.report docs/benchmarks.json --readme README.md`.
+"""Tables and pictures of a benchmark run's JSON: `python -m bench.report docs/benchmarks.json --pages README.md docs/guide/speed.md`.
 
-Writes `benchmarks.md` and the pictures beside the JSON, and with --readme the tables between the markers of that file.
+Writes `benchmarks.md` and the pictures beside the JSON, and with --pages the tables between the markers of those files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from bench.works import PAPER, WORKS
 
 PICTURES = ("benchmarks_time.png", "benchmarks_memory.png", "benchmarks_limits.png")
 HASH = "JSON-SHA256"  # in the pictures' metadata: which run they show
-# The rows of the README's table: work, forward and backward, B, T, hops, channels.
+# The rows of the table of speed: work, forward and backward, B, T, hops, channels.
 HEADLINES = (
     ("propagate", False, 32, 60, 3, 64),
     ("propagate", True, 32, 60, 3, 64),
@@ -108,9 +108,38 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme_sections(run: Run) -> dict[str, str]:
-    """What stands between the README's markers, by their names."""
-    return {"speed": speed_table(run), "words": in_words(run), "scaling": scaling_table(run), "memory": frontier_table(run)}
+def sections(run: Run) -> dict[str, str]:
+    """What stands between the markers of pages, by their names."""
+    return {
+        "first": first_table(run),
+        "words": in_words(run),
+        "speed": speed_table(run),
+        "scaling": scaling_table(run),
+        "memory": frontier_table(run),
+    }
+
+
+def first_table(run: Run) -> str:
+    """A line of time and one of memory: what the README shows."""
+    work, backward, B, T, hops, C = HEADLINES[1]
+    found = run.find(work=work, phase=phase(backward), B=B, T=T, hops=hops, C=C)
+    cells = [cell for cell in run.memory.get("frontier", []) if (cell["layers"], cell["hops"], cell["B"]) == (*SMALL_AND_LARGE[1], 1) and cell["T"]]
+    time = f"message passing with its gradients, {B} walks of {T} frames, {hops} hops, {C} channels"
+    length = f"frames of the longest walk that trains in 8 GB, {SMALL_AND_LARGE[1][0]} layers, {SMALL_AND_LARGE[1][1]} hops"
+    rows = [
+        [time, *_first(found, lambda row: row["median"], seconds)],
+        [length, *_first(cells, lambda cell: -cell["T"], lambda value: f"{-value:,}")],
+    ]
+    return table(["", label("dense"), "the best of the others", "fastst"], rows)
+
+
+def _first(rows: list[Row], value: Callable[[Row], float], words: Callable[[float], str]) -> list[str]:
+    """Of the dense matrix, of the best of the others, and of fastst; the smaller the value, the better."""
+    kinds: tuple[list[float], list[float], list[float]] = ([], [], [])
+    for row in rows:
+        if row["contender"] != "gemm":
+            kinds[2 if is_fastst(row) else int(row["contender"] != "dense")].append(value(row))
+    return [words(min(kind)) if kind else "–" for kind in kinds]
 
 
 def speed_table(run: Run) -> str:
@@ -147,19 +176,19 @@ def in_words(run: Run) -> str:
     if not ratios:
         return "Nothing was compared in this run.\n"
     won = sorted(ratio for ratio, _, _ in ratios if ratio > 1)
-    lost = sorted((ratio, mine, other) for ratio, mine, other in ratios if ratio <= 1)
-    first = f"In {len(won)} of {len(ratios)} comparisons fastst is the fastest"
+    first = f"Of {len(ratios)} works that fastst and others do, fastst is the fastest in {len(won)}"
     if won:
-        first += f", by a factor of {times(won[0])} to {times(won[-1])} (median {times(won[len(won) // 2])}) over the best of the others"
-    if not lost:
-        return f"{first}.\n"
+        first += f": {times(won[0])} to {times(won[-1])} times as fast as the best of the others, {times(won[len(won) // 2])} in the middle"
     by_work: dict[tuple[str, str], list[float]] = {}
-    for ratio, _, other in lost:
-        by_work.setdefault((WORKS[other["work"]].title, label(other["contender"])), []).append(1 / ratio)
-    where = "; ".join(
-        f"{work}: {name}, up to {times(max(factors))} times as fast ({len(factors)})" for (work, name), factors in sorted(by_work.items())
-    )
-    return f"{first}. It is not in {len(lost)}: {where}.\n"
+    for ratio, _, other in ratios:
+        if ratio <= 1:
+            by_work.setdefault((WORKS[other["work"]].title, label(other["contender"])), []).append(1 / ratio)
+    lost = [f" In {len(factors)}, {work}, {name} {_by(max(factors))}." for (work, name), factors in sorted(by_work.items())]
+    return f"{first}.{''.join(lost)}\n"
+
+
+def _by(factor: float) -> str:
+    return "takes the same time" if factor < 1.05 else f"is up to {times(factor)} times as fast"
 
 
 def scaling_table(run: Run) -> str:
@@ -353,14 +382,15 @@ def _limits_figure(run: Run) -> Figure:
     return figure
 
 
-def fill(text: str, sections: dict[str, str]) -> str:
-    """The text with what stands between `<!-- benchmarks:NAME -->` and `<!-- /benchmarks:NAME -->` replaced."""
+def fill(texts: list[str], sections: dict[str, str]) -> list[str]:
+    """The texts with what stands between `<!-- benchmarks:NAME -->` and `<!-- /benchmarks:NAME -->` replaced."""
     for name, section in sections.items():
         pattern = re.compile(rf"(<!-- benchmarks:{name} -->\n).*?(<!-- /benchmarks:{name} -->)", re.DOTALL)
-        text, count = pattern.subn(r"\1" + section.replace("\\", r"\\") + r"\2", text)
-        if count != 1:
-            raise ValueError(f"the markers of benchmarks:{name} must be there once, found {count} times")
-    return text
+        done = [pattern.subn(r"\1" + section.replace("\\", r"\\") + r"\2", text) for text in texts]
+        if not any(count for _, count in done):
+            raise ValueError(f"the markers of benchmarks:{name} are in none of the pages")
+        texts = [text for text, _ in done]
+    return texts
 
 
 def write_report(path: Path) -> None:
@@ -373,11 +403,13 @@ def write_report(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, nargs="?", default=Path("docs/benchmarks.json"), help="of a benchmark run (default: %(default)s)")
-    parser.add_argument("--readme", type=Path, help="a file whose tables to renew")
+    parser.add_argument("--pages", type=Path, nargs="+", default=[], help="files whose tables to renew")
     options = parser.parse_args()
     write_report(options.json)
-    if options.readme:
-        options.readme.write_text(fill(options.readme.read_text(encoding="utf-8"), readme_sections(Run(options.json))), encoding="utf-8")
+    if options.pages:
+        texts = fill([page.read_text(encoding="utf-8") for page in options.pages], sections(Run(options.json)))
+        for page, text in zip(options.pages, texts, strict=True):
+            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes of tests: trainings that have imported everything already, a second each and not five; and how much memory a process took."""
+"""Processes of tests: commands that have imported everything already, a second each and not five; and how much memory a process took."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def peak():  # bytes; on Linux, ru_maxrss is what the process that started this 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 """
 _SERVER = """
-import json, os, sys
+import json, os, runpy, sys
 import torch
 torch.set_num_threads(1)  # the others of a team would stay behind in a fork
 from fastst import interrupts, train
-from fastst.errors import run_command
 for line in sys.stdin:
     asked = json.loads(line)
     if isinstance(asked, int):
@@ -32,23 +31,24 @@ for line in sys.stdin:
         nothing = os.open(os.devnull, os.O_RDWR)
         for file, place in ((nothing, 0), (nothing, 1), (os.open(asked["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)):
             os.dup2(file, place)
+        os.chdir(asked["folder"])
         interrupts.catch()
-        sys.argv = ["fastst.train", *asked["arguments"]]
-        run_command(train.main)
+        sys.argv = [asked["module"], *asked["arguments"]]
+        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         sys.exit()
     print(answer, flush=True)
 """
 
 
-class Trainings:
+class Commands:
     def __init__(self) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=with_signals
         )
 
-    def start(self, *arguments: str | Path, said: Path) -> int:
-        """The number of a process of `fastst.train`; what it says on stderr is in the file `said`."""
-        return self._ask({"arguments": [str(argument) for argument in arguments], "said": str(said)})
+    def start(self, *arguments: str | Path, said: Path, module: str = "fastst.train", folder: Path = ROOT) -> int:
+        """The number of a process of `python -m module` in a folder; what it says on stderr is in the file `said`."""
+        return self._ask({"module": module, "arguments": [str(argument) for argument in arguments], "said": str(said), "folder": str(folder)})
 
     def code(self, process: int) -> int:
         """Its exit code, when it has ended."""
@@ -69,3 +69,8 @@ def with_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process that was started here, and not asked for its code yet, has ended."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,4 +1,4 @@
-"""The README's and docs' benchmark figures are those of the committed run."""
+"""The pages' benchmark figures are those of the committed run."""
 
 import json
 import subprocess
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.report import HASH, PICTURES, Run, fill, markdown, readme_sections, seconds, slope_in_words, times, write_report
+from bench.report import HASH, PICTURES, Run, fill, markdown, seconds, sections, slope_in_words, times, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 JSON = ROOT / "docs/benchmarks.json"
-HOW = "renew it with: python -m bench.report docs/benchmarks.json --readme README.md"
+PAGES = ["README.md", "docs/guide/speed.md"]
+HOW = "renew it with: python -m bench.report docs/benchmarks.json --pages " + " ".join(PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def run() -> Run:
     return Run(JSON)
 
 
-def test_readme_says_what_the_committed_run_says(run: Run):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert fill(readme, readme_sections(run)) == readme, HOW
+def test_pages_say_what_the_committed_run_says(run: Run):
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES]
+    assert fill(texts, sections(run)) == texts, HOW
 
 
 def test_docs_say_what_the_committed_run_says(run: Run):
@@ -45,7 +46,7 @@ def test_committed_run_says_where_it_comes_from(run: Run):
     assert all(row["limit_seconds"] > 0 for row in run.rows)
 
 
-def test_a_changed_run_changes_readme_and_docs(run: Run, tmp_path: Path):
+def test_a_changed_run_changes_the_pages(run: Run, tmp_path: Path):
     """What the tests above compare does hang on the numbers."""
     data = json.loads(JSON.read_text())
     for row in data["benchmarks"]:
@@ -53,24 +54,24 @@ def test_a_changed_run_changes_readme_and_docs(run: Run, tmp_path: Path):
             row["stats"]["median"] *= 3
     (tmp_path / "benchmarks.json").write_text(json.dumps(data))
     changed = Run(tmp_path / "benchmarks.json")
-    assert readme_sections(changed)["speed"] != readme_sections(run)["speed"]
+    assert sections(changed)["speed"] != sections(run)["speed"]
     assert markdown(changed) != markdown(run)
     assert changed.digest != run.digest
 
 
 def test_report_command_writes_everything(tmp_path: Path):
     (tmp_path / "benchmarks.json").write_bytes(JSON.read_bytes())
-    markers = "".join(f"<!-- benchmarks:{name} -->\nold\n<!-- /benchmarks:{name} -->\n" for name in readme_sections(Run(JSON)))
+    markers = "".join(f"<!-- benchmarks:{name} -->\nold\n<!-- /benchmarks:{name} -->\n" for name in sections(Run(JSON)))
     (tmp_path / "README.md").write_text(markers)
-    command = [sys.executable, "-m", "bench.report", str(tmp_path / "benchmarks.json"), "--readme", str(tmp_path / "README.md")]
+    command = [sys.executable, "-m", "bench.report", str(tmp_path / "benchmarks.json"), "--pages", str(tmp_path / "README.md")]
     subprocess.run(command, cwd=ROOT, check=True)
     assert "\nold\n" not in (tmp_path / "README.md").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"benchmarks.json", "benchmarks.md", "README.md", *PICTURES}
 
 
 def test_missing_markers_are_named():
-    with pytest.raises(ValueError, match="markers of benchmarks:speed must be there once, found 0 times"):
-        fill("no markers", {"speed": "table"})
+    with pytest.raises(ValueError, match="markers of benchmarks:speed are in none of the pages"):
+        fill(["no markers"], {"speed": "table"})
 
 
 def test_pytest_benchmark_compares_with_the_committed_run(tmp_path: Path):

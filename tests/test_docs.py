@@ -1,7 +1,10 @@
 """The pages beside the README: what is generated is up to date, and every piece of code runs."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,19 @@ def test_the_reference_is_of_the_docstrings():
 def test_programs_of_the_page_swap_it_in(code: str):
     pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
     exec(compile(code, "swap_it_in.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_site_is_made(tmp_path: Path):
+    """Every page is in its contents, and every link leads to a page."""
+    pytest.importorskip("mkdocs", reason="mkdocs-material is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=DOCS.parent, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "not included in the" not in done.stderr
+    first = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "make train" in first
+    assert re.findall(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)"', first) == []  # nothing from elsewhere
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import ROOT, TINY, Trainings, with_signals
+from commands import ROOT, TINY, Commands, has_ended, with_signals
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -39,13 +39,13 @@ def test_while_everything_is_imported(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trainings() -> Iterator[Trainings]:
-    trainings = Trainings()
+def trainings() -> Iterator[Commands]:
+    trainings = Commands()
     yield trainings
     trainings.close()
 
 
-def test_while_it_trains(trainings: Trainings, tmp_path: Path) -> None:
+def test_while_it_trains(trainings: Commands, tmp_path: Path) -> None:
     """One run, interrupted seven times."""
     moment, out, said = random.Random(7), tmp_path / "run", tmp_path / "said"
     metrics = out / "metrics.jsonl"
@@ -54,6 +54,7 @@ def test_while_it_trains(trainings: Trainings, tmp_path: Path) -> None:
         process, before = trainings.start(*arguments, said=said), metrics.stat().st_size if start else 0
         number = SIGNALS[start % 3]
         while not metrics.exists() or metrics.stat().st_size == before:
+            assert not has_ended(process), said.read_text()
             time.sleep(0.01)
         time.sleep(moment.random() * 0.1)
         os.kill(process, number)
