@@ -16,7 +16,9 @@ from fastst.data.walks import WalkSet
 from fastst.errors import UserError
 from fastst.evaluate import main as evaluate
 from fastst.predict import main as predict
+from fastst.runs.lock import LOCK
 from fastst.runs.outcomes import read_outcomes
+from fastst.runs.tables import check_not_needed
 from fastst.train import train
 
 SIZES = {"frames": 8, "hidden": 4, "heads": 2, "layers": 1, "encoder_layers": 0, "epochs": 1}
@@ -205,6 +207,14 @@ def test_predictions_as_a_table(made: Path, tmp_path: Path):
     fold, walk, subject, true, predicted, *_ = lines[0].split(",")
     assert (fold, walk.split("-")[0], true) == ("0", subject, "")
     assert predicted in ("female", "male")
+
+
+def test_what_a_run_writes_is_known_as_its_own(made: Path):
+    for folder in (made / "single", made / "folds", made / "folds" / "fold-1"):
+        for path in folder.iterdir():
+            if path.is_file() and path.name != LOCK:
+                with pytest.raises(UserError, match="is a file of the run itself"):
+                    check_not_needed(path, option="--out")
 
 
 @pytest.mark.parametrize("command", [evaluate, predict])
