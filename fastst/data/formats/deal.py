@@ -131,7 +131,7 @@ def _without_frames(files: Coded) -> tuple[Coded, np.ndarray, np.ndarray]:
     assert split is not None
     kinds, numbers = split
     is_numbered = has_number.to_numpy(zero_copy_only=False)
-    kind, frame = np.full(len(is_numbered), -1), np.zeros(len(is_numbered), np.int64)
+    kind, frame = np.full(len(is_numbered), -1, np.int32), np.zeros(len(is_numbered), np.int64)
     kind[is_numbered], frame[is_numbered] = kinds.indices.to_numpy(), numbers
     return Coded(kinds.dictionary, kind[files.codes]), frame[files.codes], ~is_numbered[files.codes]
 
