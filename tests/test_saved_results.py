@@ -97,6 +97,16 @@ def test_a_record_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: 
         assert lines.layout == whole.layout
 
 
+@pytest.mark.parametrize("blank", ["\n\n", " \n\t\n  ", "\r\n"])
+@pytest.mark.parametrize("piece_bytes", [700, 1 << 20])
+def test_lines_below_empty_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str, piece_bytes: int) -> None:
+    monkeypatch.setattr(content, "_PIECE_BYTES", piece_bytes)
+    lines = [json.dumps({"image_id": f"{t}.jpg", "keypoints": flat(t)}) for t in range(T)]
+    assert_is_the_walk(only(write(tmp_path, "a.jsonl", blank + "\n".join(lines))))
+    with pytest.raises(DataError, match=rf"a\.jsonl, line {blank.count(chr(10)) + 4}: not JSON"):
+        only(write(tmp_path, "a.jsonl", blank + "\n".join([*lines[:3], "{bad", *lines[3:]])))
+
+
 def test_frames_of_openpose_a_line(tmp_path: Path) -> None:
     frames = [openpose() if t != 2 else {"version": 1.3, "people": []} for t in range(T)]
     detections = only(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, frames)))).detections
