@@ -17,7 +17,7 @@ from fastst.runs.edges import check_edges_file, write_edges
 from fastst.runs.folder import as_written, read_summary
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
 from fastst.runs.lock import owned_around
-from fastst.runs.opened import open_models, seen_people, unlabelled_task
+from fastst.runs.opened import open_models, seen_people, seen_walks, unlabelled_task
 from fastst.runs.scores import seen_in_words
 from fastst.runs.tables import check_not_needed, check_table_file, write_table
 from fastst.runs.unlabelled import predicted_rows
@@ -65,7 +65,9 @@ def _predict(config: PredictConfig) -> None:
     for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
         print(line, file=sys.stderr)
     if known := set().union(*(seen_people(trained, task) for trained in models if trained.split is not None)):
-        print(f"warning: {seen_in_words(known, len(set(task.walks.subjects)))}", file=sys.stderr)
+        walks = set().union(*(seen_walks(trained, task) for trained in models))
+        said = f"{len(walks)} of these {len(task.walks)} walks the model was trained on or chosen by"
+        print(f"warning: {seen_in_words(known, len(set(task.walks.subjects)))}; {said}", file=sys.stderr)
     if len(models) > 1:
         print(f"{visible(str(config.run))} has {len(models)} folds: what follows is the mean of their models' probabilities")
     rows = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 import sys
 import time
@@ -82,24 +84,24 @@ def main() -> None:
 
 def _read_together(arguments: list[str], processes: Processes) -> TrainConfig:
     """The options; what is wrong with them the first process says alone, after which torchrun ends the others."""
+    if processes.leads:
+        return read_config(arguments)
     try:
-        return read_config(arguments, speaks=processes.leads)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return read_config(arguments)
     except SystemExit:
-        if not processes.leads:
-            time.sleep(10)
+        time.sleep(10)
         raise
 
 
-def read_config(arguments: list[str], speaks: bool = True) -> TrainConfig:
+def read_config(arguments: list[str]) -> TrainConfig:
     """The options of the command line; with --resume those of the run, and an error where the command line says otherwise."""
-    place, _ = tyro.cli(
-        _Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False, console_outputs=speaks
-    )
+    place, _ = tyro.cli(_Place, args=[word for word in arguments if word != "--resume"], return_unknown_args=True, add_help=False)
     if "--resume" not in arguments:
         recipe = place.recipe if place.recipe in RECIPES else TrainConfig.recipe  # a misspelled one is an error below
-        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe), console_outputs=speaks)
+        return tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=TrainConfig.with_recipe(recipe))
     saved = read_run_config(place.out)
-    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False), console_outputs=speaks)
+    asked = tyro.cli(TrainConfig, prog=_PROGRAM, args=arguments, default=dataclasses.replace(saved, resume=False))
     differing = differences(saved.settled(), asked.settled())
     if differing:
         raise UserError(f"--resume goes on with the run in {place.out}, but " + "; ".join(differing) + ". Leave these out, or use another --out")

@@ -13,7 +13,7 @@ import pytest
 from fastst.data.formats.clock import rate_of
 from fastst.data.options import ReadOptions
 from fastst.data.prepare import prepare
-from fastst.data.read import read_walks
+from fastst.data.read import read_recordings, read_walks
 from fastst.layouts import LAYOUTS
 
 JOINTS = LAYOUTS["coco17"].joints
@@ -76,6 +76,32 @@ def test_times_that_tell_no_rate(times: list[str]) -> None:
 
 def test_a_rate_that_is_no_whole_number() -> None:
     assert rate_of(np.arange(20), [t / 12.5 for t in range(20)]) == (12.5, "s")
+
+
+@pytest.mark.parametrize(("column", "said"), [("time", lambda t: f"{t:.4f}"), ("timestamp", iso), ("timestamp_ms", lambda t: f"{1000 * t:.0f}")])
+def test_times_that_jump_where_no_frame_has_a_number_are_a_gap(column: str, said: Callable[[float], str], tmp_path: Path) -> None:
+    """At 29.97 frames a second, whose times are never whole."""
+    seen = [*range(50), *range(53, 120), *range(320, 400)]
+    [recording] = read_recordings(save(tmp_path / "P1_1.csv", column, [said(t / 29.97) for t in seen]), progress=False)[0]
+    assert recording.detections.frames.tolist() == seen
+    walks = read_walks(tmp_path / "P1_1.csv", progress=False)
+    assert [len(poses) for poses in walks.poses] == [120]
+    assert "nobody is seen in frames 120 to 319: a gap of more than 30 frames" in walks.left_out[0].reason
+
+
+def test_times_of_several_people_are_frames_of_all(tmp_path: Path) -> None:
+    table = save(tmp_path / "a.csv", "time", [f"{t / 25:.2f}" for t in range(60)]).read_text().splitlines()
+    late = [f"{row},2" for row in table[31:]]
+    (tmp_path / "a.csv").write_text("\n".join([f"{table[0]},person", *(f"{row},1" for row in table[1:41]), *late]))
+    [recording] = read_recordings(tmp_path / "a.csv", progress=False)[0]
+    for person, frames in ((1, range(40)), (2, range(30, 60))):
+        assert recording.detections.frames[recording.detections.ids == person].tolist() == [*frames]
+
+
+def test_times_that_step_unevenly_or_stand_still_tell_no_frames(tmp_path: Path) -> None:
+    for times in (["0.00", "0.04", "0.04", "0.08", "0.12", "0.16", "0.20", "0.24"], [str(t * t) for t in range(30)], ["1"] * 30, ["?"] * 30):
+        [recording] = read_recordings(save(tmp_path / "a.csv", "time", times), progress=False)[0]
+        assert recording.detections.frames.tolist() == [*range(len(times))]
 
 
 def test_rates_that_differ_are_reported(tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ import pytest
 
 from fastst.config import TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
+from fastst.data.read import read_walks
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import WalkSet
 from fastst.errors import UserError
 from fastst.evaluate import main as evaluate
 from fastst.predict import main as predict
+from fastst.runs.lock import LOCK
 from fastst.runs.outcomes import read_outcomes
+from fastst.runs.tables import check_not_needed
 from fastst.train import train
 
 SIZES = {"frames": 8, "hidden": 4, "heads": 2, "layers": 1, "encoder_layers": 0, "epochs": 1}
@@ -195,6 +198,22 @@ def test_new_people_are_judged_by_the_mean_of_all_folds(made: Path, tmp_path: Pa
     assert found["kept_share"] == pytest.approx(np.mean([one["kept_share"] for one in each]))
 
 
+def test_predict_says_which_walks_had_a_part_under_other_names_too(made: Path, tmp_path: Path, capsys):
+    walks, others = (read_walks(made / name, progress=False) for name in ("walks.npz", "others.npz"))
+    split = read(made / "single" / "split.json")
+    trained_on = [i for i, subject in enumerate(walks.subjects) if subject in split["train"]][:3]
+    renamed = dataclasses.replace(walks.take(trained_on), names=["x", "y", "z"], subjects=["new 1", "new 2", "new 3"])
+    poses = [*renamed.poses, *others.poses]
+    mixed = WalkSet(walks.layout, [*renamed.names, *others.names], [*renamed.subjects, *others.subjects], poses)
+    write_walks_npz(tmp_path / "mixed.npz", mixed)
+    predict(["--run", str(made / "single"), "--data", str(tmp_path / "mixed.npz")])
+    said = capsys.readouterr().err
+    assert f"3 of these {3 + len(set(others.subjects))} people had a part in the model" in said
+    assert f"3 of these {len(poses)} walks the model was trained on or chosen by" in said
+    predict(["--run", str(made / "single"), "--data", str(made / "others.npz")])
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_predictions_as_a_table(made: Path, tmp_path: Path):
     predict(["--run", str(made / "single"), "--data", str(made / "others.npz"), "--out", str(tmp_path / "said.csv")])
     header, *lines = (tmp_path / "said.csv").read_text(encoding="utf-8").splitlines()
@@ -205,6 +224,14 @@ def test_predictions_as_a_table(made: Path, tmp_path: Path):
     fold, walk, subject, true, predicted, *_ = lines[0].split(",")
     assert (fold, walk.split("-")[0], true) == ("0", subject, "")
     assert predicted in ("female", "male")
+
+
+def test_what_a_run_writes_is_known_as_its_own(made: Path):
+    for folder in (made / "single", made / "folds", made / "folds" / "fold-1"):
+        for path in folder.iterdir():
+            if path.is_file() and path.name != LOCK:
+                with pytest.raises(UserError, match="is a file of the run itself"):
+                    check_not_needed(path, option="--out")
 
 
 @pytest.mark.parametrize("command", [evaluate, predict])
@@ -248,3 +275,22 @@ def test_by_attributes(made: Path, tmp_path: Path, capsys):
     assert "too few people" in capsys.readouterr().out
     with pytest.raises(UserError, match="--by shoe: of a walk the data tells condition, label, view; name one of these"):
         results(made / "folds", made / "walks.npz", tmp_path / "all.json", "--by", "shoe")
+
+
+def test_scores_by_the_sequences_that_names_of_images_tell(made: Path, tmp_path: Path, capsys):
+    others = read_walks(made / "others.npz", progress=False)
+    header = ",".join(["image_name", *(f"{joint}_{axis}" for joint in others.layout.joints for axis in "xy")])
+    rows = [
+        ",".join([f"{900 + walk // 2}-nm-{1 + walk % 2:02d}-090/{t:06d}.jpg", *(f"{x:.2f}" for x in frame.ravel())])
+        for walk, poses in enumerate(others.poses)
+        for t, frame in enumerate(300 + 100 * poses)
+    ]
+    (tmp_path / "walks.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "labels.csv").write_text("subject,label\n900,female\n901,male\n902,female\n903,male\n")
+    found = results(made / "single", tmp_path / "walks.csv", tmp_path / "by.json", "--labels", str(tmp_path / "labels.csv"), "--by", "sequence")
+    assert [(row["sequence"], row["walks"], row["people"]) for row in found["by"]["sequence"]] == [("01", 4, 4), ("02", 4, 4)]
+    right = [row["class"] == row["predicted"] for row in found["predictions"] if row["walk"].endswith("-nm-01-090")]
+    classes = np.array([row["class"] for row in found["predictions"] if row["walk"].endswith("-nm-01-090")])
+    shares = [np.mean(np.array(right)[classes == name]) for name in ("female", "male")]
+    assert found["by"]["sequence"][0]["balanced_accuracy"] == pytest.approx(np.mean(shares))
+    assert "sequence" in capsys.readouterr().out

@@ -126,6 +126,9 @@ def test_a_file_of_a_run_is_not_replaced_through_a_link_either(name: str, tmp_pa
     for path in (run / name, link):
         with pytest.raises(UserError, match="is a file of the run itself, which would be lost; give another name"):
             check_not_needed(path, option="--out")
+    (run / name).unlink()
+    with pytest.raises(UserError, match="has the name of a file that the run itself writes; give another name"):
+        check_not_needed(run / name, option="--out")
     (run / "walk_7.png").write_text("Matplotlib")
     check_not_needed(run / "walk_7.png", option="--out")
 

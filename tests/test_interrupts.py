@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from commands import ROOT, TINY, Commands, has_ended, with_signals
 
+from fastst.runs.trainer import Processes
+from fastst.train import _read_together
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
@@ -187,6 +190,18 @@ def test_of_torchruns_processes_one_speaks(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", PROGRAM.format(body=body)], env=environment, capture_output=True, text=True)
         said.append((done.returncode, done.stdout + done.stderr))
     assert said == [(2, "error: the data are gone\n"), (2, ""), (143, ""), (1, "")]
+
+
+@pytest.mark.parametrize("words", [["--layers", "abc"], ["--no-such-option"], ["--help"]])
+def test_of_torchruns_processes_the_first_one_tells_of_options(
+    words: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    for processes in (Processes(0, 2), Processes(1, 2)):
+        with pytest.raises(SystemExit):
+            _read_together(words, processes)
+        said = capsys.readouterr()
+        assert bool(said.out + said.err) == processes.leads
 
 
 def test_an_import_changes_nothing() -> None:

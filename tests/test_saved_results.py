@@ -36,6 +36,48 @@ def assert_is_the_walk(recording: Recording, confidence: float | None = 0.9) -> 
         np.testing.assert_allclose(recording.detections.confidences, confidence, rtol=1e-6)
 
 
+# ------------------------------------------------------------------------------------------------ keypoints below the names of joints
+
+SYNONYMS = ["Nose", "LEye", "REye", "l_ear", "r_ear", *(joint.title().replace("_", "") for joint in COCO[5:])]
+BELOW_NAMES = {
+    "x, y, confidence": lambda t, names: {name: [*map(float, point), 0.9] for name, point in zip(names, body(t), strict=True)},
+    "score": lambda t, names: {name: {"x": float(x), "y": float(y), "score": 0.9} for name, (x, y) in zip(names, body(t), strict=True)},
+    "confidence of no form": lambda t, names: {name: {"x": float(x), "y": float(y), "c": 0.9} for name, (x, y) in zip(names, body(t), strict=True)},
+    "position": lambda t, names: {n: {"position": {"x": float(x), "y": float(y)}, "score": 0.9} for n, (x, y) in zip(names, body(t), strict=True)},
+}
+AROUND = {
+    "frames": lambda poses: [{"frame": t, "keypoints": one} for t, one in enumerate(poses)],
+    "people of frames": lambda poses: {"frames": [{"frame": t, "people": [{"keypoints": one}]} for t, one in enumerate(poses)]},
+    "AlphaPose": lambda poses: [{"image_id": f"{t}.jpg", "keypoints": one, "score": 2.0, "idx": 1} for t, one in enumerate(poses)],
+    "COCO": lambda poses: [{"image_id": t, "category_id": 1, "keypoints": one, "score": 0.9} for t, one in enumerate(poses)],
+    "person, frame": lambda poses: {"1": {f"{t:04d}": {"keypoints": one, "scores": None} for t, one in enumerate(poses)}},
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize(("names", "is_backwards"), [(COCO, False), (SYNONYMS, True)], ids=["names", "synonyms backwards"])
+@pytest.mark.parametrize("points", BELOW_NAMES)
+def test_keypoints_below_the_names_of_joints(tmp_path: Path, points: str, names: Sequence[str], is_backwards: bool, around: str) -> None:
+    poses = [BELOW_NAMES[points](t, names) for t in range(T)]
+    if is_backwards:
+        poses = [dict(reversed(list(one.items()))) for one in poses]
+    assert_is_the_walk(only(write(tmp_path, "a.json", AROUND[around](poses))))
+
+
+def test_keypoints_below_names_of_which_some_are_missing(tmp_path: Path) -> None:
+    poses = [{"nose": [1.0, 2.0], "left_eye": None, "right_knee": [3.0, 4.0]}, {"left_eye": [5.0, 6.0]}]
+    for name, make in AROUND.items():
+        recording = only(write(tmp_path, f"{name}.json", make(poses)))
+        assert recording.layout is LAYOUTS["coco17"]
+        seen = np.isfinite(recording.detections.joints).all(axis=2)
+        assert [[COCO[j] for j in np.flatnonzero(row)] for row in seen] == [["nose", "right_knee"], ["left_eye"]]
+
+
+def test_keypoints_below_words_that_are_no_joints(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"of no form that can be read|no detection of the 6 in it can be used"):
+        only(write(tmp_path, "a.json", [{"frame": t, "keypoints": {"apple": [1, 2, 3], "pear": [4, 5, 6]}} for t in range(T)]))
+
+
 # ---------------------------------------------------------------------------------------------------------------- JSON lines
 
 LISTS = [name for name, (make, _, _, count) in CASES.items() if count == T and isinstance(make(), list) and name != "yolo strings"]
@@ -53,6 +95,16 @@ def test_a_record_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: 
         for column in ("frames", "joints", "confidences", "boxes", "scores", "ids"):
             np.testing.assert_array_equal(getattr(lines.detections, column), getattr(whole.detections, column), err_msg=column)
         assert lines.layout == whole.layout
+
+
+@pytest.mark.parametrize("blank", ["\n\n", " \n\t\n  ", "\r\n"])
+@pytest.mark.parametrize("piece_bytes", [700, 1 << 20])
+def test_lines_below_empty_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str, piece_bytes: int) -> None:
+    monkeypatch.setattr(content, "_PIECE_BYTES", piece_bytes)
+    lines = [json.dumps({"image_id": f"{t}.jpg", "keypoints": flat(t)}) for t in range(T)]
+    assert_is_the_walk(only(write(tmp_path, "a.jsonl", blank + "\n".join(lines))))
+    with pytest.raises(DataError, match=rf"a\.jsonl, line {blank.count(chr(10)) + 4}: not JSON"):
+        only(write(tmp_path, "a.jsonl", blank + "\n".join([*lines[:3], "{bad", *lines[3:]])))
 
 
 def test_frames_of_openpose_a_line(tmp_path: Path) -> None:

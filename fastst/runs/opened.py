@@ -86,8 +86,13 @@ def seen_people(trained: TrainedModel, task: Task, other_people: bool = False) -
         UserError: it isn't known whom the model was trained on.
     """
     subjects = task.walks.subjects
-    found = {subject for subject, poses in zip(subjects, task.walks.poses, strict=True) if mark(poses) in trained.walks_seen}
+    found = {subjects[walk] for walk in seen_walks(trained, task)}
     return found | {subject for subject in set(subjects) if not other_people and trained.has_seen(subject)}
+
+
+def seen_walks(trained: TrainedModel, task: Task) -> set[int]:
+    """The numbers of the walks that had a part in the model, be it under other names."""
+    return {walk for walk, poses in enumerate(task.walks.poses) if mark(poses) in trained.walks_seen}
 
 
 def open_run(run: Path, option: str = "--run") -> TrainedModel:

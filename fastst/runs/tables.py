@@ -22,8 +22,13 @@ _OF_A_RUN = (
     "left_out.json",
     "metrics.jsonl",
     "model.safetensors",
+    "checkpoint.safetensors",
     "walks_seen.json",
     "logistic_regression.json",
+    "learning_curve.png",
+    "initial_adjacency.png",
+    "audit.png",
+    "kept_of_joints.png",
     "walk_with_kept_edges.png",
 )
 
@@ -52,8 +57,9 @@ def check_not_needed(path: Path, *read: str | Path | None, option: str, is_ours:
     if not is_there(path.parent):
         raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or give another name")
     there, place = is_there(path), path.resolve()  # what a link leads to is what would be replaced
-    if there and _is_of_a_run(place):
-        raise UserError(f"{option} {path} is a file of the run itself, which would be lost; give another name")
+    if _is_of_a_run(place):
+        what = "is a file of the run itself, which would be lost" if there else "has the name of a file that the run itself writes"
+        raise UserError(f"{option} {path} {what}; give another name")
     for other in (Path(other) for other in read if other is not None and is_there(Path(other))):
         if there and (path.samefile(other) or _is_within(place, other)):
             raise UserError(f"{option} {path} is what is read, and would be lost; give another name")
@@ -64,9 +70,8 @@ def check_not_needed(path: Path, *read: str | Path | None, option: str, is_ours:
 
 
 def _is_of_a_run(place: Path) -> bool:
-    if not any(is_there(place.parent / name) for name in ("config.json", "split.json")):
-        return False
-    return place.name in _OF_A_RUN or (place.suffix == ".png" and not place.name.startswith("walk_"))  # as fastst.audit --walk calls what it draws
+    """Whether it has the name of a file that is in every run, be it there yet or not."""
+    return place.name in _OF_A_RUN and any(is_there(place.parent / name) for name in ("config.json", "split.json"))
 
 
 def _is_within(place: Path, folder: Path) -> bool:

@@ -34,25 +34,46 @@ def rate_of(frames: np.ndarray, times: Sequence[str | float], unit: str | None =
         times: numbers, or dates with times as in ISO 8601.  # [n]
         unit: s, ms or µs, where the name of the column says so.
     """
-    if len(frames) < _MIN_TIMES:
+    values, are_dates = _values(times)
+    step = None if values is None else _step(np.diff(values) / np.diff(frames))
+    if step is None:
         return None
-    numbers = _numbers(times)
-    dates = None if numbers is not None else _seconds(times)
-    values = numbers if dates is None else dates
-    if values is None or not np.isfinite(values).all():
-        return None
-    steps = np.diff(values) / np.diff(frames)
-    median = np.median(steps)
-    is_usual = np.abs(steps - median) <= _DIFFER * median
-    if median <= 0 or is_usual.mean() < _EVEN:
-        return None
-    step = float(steps[is_usual].mean())
-    if dates is not None:
+    if are_dates:
         return _checked(1 / step, "dates")
     if unit is not None:
         return _checked(1 / (step * _UNITS[unit]), unit)
     fitting = [name for name, seconds in _UNITS.items() if _SLOWEST <= 1 / (step * seconds) <= _FASTEST]
     return _checked(1 / (step * _UNITS[fitting[0]]), fitting[0]) if fitting else None
+
+
+def frames_at(times: Sequence[str | float]) -> np.ndarray | None:
+    """Numbers of frames by their times: from 0, one more where time steps as it mostly does, and as many more as fit where it jumps.
+
+    The number of a frame's time, that is, and not of its place: several may have one time. None where times don't step evenly.  # [n]
+    """
+    values, _ = _values(times)
+    if values is None:
+        return None
+    different, which = np.unique(values, return_inverse=True)
+    steps = np.diff(different)
+    step = _step(steps)
+    return None if step is None else np.concatenate([[0], np.cumsum(np.maximum(np.round(steps / step), 1))]).astype(np.int64)[which]
+
+
+def _values(times: Sequence[str | float]) -> tuple[np.ndarray | None, bool]:
+    """Times as numbers, None where one of them is none, and whether they are dates.  # [n]"""
+    numbers = _numbers(times)
+    values = _seconds(times) if numbers is None else numbers
+    return (values if values is not None and np.isfinite(values).all() else None), numbers is None
+
+
+def _step(steps: np.ndarray) -> float | None:
+    """The mean of the steps near the median; None where they are few, or differ."""
+    if len(steps) < _MIN_TIMES - 1:
+        return None
+    median = np.median(steps)
+    is_usual = np.abs(steps - median) <= _DIFFER * median
+    return float(steps[is_usual].mean()) if median > 0 and is_usual.mean() >= _EVEN else None
 
 
 def _checked(fps: float, unit: str) -> tuple[float, str] | None:

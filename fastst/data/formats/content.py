@@ -175,8 +175,9 @@ class _ListOfLines(_Stream):
     """The list of the documents in a file, of which each has its lines: commas are put between them, and brackets around."""
 
     def __init__(self, head: bytes, file: IO[bytes]) -> None:
-        super().__init__(b"", file)
-        self._head, self._blank, self._is_open = b"[" + head.lstrip(), b"", True
+        documents = head.lstrip()
+        super().__init__(head[: len(head) - len(documents)], file)  # empty lines are lines, too
+        self._head, self._blank, self._is_open = b"[" + documents, b"", True
 
     def read(self, size: int) -> bytes:
         while len(self._ready) < size and self._is_open:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastst.data.formats.clock import frames_at
 from fastst.data.formats.rows import Coded, Rows, numbered
 from fastst.data.frames import HAS_FRAME, split_frames
 
@@ -39,7 +40,7 @@ class Dealt:
 
 
 def deal(rows: Rows) -> Dealt:
-    """Frames are told by their column, else by the names of the images, else by the order of the rows."""
+    """Frames are told by their column, else by the names of the images, else by their times, else by the order of the rows."""
     columns = rows.columns
     image, frames, is_unnamed = rows.image, None, np.zeros(len(rows), bool)
     people = None if columns.person is None else _ids(rows.texts[columns.person])
@@ -59,6 +60,8 @@ def deal(rows: Rows) -> Dealt:
     walk = numbered([*(coded.codes for coded in names), *keys], len(rows))
     if frames is None:
         frames = _places_in(walk if people is None else numbered([walk, people], len(rows)))
+        if columns.time is not None:
+            _by_time(frames, rows.texts[columns.time], walk, people)
     return Dealt(walk, frames, people, is_unnamed, names)
 
 
@@ -131,7 +134,7 @@ def _without_frames(files: Coded) -> tuple[Coded, np.ndarray, np.ndarray]:
     assert split is not None
     kinds, numbers = split
     is_numbered = has_number.to_numpy(zero_copy_only=False)
-    kind, frame = np.full(len(is_numbered), -1), np.zeros(len(is_numbered), np.int64)
+    kind, frame = np.full(len(is_numbered), -1, np.int32), np.zeros(len(is_numbered), np.int64)
     kind[is_numbered], frame[is_numbered] = kinds.indices.to_numpy(), numbers
     return Coded(kinds.dictionary, kind[files.codes]), frame[files.codes], ~is_numbered[files.codes]
 
@@ -148,6 +151,15 @@ def _ids(cells: Coded) -> np.ndarray:
     is_nothing = np.array([value.strip().lower() in NOTHING for value in cells.values.to_pylist()], bool)[cells.codes]
     numbers, is_none = _whole_numbers(cells)
     return np.where(is_nothing, -1, cells.codes if (is_none & ~is_nothing).any() else numbers)
+
+
+def _by_time(frames: np.ndarray, times: Coded, walk: np.ndarray, people: np.ndarray | None) -> None:
+    """Sets the frames of the walks whose rows have times that step evenly, but for gaps; one person can't have one time twice."""
+    order = np.argsort(walk, kind="stable")
+    for here in np.split(order, np.flatnonzero(np.diff(walk[order])) + 1):
+        found = frames_at([times.at(row).strip() for row in here])
+        if found is not None and _different(numbered([found] if people is None else [found, people[here]], len(here))) == len(here):
+            frames[here] = found
 
 
 def _places_in(group: np.ndarray) -> np.ndarray:

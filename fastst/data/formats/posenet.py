@@ -6,25 +6,17 @@ Their users save them as they like: a list of frames, each a list of poses; fram
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from fastst.data.formats.columns import layout_of, plain
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
+from fastst.data.formats.named_points import SCORES, are_below_names, as_list, columns_of_points, layout_of_names, names_of, place_of
 from fastst.data.formats.records import Table, is_array
 from fastst.data.formats.video import About, frame_number, numbered_frames
 from fastst.data.recording import File, Recording
-from fastst.layouts import LAYOUTS, Layout
 
 _FRAMES = ("frames", "data", "results", "keyframes", "predictions", "poses")
 _POSES = ("poses", "pose", "predictions", "people", "persons")
-_NAMES = ("name", "part", "class")
-_SCORES = ("score", "confidence", "visibility")
-_PLACES = ("position", "point")
-_LAYOUTS = (LAYOUTS["coco17"], LAYOUTS["mediapipe33"])  # of MoveNet and PoseNet, and of BlazePose
 _MOST_PEOPLE = 6  # whom MoveNet sees in a frame
 
 
@@ -34,17 +26,11 @@ def _recognises(content: Any) -> bool:
 
 def _is_pose(entry: Any) -> bool:
     points = entry.get("keypoints") if isinstance(entry, Mapping) else None
+    if are_below_names(points):
+        return "image_id" not in entry  # those are of COCO or AlphaPose
     if isinstance(points, Mapping):  # columns
         return "box" not in entry and is_array(points.get("x")) and is_array(points.get("y"))
-    return isinstance(points, list) and bool(points) and _place(points[0]) is not None
-
-
-def _place(point: Any) -> Mapping[str, Any] | None:
-    """What has the x and y of a point."""
-    if not isinstance(point, Mapping):
-        return None
-    place = next((point[key] for key in _PLACES if key in point), point)
-    return place if isinstance(place, Mapping) and all(isinstance(place.get(axis), int | float) for axis in "xy") else None
+    return isinstance(points, list) and bool(points) and place_of(points[0]) is not None
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
@@ -58,11 +44,11 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
         is_counted = is_counted or any(frame_number(frame) is not None for _, frame in frames)
         are_poses = are_poses and all(isinstance(frame, Mapping) and "keypoints" in frame for _, frame in frames)
         people = [(number, pose) for number, frame in frames for pose in _poses(frame)]
-        points = [pose.get("keypoints") if isinstance(pose, Mapping) else pose for _, pose in people]
-        if layout is None and any(_names(one) for one in points):
-            layout = _layout_of({name for one in points for name in _names(one)})
+        points = [as_list(pose.get("keypoints")) if isinstance(pose, Mapping) else pose for _, pose in people]
+        if layout is None and any(names_of(one) for one in points):
+            layout = layout_of_names(name for one in points for name in names_of(one))
             table.layouts = {layout.num_joints: layout}
-        _add(table, people, [_columns(one, layout) for one in points])
+        _add(table, people, [columns_of_points(one, layout) for one in points])
     one_frame = not is_counted and (num_frames == 1 or (are_poses and num_frames <= _MOST_PEOPLE))
     fields = {"fps": about.fps, "image_size": about.image_size}
     return table.frame(**fields) if one_frame else table.recordings(**fields)
@@ -91,61 +77,17 @@ def _poses(frame: Any) -> list[Any]:
     return [] if frame is None else [frame]
 
 
-def _names(points: Any) -> tuple[str, ...]:
-    """Names of the points in a list, where they have some."""
-    first = points[0] if isinstance(points, list) and points else None
-    key = next((key for key in _NAMES if isinstance(first, dict) and key in first), None)
-    return () if key is None else tuple([str(point.get(key)) for point in points if isinstance(point, dict)])
-
-
-def _layout_of(names: set[str]) -> Layout:
-    """The skeleton of the models that has all of the names, of which those that were seen badly may be left out; else the one that the names make."""
-    known = {plain(name) for name in names}
-    fitting = next((layout for layout in _LAYOUTS if known <= set(map(plain, layout.joints))), None)
-    return fitting or layout_of(sorted(names))[0]
-
-
-def _columns(points: Any, layout: Layout | None) -> Any:
-    """x, y and, where there are scores, these, of all joints of the skeleton; NaN where a joint is not among the points. Others as they are."""
-    if isinstance(points, Mapping):
-        return points
-    if not isinstance(points, list) or not points or _place(points[0]) is None:
-        return points
-    score = next((key for key in _SCORES if key in points[0]), None)
-    inner = next((key for key in _PLACES if key in points[0]), None)
-    try:
-        places = points if inner is None else [point[inner] for point in points]
-        scores = [point[score] for point in points] if score else [np.nan] * len(points)
-        values = np.array([[place["x"] for place in places], [place["y"] for place in places], scores], float)  # [3, points]
-    except (TypeError, KeyError, ValueError, OverflowError):
-        return points
-    names = _names(points)
-    if layout is not None and len(names) == len(points):
-        joints = _joints(names, layout)
-        placed = np.full((3, layout.num_joints), np.nan)
-        placed[:, joints[joints >= 0]] = values[:, joints >= 0]
-        values = placed
-    return {"x": values[0], "y": values[1], **({"score": values[2]} if score else {})}
-
-
-@lru_cache(maxsize=256)  # nearly all poses have the same names
-def _joints(names: tuple[str, ...], layout: Layout) -> np.ndarray:
-    """Which joint of the skeleton each name is, -1 for none.  # [names]"""
-    joint_of = {plain(joint): j for j, joint in enumerate(layout.joints)}
-    return np.array([joint_of.get(plain(name), -1) for name in names])
-
-
 def _add(table: Table, people: list[tuple[Any, Any]], columns: list[Any]) -> None:
     get = [one if isinstance(one, Mapping) else {"x": one, "y": one} for one in columns]
     about = [pose if isinstance(pose, Mapping) else {} for _, pose in people]
-    scores = [next((one[key] for key in _SCORES if key in one), None) for one in get]
+    scores = [next((one[key] for key in SCORES if key in one), None) for one in get]
     confident = any(map(is_array, scores))
     table.add(
         [number for number, _ in people],
         ([one.get("x") for one in get], [one.get("y") for one in get]),
         confidences=scores if confident else None,
         confident=confident,
-        scores=[next((pose[key] for key in _SCORES if isinstance(pose.get(key), int | float)), None) for pose in about],
+        scores=[next((pose[key] for key in SCORES if isinstance(pose.get(key), int | float)), None) for pose in about],
         ids=[pose.get("id") for pose in about],
     )
 

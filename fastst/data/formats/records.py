@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastst.data.digits import has_number
+from fastst.data.formats.named_points import are_below_names, in_order, layout_of_names
 from fastst.data.frames import split_frames
 from fastst.data.recording import Detections, File, Recording
 from fastst.data.skeletons import SKELETONS, unnamed
@@ -71,12 +72,15 @@ class Table:
         Args:
             frames: numbers of frames or names of images.
             keypoints: arrays of `dims` numbers a joint, and one more, its confidence, if that does not stand apart; or a tuple of such a sequence for
-                every axis, with a number a joint. What is something else makes a detection bad, and so does anything below that is not so.
+                every axis, with a number a joint. Points below the names of joints are put in order. What is something else makes a detection bad,
+                and so does anything below that is not so.
             confidences: arrays of a number a joint, where they stand apart.
             confident: whether there are confidences at all.
             boxes, scores, ids: None where there is none. Of several ids of one detection the first counts.
         """
         n = len(frames)
+        if not isinstance(keypoints, tuple) and dims == 2 and any(map(are_below_names, keypoints)):
+            keypoints = self._in_order(keypoints)
         wrong: dict[int, str] = {}  # why the detection of that number is bad
         frame_ids = _frame_ids(frames, wrong)
         axes = keypoints if isinstance(keypoints, tuple) else (keypoints,)
@@ -193,6 +197,12 @@ class Table:
         if (columns["ids"] < 0).all():
             columns["ids"] = None
         return Detections(**columns), kinds if kinds is not None and len(kinds.dictionary) > 1 else None
+
+    def _in_order(self, keypoints: Sequence[Any]) -> list[Any]:
+        if not self._num_joints:
+            layout = layout_of_names(name for points in keypoints if are_below_names(points) for name in points)
+            self.layouts, self._num_joints = {layout.num_joints: layout}, layout.num_joints
+        return [in_order(points, self._layout) for points in keypoints]
 
     def _check_keypoints(self, keypoints: Sequence[Any], width: int, wrong: dict[int, str]) -> None:
         if not self._num_joints:

@@ -1,0 +1,106 @@
+"""Points that say which joints they are: a list of them, each with its name, or a mapping of names to points or to [x, y] or [x, y, confidence]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastst.data.formats.columns import layout_of, plain
+from fastst.layouts import LAYOUTS, Layout
+
+SCORES = ("score", "confidence", "visibility")
+_MORE_SCORES = ("conf", "likelihood", "prob", "c", "v")  # of points that stand below their names
+_NAMES = ("name", "part", "class")
+_PLACES = ("position", "point")
+_LAYOUTS = (LAYOUTS["coco17"], LAYOUTS["mediapipe33"])  # of MoveNet and PoseNet, and of BlazePose
+_KNOWN = frozenset(plain(joint) for layout in LAYOUTS.values() for joint in layout.joints)
+
+
+def place_of(point: Any) -> Mapping[str, Any] | None:
+    """What has the x and y of a point."""
+    if not isinstance(point, Mapping):
+        return None
+    place = next((point[key] for key in _PLACES if key in point), point)
+    return place if isinstance(place, Mapping) and all(isinstance(place.get(axis), int | float) for axis in "xy") else None
+
+
+def are_below_names(value: Any) -> bool:
+    """Whether it is a mapping of names of joints, one of them known, to points."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and any(plain(name) in _KNOWN for name in value)
+        and all(point is None or place_of(point) is not None or _is_short(point) for point in value.values())
+    )
+
+
+def _is_short(point: Any) -> bool:
+    return isinstance(point, np.ndarray) and point.ndim == 1 and point.size in (2, 3)
+
+
+def as_list(points: Any) -> Any:
+    """Points below their names as a list of points that have them; anything else as it is."""
+    if not are_below_names(points):
+        return points
+    found = []
+    for name, point in points.items():
+        if isinstance(point, np.ndarray):
+            found.append({"name": name, "x": float(point[0]), "y": float(point[1]), **({"score": float(point[2])} if point.size == 3 else {})})
+        elif point is not None:
+            score = next((point[key] for key in (*SCORES, *_MORE_SCORES) if key in point), None)
+            found.append({"name": name, **{axis: place_of(point)[axis] for axis in "xy"}, **({} if score is None else {"score": score})})  # type: ignore[index]
+    return found
+
+
+def names_of(points: Any) -> tuple[str, ...]:
+    """Names of the points in a list, where they have some."""
+    first = points[0] if isinstance(points, list) and points else None
+    key = next((key for key in _NAMES if isinstance(first, dict) and key in first), None)
+    return () if key is None else tuple([str(point.get(key)) for point in points if isinstance(point, dict)])
+
+
+def layout_of_names(names: Iterable[str]) -> Layout:
+    """The skeleton of the models that has all of the names, of which those that were seen badly may be left out; else the one that the names make."""
+    known = {plain(name): name for name in names}
+    fitting = next((layout for layout in _LAYOUTS if known.keys() <= set(map(plain, layout.joints))), None)
+    return fitting or layout_of(sorted(known.values()))[0]
+
+
+def columns_of_points(points: Any, layout: Layout | None) -> Any:
+    """x, y and, where there are scores, these, of all joints of the skeleton; NaN where a joint is not among the points. Others as they are."""
+    if not isinstance(points, list) or not points or place_of(points[0]) is None:
+        return points
+    score = next((key for key in SCORES if key in points[0]), None)
+    inner = next((key for key in _PLACES if key in points[0]), None)
+    try:
+        places = points if inner is None else [point[inner] for point in points]
+        scores = [point[score] for point in points] if score else [np.nan] * len(points)
+        values = np.array([[place["x"] for place in places], [place["y"] for place in places], scores], float)  # [3, points]
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return points
+    names = names_of(points)
+    if layout is not None and len(names) == len(points):
+        joints = _joints(names, layout)
+        placed = np.full((3, layout.num_joints), np.nan)
+        placed[:, joints[joints >= 0]] = values[:, joints >= 0]
+        values = placed
+    return {"x": values[0], "y": values[1], **({"score": values[2]} if score else {})}
+
+
+def in_order(points: Any, layout: Layout) -> Any:
+    """Points below their names as an array of x, y and confidence of one joint after the other; anything else as it is."""
+    columns = columns_of_points(as_list(points), layout) if are_below_names(points) else None
+    if not isinstance(columns, Mapping):
+        return points
+    scores = columns.get("score", np.where(np.isnan(columns["x"]), np.nan, 1.0))
+    return np.stack([columns["x"], columns["y"], scores], axis=1).ravel()
+
+
+@lru_cache(maxsize=256)  # nearly all poses have the same names
+def _joints(names: tuple[str, ...], layout: Layout) -> np.ndarray:
+    """Which joint of the skeleton each name is, -1 for none.  # [names]"""
+    joint_of = {plain(joint): j for j, joint in enumerate(layout.joints)}
+    return np.array([joint_of.get(plain(name), -1) for name in names])
