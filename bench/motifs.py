@@ -55,14 +55,16 @@ class Recipe:
     information: float = 1.0
     learning_rate: float = 1e-3
     batch_size: int = 128
+    features: int = FEATURES
+    motifs: tuple[str, ...] = MOTIFS  # the classes
 
 
 class Encoder(nn.Module):
     """GIN (Xu et al. 2019): h ← relu(MLP(h + Σ over edges into a node of w h[from])), twice, from h = W x."""
 
-    def __init__(self, hidden: int, one_norm: bool) -> None:
+    def __init__(self, features: int, hidden: int, one_norm: bool) -> None:
         super().__init__()
-        self.input = nn.Linear(FEATURES, hidden)
+        self.input = nn.Linear(features, hidden)
         self.first, self.second = (nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2)) for _ in range(2))
         self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm1d(hidden) for _ in range(2)) for _ in range(1 if one_norm else 2))
 
@@ -80,9 +82,9 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """Class logits of a graph from the sum of its nodes' embeddings."""
 
-    def __init__(self, hidden: int, one_norm: bool = True) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.encoder, self.last = Encoder(hidden, one_norm), nn.Linear(hidden, len(MOTIFS))
+        self.encoder, self.last = Encoder(recipe.features, recipe.hidden, recipe.one_norm), nn.Linear(recipe.hidden, len(recipe.motifs))
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, batch: Tensor | None = None) -> Tensor:
         from torch_geometric.nn import global_add_pool
@@ -109,8 +111,8 @@ def motif_graphs(count: int, seed: int) -> list[Any]:
 
 def simplifier_of(recipe: Recipe, steps: int) -> GraphSimplifier:
     """steps: of the training in which the graph is learned; in the first half of them the prior falls."""
-    classifier = Classifier(recipe.hidden, recipe.one_norm)
-    options: dict[str, Any] = {"in_channels": FEATURES, "hidden": recipe.hidden}
+    classifier = Classifier(recipe)
+    options: dict[str, Any] = {"in_channels": recipe.features, "hidden": recipe.hidden}
     if recipe.shared:
         options = {"upstream": EdgeScores(classifier.encoder, recipe.hidden)}
     return GraphSimplifier(classifier, **options, keep=recipe.keep, keep_steps=steps // 2, information=recipe.information)
@@ -143,7 +145,7 @@ def trained(recipe: Recipe, graphs: list[Any], seed: int) -> GraphSimplifier:
 
 
 @torch.no_grad()
-def scores(model: GraphSimplifier, graphs: list[Any]) -> dict[str, float]:
+def scores(model: GraphSimplifier, graphs: list[Any], motifs: tuple[str, ...] = MOTIFS) -> dict[str, float]:
     """Of graphs that were not trained on."""
     from torch_geometric.data import Batch
 
@@ -161,7 +163,7 @@ def scores(model: GraphSimplifier, graphs: list[Any]) -> dict[str, float]:
         found[f"accuracy_{evaluation}"] = accuracy(out.logits)
     p = out.probability
     found["roc_auc"] = binary_auroc(p, truth).item()
-    for number, motif in enumerate(MOTIFS):
+    for number, motif in enumerate(motifs):
         found[f"roc_auc_{motif}"] = binary_auroc(p[label == number], truth[label == number]).item()
     found |= {"p_motif": p[truth == 1].mean().item(), "p_others": p[truth == 0].mean().item()}
     found["roc_auc_random"] = binary_auroc(torch.rand(p.shape, generator=torch.Generator().manual_seed(0)), truth).item()

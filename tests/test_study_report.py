@@ -151,9 +151,10 @@ def test_numbers_of_a_setting(whole):
 def test_the_page_holds_everything_itself(whole):
     folder = whole[0] / "report"
     page = (folder / "index.html").read_text()
-    assert not re.search(r'(?:src|href)="(?!data:image/png;base64,)', page)
+    assert not re.search(r'(?:src|href)="(?!data:image/png;base64,|#)', page)
     assert page.count("data:image/png;base64,") == 5
     assert "Nothing: every run is finished." in page
+    assert f"Of {len(CLAIMS) - 3} claims of the paper {len(CLAIMS) - 3} reproduce, 0 do not, 0 are undecided." in page
     assert "0.864 ± 0.044" in page  # the paper's, beside ours
     assert page.count('class="yes"') == len(CLAIMS) - 1
     with (folder / "table_1.csv").open() as file:
@@ -248,7 +249,7 @@ def test_where_no_report_can_be_written(tmp_path: Path):
 
 def test_folds_and_planted_joints(tmp_path: Path):
     """Of runs that were trained: their folds are one, and what was planted is scored."""
-    words = [*TINY, "--folds=2", "--epochs=1", "--planted", "left_knee", "right_knee"]
+    words = [*TINY, "--frames=40", "--folds=2", "--epochs=1", "--planted", "left_knee", "right_knee"]
     grid, (cell,) = open_grid(tmp_path / "study", asked("seed=0", words=words))
     run_cell(cell.config.to_json(), str(cell.folder), 1)
     (result,) = finished(grid, [cell])
@@ -262,12 +263,15 @@ def test_folds_and_planted_joints(tmp_path: Path):
 
 def test_variants_have_figures_of_their_own(tmp_path: Path):
     folder = tmp_path / "study"
-    grid, cells = paper_grid(folder, "layers=2,4", "hops=1", "information=0,0.3", "seed=0")
+    grid, cells = paper_grid(folder, "layers=2", "hops=1,2", "information=0,0.3", "seed=0", "graph=learned")
     for cell in cells:
         finish(cell, **as_the_paper_says(cell))
     page = write_report(grid, cells, folder).read_text()
-    assert page.index("<h2>All variants</h2>") < page.index("<h2>information 0.0</h2>") < page.index("<h2>information 0.3</h2>")
-    assert {path.name for path in (folder / "report").glob("fig_4*.png")} == {"fig_4_1.png", "fig_4_2.png"}
+    assert page.index("<h2>All variants</h2>") < page.index("<summary>information 0.0</summary>") < page.index("<summary>information 0.3</summary>")
+    whole_table = page[page.index("<h2>All variants</h2>") : page.index("<summary>")]
+    assert "<th>information</th><th>hops</th><th>runs</th>" in whole_table  # what has one value is left out
+    assert whole_table.count("<tr ") == 2 * 2
+    assert {path.name for path in (folder / "report").glob("*.png")} == {"fig_2.png", "fig_3_1.png", "fig_3_2.png"}  # 4 and 5 are over layers
 
 
 def test_graphs_that_are_not_learned_stand_beside_every_estimator(tmp_path: Path):

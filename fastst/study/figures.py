@@ -29,7 +29,7 @@ def joints(results: Sequence[Result], path: Path) -> None:
     reach = sorted({result.config.hops for result in learned})
     names = list(next(iter(learned[0].study["joints"].values())))
     figure = Figure(figsize=(2 + 4 * len(reach), 2.2 + 0.52 * len(names)), layout="constrained")
-    grid = figure.subplots(len(SIDES), len(reach), squeeze=False, sharex="col", sharey=True)
+    grid = figure.subplots(len(SIDES), len(reach), squeeze=False, sharex=True, sharey=True)
     classes = list(learned[0].study["joints"])
     for row, side in zip(grid, SIDES, strict=True):
         for axes, hops in zip(row, reach, strict=True):
@@ -39,7 +39,7 @@ def joints(results: Sequence[Result], path: Path) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("share of its edges that are kept")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set_xlim(left=0)
+    grid[0, 0].set_xlim(0, 1.05 * max(grid[0, 0].get_xlim()[1], 0.01))
     grid[0, 0].legend(fontsize=8, title="class")
     figure.suptitle("How many of its edges each joint keeps (mean over layers and seeds; bars: ± standard deviation over seeds)")
     save(figure, path)

@@ -13,6 +13,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
 table { border-collapse: collapse; font-size: 13px; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; }
+td.short { white-space: nowrap; }
 th { border-bottom: 2px solid #888; }
 .wide { overflow-x: auto; }
 tr.yes td:last-child { background: #e3f4e3; }
@@ -21,7 +22,11 @@ tr.open td:last-child { background: #f4f4e3; }
 figure { margin: 1.5rem 0; }
 figcaption { color: #555; font-size: 13px; }
 img { max-width: 100%; }
+details { border-top: 1px solid #ddd; padding: 0.4rem 0; }
+summary { cursor: pointer; font-weight: bold; }
 """
+
+_SHORT = 16  # characters that stay in one line, such as a mean with its deviation
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[str] | None = None) -> str:
@@ -29,9 +34,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     body = ""
     for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
-        cells = "".join(f"<td>{html.escape(text)}</td>" for text in row)
+        cells = "".join(f"<td{' class=short' if len(text) <= _SHORT else ''}>{html.escape(text)}</td>" for text in row)
         body += f'<tr class="{mark}">{cells}</tr>'
     return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def folded(title: str, body: str) -> str:
+    """What a reader opens who wants it."""
+    return f"<details><summary>{html.escape(title)}</summary>{body}</details>"
 
 
 def picture(path: Path, words: str) -> str:

@@ -17,8 +17,20 @@ from fastst.runs.tables import write_rows
 from fastst.study import figures
 from fastst.study.claims import ON_PAR, PAPER_TABLE, Table, judged
 from fastst.study.grid import Cell, Grid, in_words, make_folder, of_a_cell
-from fastst.study.page import picture, table, whole_page
-from fastst.study.results import COLUMNS, Result, Setting, agreement, by_setting, finished, read_result, summarized, variants
+from fastst.study.page import folded, picture, table, whole_page
+from fastst.study.results import (
+    COLUMNS,
+    Result,
+    Setting,
+    agreement,
+    by_setting,
+    finished,
+    more_axes,
+    read_result,
+    summarized,
+    value_in_words,
+    variants,
+)
 
 _TABLE_ORDER = ("random 75%", "random 50%", "random 25%", "fixed", "learned")
 _TABLE_NUMBERS = ("macro_f1", "mad", "mad_random")
@@ -44,7 +56,7 @@ def write_report(grid: Grid, cells: Sequence[Cell], folder: Path) -> Path:
     rows_of_claims: list[dict[str, Any]] = []
     every_variant = variants(grid, cells)
     if len(every_variant) > 1:
-        parts.append(f"<h2>All variants</h2>{_settings(by_setting(results), named=True)}")
+        parts.append(f"<h2>All variants</h2>{_settings(by_setting(results), grid)}")
     for number, (variant, of_cells) in enumerate(every_variant.items()):
         addresses = {cell.address for cell in of_cells}
         of_results = [result for result in results if result.cell.address in addresses]
@@ -52,8 +64,8 @@ def write_report(grid: Grid, cells: Sequence[Cell], folder: Path) -> Path:
         runs = Table.of(of_cells, of_results)
         claims = judged(runs)
         rows_of_claims += [{"variant": variant} | row for row in claims]
-        parts += [f"<h2>{html.escape(variant)}</h2>"] if variant else []
-        parts += _variant(runs, of_results, claims, place, suffix)
+        found = "".join(_variant(runs, of_results, claims, place, suffix))
+        parts.append(folded(variant, found) if suffix else found)
     parts += [picture(place / "fig_2.png", "Fig. 2: the graph before anything is removed, for 1, 2 and 3 hops"), _missing(lacking, len(cells))]
     _write_tables(grid, results, rows_of_claims, place)
     page = place / "index.html"
@@ -89,7 +101,7 @@ def _variant(runs: Table, results: Sequence[Result], claims: Sequence[dict[str, 
         figures.over_depth(runs, "mad", "How different the joints still are to the model, over depth and hops", "MAD", place / f"fig_5{suffix}.png")
         parts.append(picture(place / f"fig_4{suffix}.png", "Fig. 4: F1 over depth and hops, fixed against learned"))
         parts.append(picture(place / f"fig_5{suffix}.png", "Fig. 5: MAD over depth and hops; dotted: thinning at random alone"))
-    return [*parts, "<h3>Every setting</h3>", _settings(settings)]
+    return [*parts, "<h3>Every setting</h3>", _settings(_in_order(settings))]
 
 
 _TABLE_HEADER = (
@@ -126,18 +138,27 @@ def _table_cells(arm: str, results: Sequence[Result]) -> list[str]:
     return [arm, str(len(results)), *(_spread(*summarized(results, name)) for name in _TABLE_NUMBERS), *theirs]
 
 
-def _settings(settings: dict[Setting, list[Result]], named: bool = False) -> str:
+def _settings(settings: dict[Setting, list[Result]], grid: Grid | None = None) -> str:
+    """A row for every setting; with a grid those of all its variants, in the grid's order, with a column for every axis that has several values."""
     known = [name for name in COLUMNS if any(result.numbers()[name] is not None for results in settings.values() for result in results)]
-    header = ["graph", "layers", "hops", "runs", *(COLUMNS[name] for name in known), "agreement of seeds"]
-    order = sorted(settings, key=lambda setting: (setting.variant if named else "", setting.hops, setting.layers, setting.arm))
+    named = [_place(setting, results[0], grid) for setting, results in settings.items()]
+    told = [name for name in dict.fromkeys(name for row in named for name in row) if grid is None or len({row.get(name) for row in named}) > 1]
     rows = []
-    for setting in order:
-        results = settings[setting]
+    for place, results in zip(named, settings.values(), strict=True):
         agree = agreement(results)
         numbers = [_spread(*summarized(results, name)) for name in known]
-        known_by = [*([setting.variant] if named else []), setting.arm, str(setting.layers), str(setting.hops), str(len(results))]
-        rows.append([*known_by, *numbers, "" if agree is None else f"{agree:.2f}"])
-    return table(["variant", *header] if named else header, rows)
+        rows.append([*(place.get(name, "") for name in told), str(len(results)), *numbers, "" if agree is None else f"{agree:.2f}"])
+    return table([*told, "runs", *(COLUMNS[name] for name in known), "agreement of seeds"], rows)
+
+
+def _place(setting: Setting, result: Result, grid: Grid | None) -> dict[str, str]:
+    """What tells a setting from others, in words."""
+    more = {} if grid is None else {name: value_in_words(value) for name, value in more_axes(result.cell, grid).items()}
+    return more | {"graph": setting.arm, "layers": str(setting.layers), "hops": str(setting.hops)}
+
+
+def _in_order(settings: dict[Setting, list[Result]]) -> dict[Setting, list[Result]]:
+    return dict(sorted(settings.items(), key=lambda item: (item[0].hops, item[0].layers, item[0].arm)))
 
 
 def _claims(claims: Sequence[dict[str, Any]]) -> str:
@@ -147,7 +168,11 @@ def _claims(claims: Sequence[dict[str, Any]]) -> str:
         f"not where both are below. “On par” is a difference in F1 above −{ON_PAR:g}. Everything else is undecided. Claims are tested one by one."
     )
     colors = {"reproduces": "yes", "does not reproduce": "no"}
-    return f"<h3>What of the paper reproduces</h3><p>{words}</p>" + table(
+    of_paper = [row["verdict"] for row in claims if not row["controls"]]
+    count = {verdict: of_paper.count(verdict) for verdict in colors}
+    summed = f"Of {len(of_paper)} claims of the paper {count['reproduces']} reproduce, {count['does not reproduce']} do not, "
+    summed += f"{len(of_paper) - sum(count.values())} are undecided."
+    return f"<h3>What of the paper reproduces</h3><p><b>{summed}</b> {words}</p>" + table(
         ("paper", "claim", "tested as", "found"), rows, [colors.get(row["verdict"], "open") for row in claims]
     )
 
@@ -175,7 +200,7 @@ def _why(cell: Cell, grid: Grid, folder: Path) -> str:
 def _missing(lacking: Sequence[tuple[str, str, str]], count: int) -> str:
     if not lacking:
         return "<h2>Missing</h2><p>Nothing: every run is finished.</p>"
-    return f"<h2>Missing: {len(lacking)} of {count} runs</h2>" + table(("run", "options", "why"), lacking)
+    return f"<h2 id='missing'>Missing: {len(lacking)} of {count} runs</h2>" + table(("run", "options", "why"), lacking)
 
 
 def _asked(cell: Cell) -> str:
@@ -186,9 +211,10 @@ def _asked(cell: Cell) -> str:
 
 
 def _heading(grid: Grid, cells: Sequence[Cell], results: Sequence[Result], folder: Path) -> str:
-    options = in_words(grid.options)
-    axes = "; ".join(in_words({name: " | ".join(map(str, values)) for name, values in block.items()}) for block in grid.blocks)
-    numbers = f"{len(results)} of {len(cells)} runs are finished, by fastst {fastst.__version__}."
+    options = in_words({name: value_in_words(value) for name, value in grid.options.items()})
+    axes = "; ".join(in_words({name: " | ".join(map(value_in_words, values)) for name, values in block.items()}) for block in grid.blocks)
+    missing = "" if len(results) == len(cells) else ' The others are named <a href="#missing">below</a>.'
+    numbers = f"{len(results)} of {len(cells)} runs are finished, by fastst {fastst.__version__}.{missing}"
     return (
         "<h1>The paper's study, rerun</h1>"
         f"<p>{numbers} “Learning to Simplify Spatial-Temporal Graphs in Gait Analysis” (Cosma and Radoi) trained on CASIA-B; here the data are "

@@ -24,6 +24,7 @@ _OF_THE_PAPER = ("graph", "drop", "layers", "hops", "seed")  # axes that figures
 # Name of a number in the tables -> its words.
 COLUMNS = {
     "macro_f1": "macro F1",
+    "roc_auc": "ROC-AUC of planted edges",
     "mad": "MAD",
     "mad_random": "MAD, as many random edges",
     "kept_share": "edges kept",
@@ -31,7 +32,6 @@ COLUMNS = {
     "random": "F1, as many random edges",
     "deletion": "area under F1, likeliest edges deleted first",
     "deletion_random": "area under F1, any edges deleted",
-    "roc_auc": "ROC-AUC of planted edges",
 }
 
 
@@ -99,27 +99,28 @@ def deletion_area(audit: dict[str, Any], order: str) -> float:
 
 def variant_of(cell: Cell, grid: Grid) -> str:
     """The values of the grid's axes other than the paper's; of a graph that isn't learned without the estimator."""
-    return ", ".join(f"{name} {_in_words(value)}" for name, value in _more_axes(cell, grid).items())
+    return ", ".join(f"{name} {value_in_words(value)}" for name, value in more_axes(cell, grid).items())
 
 
 def variants(grid: Grid, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Variant -> its cells. Graphs that aren't learned, which have no estimator, stand beside those of every estimator."""
-    learned: dict[str, dict[str, Any]] = {variant_of(cell, grid): _more_axes(cell, grid) for cell in cells if cell.config.graph == "learned"}
+    learned: dict[str, dict[str, Any]] = {variant_of(cell, grid): more_axes(cell, grid) for cell in cells if cell.config.graph == "learned"}
     found: dict[str, list[Cell]] = {words: [] for words in learned}
     for cell in cells:
-        mine = _more_axes(cell, grid)
+        mine = more_axes(cell, grid)
         beside = [words for words, axes in learned.items() if axes | mine == axes]
         for words in [variant_of(cell, grid)] if cell.config.graph == "learned" else beside or [variant_of(cell, grid)]:
             found.setdefault(words, []).append(cell)
     return found
 
 
-def _more_axes(cell: Cell, grid: Grid) -> dict[str, Any]:
+def more_axes(cell: Cell, grid: Grid) -> dict[str, Any]:
+    """The values of the axes that the paper has not."""
     without = _OF_THE_PAPER if cell.config.graph == "learned" else (*_OF_THE_PAPER, "estimator")
     return {name: getattr(cell.config, name) for name in grid.axes if name not in without}
 
 
-def _in_words(value: Any) -> str:
+def value_in_words(value: Any) -> str:
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
