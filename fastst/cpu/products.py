@@ -18,27 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastst.cpu.attend_kernels import row_products
+from fastst.cpu.dot_kernels import dot_products, dots_at_once, pack_frames
 from fastst.cpu.functions import compile_loops, compile_sums
 from fastst.cpu.memory import LINE, empty
-from fastst.cpu.microkernel import (
-    FRAMES,
-    MOST_VECTORS,
-    TILE,
-    VECTORS,
-    address,
-    clear,
-    dot_products,
-    dots_at_once,
-    fetch_rows,
-    lanes_of,
-    pack_channels,
-    pack_frames,
-    pack_tile,
-    row_products,
-    run_sums,
-    weighted_sum,
-)
+from fastst.cpu.microkernel import FRAMES, MOST_VECTORS, TILE, VECTORS, address, clear, fetch_rows, lanes_of
 from fastst.cpu.plans import dot_plan, plan_of, sum_plan
+from fastst.cpu.sum_kernels import pack_channels, pack_tile, run_sums, weighted_sum
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.vectors import native_width
 from fastst.graph import GraphIndex
