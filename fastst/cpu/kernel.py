@@ -21,8 +21,8 @@ kernel gets for them, the annotations say:
 | `Number` | a number of the type in which the first one's are computed with | it |
 | `Annotated[Value, type]` | a number of that type of numba's | it |
 
-For every types of numba's arguments and lengths of tuples the code is made anew. Types: float32,
-float64, and half precision as the bits of bfloat16 (int16) and float16 (uint16).
+For other types and lengths of tuples the code is made anew. Numbers are float32, float64, and half
+precision as the bits of bfloat16 (int16) and float16 (uint16).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, get_args
 
 from numba.core import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from fastst.cpu.values import Kind, Row, Value
@@ -42,6 +43,14 @@ Int = Annotated[Value, types.int64]
 Number = Annotated[Value, "number"]
 Address = Annotated[Row, "address"]
 
+_GIVEN: dict[Any, tuple[tuple[Any, ...], str]] = {
+    Width: ((types.BaseTuple,), "a tuple"),
+    Length: ((types.BaseTuple,), "a tuple"),
+    Kind: ((types.Array, types.Number), "an array or a number"),
+    Row: ((types.Array,), "an array"),
+    Row | None: ((types.Array, types.BaseTuple), "an array or ()"),
+}
+
 
 def kernel(function: Callable[..., Any]) -> Any:
     """A function that compiled functions call, whose code the function here makes."""
@@ -51,6 +60,8 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     def define(typingctx, *given, **named):
         bound = signature.bind(*given, **named).args
+        for name, kind, as_ in zip(signature.parameters, bound, meant, strict=True):
+            _check(f"{name} of {function.__name__}", kind, as_)
         width = next((len(kind) for kind, as_ in zip(bound, meant, strict=True) if as_ is Width), 1)
         first = next((_element(kind) for kind, as_ in zip(bound, meant, strict=True) if _is_row(kind, as_)), None)
         takes = [_taken(kind, as_, first) for kind, as_ in zip(bound, meant, strict=True)]
@@ -66,6 +77,12 @@ def kernel(function: Callable[..., Any]) -> Any:
     parameters = [inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD), *signature.parameters.values()]
     define.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return intrinsic(define)
+
+
+def _check(what: str, kind: Any, as_: Any) -> None:
+    takes, expected = _GIVEN.get(as_, ((types.Number,), "a number"))
+    if not isinstance(kind, takes):
+        raise TypingError(f"{what} has to be {expected}, and is {kind}")
 
 
 def _is_row(kind: Any, as_: Any) -> bool:

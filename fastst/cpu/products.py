@@ -324,13 +324,19 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
                         rows, slots, bounds, j, frame, channels,
                     )  # fmt: skip
                 if not inside:
-                    count = min(FRAMES, T - t)
-                    for s in range(P):
-                        lo, hi = max(0, -offset[s] - t), min(length - t, length - offset[s] - t)
-                        pack_frames(at_ends, s * FRAMES, edges, (b * P + s) * T + t, lo, hi, count)
+                    _copy_existing(at_ends, edges, b, t, length, offset)
         for f in range(min(TILE, T - t0) if nodes > 0 else 0):
             for j in range(nodes):
                 own[b, t0 + f, j] = at_nodes[j * TILE + f] if f < frames else 0
+
+
+@compile_loops
+def _copy_existing(at_ends, edges, b, t, length, offset):
+    """The products of FRAMES frames at a walk's end to their places; 0 where no edge exists."""
+    P, T = edges.shape[1:]
+    for s in range(P):
+        lo, hi = max(0, -offset[s] - t), min(length - t, length - offset[s] - t)
+        pack_frames(at_ends, s * FRAMES, edges, (b * P + s) * T + t, lo, hi, min(FRAMES, T - t))
 
 
 @compile_loops
