@@ -141,9 +141,6 @@ class Vectors:
     def __mul__(self, other: Any) -> Vectors:
         return _each(Value.__mul__, self, other)
 
-    def __lt__(self, other: Any) -> Vectors:
-        return _each(Value.__lt__, self, other)
-
     def __le__(self, other: Any) -> Vectors:
         return _each(Value.__le__, self, other)
 
@@ -181,12 +178,13 @@ def where(bits: Value, one: Any, other: Any) -> Value:
 
 
 @_of_each
-def fma(a: Value, b: Value, c: Value) -> Value:
-    """a · b + c, rounded once; c is a vector."""
-    builder, kind = c.builder, c.llvm.type
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a · b + c, rounded once; some of them vectors."""
+    like = next(value for value in (a, b, c) if isinstance(value, Value) and _lanes(value.llvm.type))
+    builder, kind = like.builder, like.llvm.type
     name = f"llvm.fma.v{kind.count}{'f64' if kind.element == ir.DoubleType() else 'f32'}"
     function = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(kind, [kind] * 3))
-    return Value(builder, builder.call(function, [_alike(a, c)[0], _alike(b, c)[0], c.llvm]))
+    return Value(builder, builder.call(function, [_as(value, kind, builder) for value in (a, b, c)]))
 
 
 @_of_each
@@ -398,22 +396,25 @@ def _bits(mask: Value | None) -> Any:
     return None if mask is None else mask.llvm
 
 
+def _lanes(kind: Any) -> int:
+    """Of one of LLVM's types; 0 of a single number's."""
+    return kind.count if isinstance(kind, ir.VectorType) else 0
+
+
 def _is_whole(kind: Any) -> bool:
-    return isinstance(kind.element if isinstance(kind, ir.VectorType) else kind, ir.IntType)
+    return isinstance(kind.element if _lanes(kind) else kind, ir.IntType)
 
 
 def _alike(one: Any, other: Any) -> tuple[Any, Any]:
     """Both of one type: a constant becomes what the other is, and a number beside a vector one."""
     given = [value for value in (one, other) if isinstance(value, Value)]
-    kind = next((value.llvm.type for value in given if isinstance(value.llvm.type, ir.VectorType)), given[0].llvm.type)
-    return _as(one, kind, given[0].builder), _as(other, kind, given[0].builder)
+    like = max(given, key=lambda value: _lanes(value.llvm.type))
+    return _as(one, like.llvm.type, like.builder), _as(other, like.llvm.type, like.builder)
 
 
 def _as(value: Any, kind: Any, builder: Any) -> Any:
-    lanes = kind.count if isinstance(kind, ir.VectorType) else 0
+    lanes = _lanes(kind)
     if not isinstance(value, Value):
         number = value if _is_whole(kind) else float(value)
         return ir.Constant(kind, [number] * lanes if lanes else number)
-    if not lanes or isinstance(value.llvm.type, ir.VectorType):
-        return value.llvm
-    return vectors.splat(builder, value.llvm, lanes)
+    return vectors.splat(builder, value.llvm, lanes) if lanes and not _lanes(value.llvm.type) else value.llvm
