@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastst.cpu.attend_kernels import head_sums, leaky_sums, row_products, subtract_largest, sum_heads
 from fastst.cpu.functions import compile_loops, exp
 from fastst.cpu.memory import LINE, empty
-from fastst.cpu.microkernel import address, head_sums, lanes_of, leaky_sums, row_products, subtract_largest, sum_heads, vectors_at_once
+from fastst.cpu.microkernel import address, lanes_of, vectors_at_once
 from fastst.cpu.plans import channel_blocks
 from fastst.cpu.products import WIDTH, frame_counts, most_edges, node_dot
 from fastst.cpu.threads import run_ranges

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from fastst.cpu.products import WIDTH, frame_counts
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.tiles import VECTORS, column_dots, pack_rows, pull_columns, scale_rows, tile_products, weigh_columns
 
+_INLINE = numba.njit(nogil=True, inline="always")
 _KEYS = 256  # in a block; of queries as many as four vectors hold
 
 
@@ -78,35 +80,66 @@ def _fresh(cleared: bool, *shape: int, dtype: torch.dtype) -> Tensor:
     return memory.zero_() if cleared else memory
 
 
+@_INLINE
+def _extents(like, heads, along_frames, width):
+    """Queries of a block and the pitch of packed rows of channels; how many rows of nodes a walk has,
+    of how many nodes, and how far apart these are; the strides of a tensor along and across a row."""
+    _, T, J, C = like.shape
+    lanes: int = lanes_of(width, like)
+    outer, inner, row = (J, T, J * C) if along_frames else (T, J, C)
+    along, across = (1, 2) if along_frames else (2, 1)
+    return 4 * lanes, _whole(C // heads, lanes), outer, inner, row, along, across
+
+
+@_INLINE
+def _row_of(piece, like, outer, lengths, along_frames, window):
+    """Walk and number of a row, how many of its nodes exist, how far they see, and where it begins."""
+    _, T, J, C = like.shape
+    b, o = piece // outer, piece % outer
+    nodes = lengths[b] if along_frames else (J if o < lengths[b] else 0)
+    return b, o, nodes, window if window >= 0 else nodes, (b * T * J + (o if along_frames else o * J)) * C
+
+
+@_INLINE
+def _head(memory, strides, tensor, b, o, across, channel):
+    """Where a head of a row begins in one of the tensors."""
+    return address(memory, b * strides[3 * tensor] + o * strides[3 * tensor + across] + channel)
+
+
+@_INLINE
+def _whole(count, lanes):
+    """So many, and as many more as fill a vector."""
+    return (count + lanes - 1) // lanes * lanes
+
+
+@compile_loops
+def _multiply(width, like, a, a_row, a_step, b, b_step, steps, out, out_row, rows, columns, adds):
+    """`tile_products` for any number of columns."""
+    together: int = VECTORS * lanes_of(width, like)
+    for c in range(0, columns, together):
+        to, count = c * like.itemsize, min(together, columns - c)
+        tile_products(width, like, a, a_row, a_step, b + to, b_step, steps, out + to, out_row, rows, count, adds)
+
+
 @compile_loops
 def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads, along_frames, window, scale, width):
-    _, T, J, C = y.shape
-    kind, size, channels = y.dtype.type, y.itemsize, C // heads
-    scale, one = kind(scale), kind(1)
+    queries, pitch, outer, inner, row, along, across = _extents(y, heads, along_frames, width)
+    kind, size, channels = y.dtype.type, y.itemsize, y.shape[3] // heads
     lanes: int = lanes_of(width, y)
-    queries, pitch = 4 * lanes, (channels + lanes - 1) // lanes * lanes
-    outer, inner, row = (J, T, J * C) if along_frames else (T, J, C)
-    along, across = (1, 2) if along_frames else (2, 1)  # of the strides of a tensor
+    scale, one, log_sums = kind(scale), kind(1), log_sum.reshape(-1)
     across_q, across_k, along_v = room_for(pitch * queries, kind), room_for(pitch * _KEYS, kind), room_for(pitch * _KEYS, kind)
     score, out = room_for(_KEYS * queries, kind), room_for(queries * pitch, kind)
     largest, total, factor = room_for(queries, kind), room_for(queries, kind), room_for(queries, kind)
-    log_sums = log_sum.reshape(-1)
+    q_row, k_row, v_row = strides[along], strides[3 + along], strides[6 + along]
     for piece in range(first, last):
-        b, o = piece // outer, piece % outer
-        length = lengths[b]
-        if not along_frames and o >= length:
-            continue
-        S = length if along_frames else J
-        reach = window if window >= 0 else S
-        place = (b * T * J + (o if along_frames else o * J)) * C
+        b, o, S, reach, place = _row_of(piece, y, outer, lengths, along_frames, window)
         for h in range(heads):
-            q = address(of_q, b * strides[0] + o * strides[across] + h * channels)
-            k = address(of_k, b * strides[3] + o * strides[3 + across] + h * channels)
-            v = address(of_v, b * strides[6] + o * strides[6 + across] + h * channels)
-            q_row, k_row, v_row = strides[along], strides[3 + along], strides[6 + along]
+            q = _head(of_q, strides, 0, b, o, across, h * channels)
+            k = _head(of_k, strides, 1, b, o, across, h * channels)
+            v = _head(of_v, strides, 2, b, o, across, h * channels)
             for i0 in range(0, S, queries):
                 n = min(queries, S - i0)
-                columns = (n + lanes - 1) // lanes * lanes
+                columns = _whole(n, lanes)
                 pack_rows(width, y, q + i0 * q_row * size, q_row, n, channels, address(across_q, 0), queries, 0, 0)
                 for x in range(queries):
                     largest[x], total[x] = -np.inf, 0
@@ -115,11 +148,10 @@ def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads,
                     keys, again = min(_KEYS, end - j0), 1 if j0 > begin else 0
                     pack_rows(width, y, k + j0 * k_row * size, k_row, keys, channels, address(across_k, 0), _KEYS, 0, 0)
                     pack_rows(width, y, v + j0 * v_row * size, v_row, keys, channels, 0, 0, address(along_v, 0), pitch)
-                    for c in range(0, columns, VECTORS * lanes):
-                        tile_products(
-                            width, y, address(across_k, 0), 1, _KEYS, address(across_q, c), queries, channels, address(score, c), queries,
-                            keys, min(VECTORS * lanes, columns - c), 0,
-                        )  # fmt: skip
+                    _multiply(
+                        width, y, address(across_k, 0), 1, _KEYS, address(across_q, 0), queries, channels,
+                        address(score, 0), queries, keys, columns, 0,
+                    )  # fmt: skip
                     if window >= 0:
                         _hide(score, j0 - i0, keys, window, queries, columns)
                     weigh_columns(
@@ -128,11 +160,10 @@ def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads,
                     )  # fmt: skip
                     if again:
                         scale_rows(width, y, address(out, 0), pitch, address(factor, 0), address(out, 0), pitch, n, pitch)
-                    for c in range(0, channels, VECTORS * lanes):
-                        tile_products(
-                            width, y, address(score, 0), 1, queries, address(along_v, c), pitch, keys, address(out, c), pitch,
-                            n, min(VECTORS * lanes, pitch - c), again,
-                        )  # fmt: skip
+                    _multiply(
+                        width, y, address(score, 0), 1, queries, address(along_v, 0), pitch, keys, address(out, 0), pitch,
+                        n, pitch, again,
+                    )  # fmt: skip
                 for x in range(queries):
                     factor[x] = one / total[x]
                 target = address(y, place + i0 * row + h * channels)
@@ -154,34 +185,24 @@ def _hide(score, ahead, keys, window, pitch, columns):
 
 @compile_loops
 def _backward(first, last, of_q, of_k, of_v, of_dy, of_y, strides, log_sum, dq, dk, dv, lengths, heads, along_frames, window, scale, width):
-    _, T, J, C = dq.shape
-    kind, size, channels = dq.dtype.type, dq.itemsize, C // heads
-    scale = kind(scale)
+    queries, pitch, outer, inner, row, along, across = _extents(dq, heads, along_frames, width)
+    kind, size, channels = dq.dtype.type, dq.itemsize, dq.shape[3] // heads
     lanes: int = lanes_of(width, dq)
-    queries, pitch = 4 * lanes, (channels + lanes - 1) // lanes * lanes
-    outer, inner, row = (J, T, J * C) if along_frames else (T, J, C)
-    along, across = (1, 2) if along_frames else (2, 1)  # of the strides of a tensor
+    scale, log_sums = kind(scale), log_sum.reshape(-1)
     across_q, along_q = room_for(pitch * queries, kind), room_for(pitch * queries, kind)
     across_dy, along_dy, across_y = room_for(pitch * queries, kind), room_for(pitch * queries, kind), room_for(pitch * queries, kind)
     across_k, along_k, across_v = room_for(pitch * _KEYS, kind), room_for(pitch * _KEYS, kind), room_for(pitch * _KEYS, kind)
     score, through = room_for(_KEYS * queries, kind), room_for(_KEYS * queries, kind)
     shift, less = room_for(queries, kind), room_for(queries, kind)
-    log_sums = log_sum.reshape(-1)
+    q_row, k_row, v_row, dy_row, y_row = strides[along], strides[3 + along], strides[6 + along], strides[9 + along], strides[12 + along]
     for piece in range(first, last):
-        b, o = piece // outer, piece % outer
-        length = lengths[b]
-        if not along_frames and o >= length:
-            continue
-        S = length if along_frames else J
-        reach = window if window >= 0 else S
-        place = (b * T * J + (o if along_frames else o * J)) * C
+        b, o, S, reach, place = _row_of(piece, dq, outer, lengths, along_frames, window)
         for h in range(heads):
-            q = address(of_q, b * strides[0] + o * strides[across] + h * channels)
-            k = address(of_k, b * strides[3] + o * strides[3 + across] + h * channels)
-            v = address(of_v, b * strides[6] + o * strides[6 + across] + h * channels)
-            dy = address(of_dy, b * strides[9] + o * strides[9 + across] + h * channels)
-            y = address(of_y, b * strides[12] + o * strides[12 + across] + h * channels)
-            q_row, k_row, v_row, dy_row, y_row = strides[along], strides[3 + along], strides[6 + along], strides[9 + along], strides[12 + along]
+            q = _head(of_q, strides, 0, b, o, across, h * channels)
+            k = _head(of_k, strides, 1, b, o, across, h * channels)
+            v = _head(of_v, strides, 2, b, o, across, h * channels)
+            dy = _head(of_dy, strides, 3, b, o, across, h * channels)
+            y = _head(of_y, strides, 4, b, o, across, h * channels)
             for j0 in range(0, S, _KEYS):
                 keys = min(_KEYS, S - j0)
                 pack_rows(width, dq, k + j0 * k_row * size, k_row, keys, channels, address(across_k, 0), _KEYS, address(along_k, 0), pitch)
@@ -189,43 +210,29 @@ def _backward(first, last, of_q, of_k, of_v, of_dy, of_y, strides, log_sum, dq, 
                 begin, end = max(0, j0 - reach), min(S, j0 + keys + reach)
                 for i0 in range(begin, end, queries):
                     n = min(queries, end - i0)
-                    columns = (n + lanes - 1) // lanes * lanes
+                    columns = _whole(n, lanes)
                     pack_rows(width, dq, q + i0 * q_row * size, q_row, n, channels, address(across_q, 0), queries, address(along_q, 0), pitch)
                     pack_rows(width, dq, dy + i0 * dy_row * size, dy_row, n, channels, address(across_dy, 0), queries, address(along_dy, 0), pitch)
                     pack_rows(width, dq, y + i0 * y_row * size, y_row, n, channels, address(across_y, 0), queries, 0, 0)
                     column_dots(width, dq, address(across_y, 0), address(across_dy, 0), channels, queries, columns, address(less, 0))
                     at = ((b * heads + h) * outer + o) * inner + i0
-                    for x in range(n):
-                        shift[x] = log_sums[at + x]
-                    for x in range(n, columns):  # of queries that don't exist
-                        shift[x] = 0
+                    for x in range(columns):
+                        shift[x] = log_sums[at + x] if x < n else 0  # of queries that don't exist
                     j1, j2 = max(0, i0 - reach - j0), min(keys, i0 + n + reach - j0)  # the keys of the block that these queries see
-                    for c in range(0, columns, VECTORS * lanes):
-                        count = min(VECTORS * lanes, columns - c)
-                        tile_products(
-                            width, dq, address(across_k, j1), 1, _KEYS, address(across_q, c), queries, channels,
-                            address(score, j1 * queries + c), queries, j2 - j1, count, 0,
-                        )  # fmt: skip
-                        tile_products(
-                            width, dq, address(across_v, j1), 1, _KEYS, address(across_dy, c), queries, channels,
-                            address(through, j1 * queries + c), queries, j2 - j1, count, 0,
-                        )  # fmt: skip
-                    pull_columns(
-                        width, dq, address(score, j1 * queries), address(through, j1 * queries), j2 - j1, queries, columns, scale,
-                        address(shift, 0), address(less, 0), j0 + j1 - i0, reach,
+                    score_, through_ = address(score, j1 * queries), address(through, j1 * queries)
+                    _multiply(
+                        width, dq, address(across_k, j1), 1, _KEYS, address(across_q, 0), queries, channels, score_, queries, j2 - j1, columns, 0
                     )  # fmt: skip
-                    again = 1 if window >= 0 or i0 > begin else 0
-                    for c in range(0, channels, VECTORS * lanes):
-                        count, at = min(VECTORS * lanes, channels - c), place + (j0 + j1) * row + h * channels + c
-                        tile_products(
-                            width, dq, address(score, j1 * queries), queries, 1, address(along_dy, c), pitch, n,
-                            address(dv, at), row, j2 - j1, count, again,
-                        )  # fmt: skip
-                        tile_products(
-                            width, dq, address(through, j1 * queries), queries, 1, address(along_q, c), pitch, n,
-                            address(dk, at), row, j2 - j1, count, again,
-                        )  # fmt: skip
-                        tile_products(
-                            width, dq, address(through, j1 * queries), 1, queries, address(along_k, j1 * pitch + c), pitch, j2 - j1,
-                            address(dq, place + i0 * row + h * channels + c), row, n, count, 1 if S > _KEYS else 0,
-                        )  # fmt: skip
+                    _multiply(
+                        width, dq, address(across_v, j1), 1, _KEYS, address(across_dy, 0), queries, channels, through_, queries, j2 - j1, columns, 0
+                    )  # fmt: skip
+                    pull_columns(
+                        width, dq, score_, through_, j2 - j1, queries, columns, scale, address(shift, 0), address(less, 0), j0 + j1 - i0, reach
+                    )  # fmt: skip
+                    again, at = 1 if window >= 0 or i0 > begin else 0, place + (j0 + j1) * row + h * channels
+                    _multiply(width, dq, score_, queries, 1, address(along_dy, 0), pitch, n, address(dv, at), row, j2 - j1, channels, again)
+                    _multiply(width, dq, through_, queries, 1, address(along_q, 0), pitch, n, address(dk, at), row, j2 - j1, channels, again)
+                    _multiply(
+                        width, dq, through_, 1, queries, address(along_k, j1 * pitch), pitch, j2 - j1,
+                        address(dq, place + i0 * row + h * channels), row, n, channels, 1 if S > _KEYS else 0,
+                    )  # fmt: skip

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fastst.cpu.attend import head_blocks, readable_rows, room_for
+from fastst.cpu.attend_kernels import leaky_sums, row_products, subtract_largest, sum_heads
 from fastst.cpu.functions import compile_loops, exp
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import lanes_of, leaky_sums, row_products, subtract_largest, sum_heads
+from fastst.cpu.microkernel import lanes_of
 from fastst.cpu.products import WIDTH, frame_counts, most_edges
 from fastst.cpu.threads import run_ranges
 from fastst.graph import GraphIndex

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import types
 from numba.extending import overload
 
 from fastst.cpu.cache import keep
-from fastst.cpu.microkernel import bits_of, float_of
+from fastst.cpu.kernel import kernel
+from fastst.cpu.values import Value
+
+_Float32 = Annotated[Value, types.float32]
+_Int32 = Annotated[Value, types.int32]
 
 # With Python's error model every division looks for a zero, and nothing becomes a vector. Python itself calls none of the loops, and what it would
 # need for that takes as long to compile as many a loop.
@@ -32,6 +37,18 @@ def compile_loops(function: Callable[..., Any]) -> Any:
 def compile_sums(function: Callable[..., Any]) -> Any:
     """A kernel whose terms may be added in another order."""
     return keep(numba.njit(function, **_OPTIONS, fastmath={"reassoc", "contract"}))
+
+
+@kernel
+def bits_of(number: _Float32) -> _Int32:
+    """The bits of a float32, as int32."""
+    return number.bitcast(ir.IntType(32))
+
+
+@kernel
+def float_of(bits: _Int32) -> _Float32:
+    """The float32 of these bits."""
+    return bits.bitcast(ir.FloatType())
 
 
 def log(x: float) -> float:

@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from fastst.cpu.functions import compile_loops
+from fastst.cpu.kernel import Int, Length, Number, Width, kernel
 from fastst.cpu.memory import empty
-from fastst.cpu.microkernel import FRAMES, clear, fetch_rows, lanes_of, vectors_at_once
+from fastst.cpu.microkernel import FRAMES, blocks, clear, fetch_rows, lanes_of, vectors_at_once
 from fastst.cpu.products import WIDTH, frame_counts, most_edges
 from fastst.cpu.threads import run_ranges
-from fastst.cpu.vectors import I32, I64, Elements, data_of, loop
+from fastst.cpu.values import Row, Value, Vectors, fma, leaky, span, where
 from fastst.graph import GraphIndex
 
 _AHEAD = 8  # edges: a list's lie anywhere in memory, and would else be waited for
@@ -149,122 +147,86 @@ def _send_back(
                         dweight[numbers[i]] = dots[i]
 
 
-@intrinsic
-def sum_messages(typingctx, width, relu, x, rows, edges, places, factors, count, slope, y, y_at, c, size):
-    """y[y_at + c'] = Σ over i < count of factors[i] · act(x[rows[i] + c'] + edges[places[i] + c']), for the channels c' from c on: those of
-    `vectors_at_once`, or where `size` is less the first of one vector."""
-    W = width.count
+@kernel
+def sum_messages(
+    width: Width,
+    relu: Length,
+    x: Row,
+    rows: Row,
+    edges: Row,
+    places: Row,
+    factors: Row,
+    count: Int,
+    slope: Number,
+    y: Row,
+    y_at: Int,
+    c: Int,
+    size: Int,
+) -> None:
+    """y[y_at + c'] = Σ over i < count of factors[i] · act(x[rows[i] + c'] + edges[places[i] + c']), for
+    the channels c' from c on: those of `vectors_at_once`, or where `size` is less the first of one
+    vector."""
+    for channels in blocks(width, x.kind, c, size):
+        total = [channels.zero(x.kind)]
+        for i in span(0, count, carry=total):
+            hidden = channels.load(x.at(rows[i])) + channels.load(edges.at(places[i]))
+            total[0] = fma(factors[i], _act(hidden, slope, relu), total[0])
+        channels.store(total[0], y.at(y_at))
 
-    def codegen(context, b, signature, args):
-        e, (x0, edges0, y0) = _features(context, b, signature, args, W, x, 2, 4, 9)
-        rows0, places0, factors0 = (data_of(context, b, signature, args, i) for i in (3, 5, 6))
 
-        def compute(channels: list[Any], masks: list[Any]) -> None:
-            def load(first: Any, at: Any) -> list[Any]:
-                return _load(b, e, b.gep(first, [at]), channels, masks)
+@kernel
+def send_back(
+    width: Width,
+    relu: Length,
+    to_edges: Length,
+    to_weights: Length,
+    dy: Row,
+    rows: Row,
+    x: Row,
+    at: Int,
+    edges: Row,
+    places: Row,
+    factors: Row,
+    count: Int,
+    slope: Number,
+    dx: Row,
+    dedges: Row,
+    dots: Row,
+    c: Int,
+    size: Int,
+) -> None:
+    """The gradients through a sender's messages: with h = x[at + c'] + edges[places[i] + c'] and
+    g = dy[rows[i] + c'], for channels c' as in `sum_messages` and i < count,
+    dx[at + c'] = Σ over i of d, d = factors[i] · act'(h) · g.
 
-            i, acc, close = loop(b, I64(0), args[7], 1, [e.zero()] * len(channels))
-            hidden = _add(b, load(x0, b.load(b.gep(rows0, [i]))), load(edges0, b.load(b.gep(places0, [i]))))
-            factor = e.splat(b.load(b.gep(factors0, [i])))
-            acc = close([e.fma(factor, _act(b, e, h, args[8], relu.count), total) for h, total in zip(hidden, acc, strict=True)])
-            _store(b, e, acc, b.gep(y0, [args[10]]), channels, masks)
-
-        _over_channels(b, e, W, args[11], args[12], compute)
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(width, relu, x, rows, edges, places, factors, i, factors.dtype, y, i, i, i), codegen
-
-
-@intrinsic
-def send_back(typingctx, width, relu, to_edges, to_weights, dy, rows, x, at, edges, places, factors, count, slope, dx, dedges, dots, c, size):
-    """The gradients through a sender's messages: with h = x[at + c'] + edges[places[i] + c'] and g = dy[rows[i] + c'], for channels c' as in
-    `sum_messages` and i < count, dx[at + c'] = Σ over i of d, d = factors[i] · act'(h) · g.
-
-    Where `to_edges` has length 1, dedges[places[i] + c'] = d; where 2, d is added there. Where `to_weights` has length 1, dots[i] += Σ act(h) · g.
+    Where `to_edges` has length 1, dedges[places[i] + c'] = d; where 2, d is added there. Where
+    `to_weights` has length 1, dots[i] += Σ act(h) · g.
     """
-    W = width.count
-
-    def codegen(context, b, signature, args):
-        e, (dy0, x0, edges0, dx0) = _features(context, b, signature, args, W, x, 4, 6, 8, 13)
-        o, (dedges0,) = _features(context, b, signature, args, W, dedges, 14)
-        rows0, places0, factors0, dots0 = (data_of(context, b, signature, args, i) for i in (5, 9, 10, 15))
-
-        def compute(channels: list[Any], masks: list[Any]) -> None:
-            def load(first: Any, at: Any, elements: Elements = e) -> list[Any]:
-                return _load(b, elements, b.gep(first, [at]), channels, masks)
-
-            mine = load(x0, args[7])
-            i, acc, close = loop(b, I64(0), args[11], 1, [e.zero()] * len(channels))
-            place = b.load(b.gep(places0, [i]))
-            hidden, through = _add(b, mine, load(edges0, place)), load(dy0, b.load(b.gep(rows0, [i])))
-            factor = e.splat(b.load(b.gep(factors0, [i])))
-            back = [b.fmul(factor, _through_act(b, e, h, g, args[12], relu.count)) for h, g in zip(hidden, through, strict=True)]
-            if to_edges.count:
-                stored = back if to_edges.count == 1 else _add(b, back, load(dedges0, place, o))
-                _store(b, o, stored, b.gep(dedges0, [place]), channels, masks)
-            if to_weights.count:
-                dot = e.zero()
+    for channels in blocks(width, x.kind, c, size):
+        mine, total = channels.load(x.at(at)), [channels.zero(x.kind)]
+        for i in span(0, count, carry=total):
+            place = places[i]
+            hidden = mine + channels.load(edges.at(place))
+            through = channels.load(dy.at(rows[i]))
+            back = _through_act(hidden, through, slope, relu) * factors[i]
+            if to_edges:
+                target = dedges.at(place)
+                channels.store(back if to_edges == 1 else back + channels.load(target), target)
+            if to_weights:
+                dot = x.kind.zero()
                 for h, g in zip(hidden, through, strict=True):
-                    dot = e.fma(_act(b, e, h, args[12], relu.count), g, dot)
-                target = b.gep(dots0, [i])
-                b.store(b.fadd(b.load(target), _sum(b, e, dot)), target)
-            acc = close(_add(b, acc, back))
-            _store(b, e, acc, b.gep(dx0, [args[7]]), channels, masks)
-
-        _over_channels(b, e, W, args[16], args[17], compute)
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(
-        width, relu, to_edges, to_weights, dy, rows, x, i, edges, places, factors, i, factors.dtype, dx, dedges, dots, i, i
-    ), codegen  # fmt: skip
+                    dot = fma(_act(h, slope, relu), g, dot)
+                dots[i] = dots[i] + dot.fold(Value.__add__).lane(0)
+            total[0] = total[0] + back
+        channels.store(total[0], dx.at(at))
 
 
-def _features(context: Any, b: Any, signature: Any, args: Any, width: int, like: types.Array, *numbers: int) -> tuple[Elements, list[Any]]:
-    """How features like those of an array are read, and the addresses of some arguments' first ones."""
-    e = Elements(b, like.dtype, width)
-    return e, [b.bitcast(data_of(context, b, signature, args, number), e.stored.as_pointer()) for number in numbers]
-
-
-def _over_channels(b: Any, e: Elements, width: int, c: Any, size: Any, compute: Any) -> None:
-    """Code for the channels from c on: `compute(channels, masks)`, of several full vectors, or of the first `size` channels of one."""
-    vectors = vectors_at_once((0,) * width)
-    with b.if_else(e.full(size, vectors)) as (full, part):
-        with full:
-            compute([b.add(c, I64(v * e.lanes)) for v in range(vectors)], [None] * vectors)
-        with part:
-            compute([c], [e.mask(size)])
-
-
-def _load(b: Any, e: Elements, row: Any, channels: list[Any], masks: list[Any]) -> list[Any]:
-    return [e.load(b.gep(row, [channel]), mask) for channel, mask in zip(channels, masks, strict=True)]
-
-
-def _store(b: Any, e: Elements, values: list[Any], row: Any, channels: list[Any], masks: list[Any]) -> None:
-    for value, channel, mask in zip(values, channels, masks, strict=True):
-        e.store(value, b.gep(row, [channel]), mask)
-
-
-def _add(b: Any, one: list[Any], other: list[Any]) -> list[Any]:
-    return [b.fadd(*pair) for pair in zip(one, other, strict=True)]
-
-
-def _act(b: Any, e: Elements, hidden: Any, slope: Any, relu: int) -> Any:
+def _act(hidden: Any, slope: Value, relu: int) -> Any:
     """Numbers that are not stay so."""
-    return b.select(b.fcmp_unordered(">", hidden, e.zero()), hidden, e.zero()) if relu else e.leaky(hidden, e.splat(slope))
+    return where(~(hidden <= 0), hidden, 0) if relu else leaky(hidden, slope)
 
 
-def _through_act(b: Any, e: Elements, hidden: Any, gradient: Any, slope: Any, relu: int) -> Any:
+def _through_act(hidden: Vectors, gradient: Vectors, slope: Value, relu: int) -> Vectors:
     if relu:
-        return b.select(b.fcmp_unordered(">", hidden, e.zero()), gradient, e.zero())
-    return b.select(b.fcmp_ordered(">", hidden, e.zero()), gradient, b.fmul(gradient, e.splat(slope)))
-
-
-def _sum(b: Any, e: Elements, vector: Any) -> Any:
-    """Of its lanes, in pairs."""
-    half = e.lanes // 2
-    while half:
-        across = ir.Constant(ir.VectorType(I32, e.lanes), [lane ^ half for lane in range(e.lanes)])
-        vector, half = b.fadd(vector, b.shuffle_vector(vector, vector, across)), half // 2
-    return b.extract_element(vector, I32(0))
+        return where(~(hidden <= 0), gradient, 0)
+    return where(hidden > 0, gradient, gradient * slope)

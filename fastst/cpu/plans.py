@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fastst.cpu.microkernel import RUNS
+from fastst.cpu.sum_kernels import RUNS
 from fastst.graph import GraphIndex
 
 _PLANS = 128  # that are kept

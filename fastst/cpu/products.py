@@ -18,27 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastst.cpu.attend_kernels import row_products
+from fastst.cpu.dot_kernels import dot_products, dots_at_once, pack_frames
 from fastst.cpu.functions import compile_loops, compile_sums
 from fastst.cpu.memory import LINE, empty
-from fastst.cpu.microkernel import (
-    FRAMES,
-    MOST_VECTORS,
-    TILE,
-    VECTORS,
-    address,
-    clear,
-    dot_products,
-    dots_at_once,
-    fetch_rows,
-    lanes_of,
-    pack_channels,
-    pack_frames,
-    pack_tile,
-    row_products,
-    run_sums,
-    weighted_sum,
-)
+from fastst.cpu.microkernel import FRAMES, MOST_VECTORS, TILE, VECTORS, address, clear, fetch_rows, lanes_of
 from fastst.cpu.plans import dot_plan, plan_of, sum_plan
+from fastst.cpu.sum_kernels import pack_channels, pack_tile, run_sums, weighted_sum
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.vectors import native_width
 from fastst.graph import GraphIndex
@@ -338,13 +324,19 @@ def _dot_tiles(first, last, q, k, edges, own, packed, lengths, offset, rows, slo
                         rows, slots, bounds, j, frame, channels,
                     )  # fmt: skip
                 if not inside:
-                    count = min(FRAMES, T - t)
-                    for s in range(P):
-                        lo, hi = max(0, -offset[s] - t), min(length - t, length - offset[s] - t)
-                        pack_frames(at_ends, s * FRAMES, edges, (b * P + s) * T + t, lo, hi, count)
+                    _copy_existing(at_ends, edges, b, t, length, offset)
         for f in range(min(TILE, T - t0) if nodes > 0 else 0):
             for j in range(nodes):
                 own[b, t0 + f, j] = at_nodes[j * TILE + f] if f < frames else 0
+
+
+@compile_loops
+def _copy_existing(at_ends, edges, b, t, length, offset):
+    """The products of FRAMES frames at a walk's end to their places; 0 where no edge exists."""
+    P, T = edges.shape[1:]
+    for s in range(P):
+        lo, hi = max(0, -offset[s] - t), min(length - t, length - offset[s] - t)
+        pack_frames(at_ends, s * FRAMES, edges, (b * P + s) * T + t, lo, hi, min(FRAMES, T - t))
 
 
 @compile_loops

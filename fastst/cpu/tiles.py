@@ -1,234 +1,220 @@
 """Products of small matrices as LLVM code: a tile of the result stays in registers while the sum runs.
 
-Matrices are addresses (see `fastst.cpu.microkernel.address`) of rows at a pitch, counted in elements of the type of `like`, an array.
+Matrices are addresses (see `fastst.cpu.microkernel.address`) of rows at a pitch, counted in elements
+of the type of `like`, an array.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
-from fastst.cpu.vectors import I32, I64, Elements, loop, opaque
+from fastst.cpu.kernel import Address, Int, Number, Width, kernel
+from fastst.cpu.values import Kind, Value, cases, fma, larger, span, when, where
 
 VECTORS = 2  # of columns, beside one another, that a tile has
-_ROWS = {4: (12, 6, 2, 1), 2: (6, 3, 1), 1: (6, 3, 1)}  # of a tile, by the vectors' width: 24 or 12 sums of two vectors, beside what is multiplied
+# Rows of a tile, by the vectors' width: 24 or 12 sums of two vectors, beside what is multiplied.
+_ROWS = {4: (12, 6, 2, 1), 2: (6, 3, 1), 1: (6, 3, 1)}
 _BASES = 3  # rows that are addressed from one register
 
 
-@intrinsic
-def tile_products(typingctx, width, like, a, a_row, a_step, b, b_step, steps, out, out_row, rows, count, adds):
-    """out[r, c] = Σ over s < steps of a[r · a_row + s · a_step] · b[s · b_step + c] for r < rows and c < count, at most VECTORS vectors of columns;
-    with `adds` 1 more of what is there. Whole vectors of b are read.
+@kernel
+def tile_products(
+    width: Width,
+    like: Kind,
+    a: Address,
+    a_row: Int,
+    a_step: Int,
+    b: Address,
+    b_step: Int,
+    steps: Int,
+    out: Address,
+    out_row: Int,
+    rows: Int,
+    count: Int,
+    adds: Int,
+) -> None:
+    """out[r, c] = Σ over s < steps of a[r · a_row + s · a_step] · b[s · b_step + c] for r < rows and
+    c < count, at most VECTORS vectors of columns; with `adds` 1 more of what is there. Whole vectors
+    of b are read.
 
     Every sum is made in the order of s, whatever stands beside it.
     """
-    W = width.count
+    add = adds == 1
 
-    def codegen(context, builder, signature, args):
-        e = Elements(builder, like.dtype, W)
-        element = e.stored.as_pointer()
-        a_, b_, out_ = (builder.inttoptr(args[i], element) for i in (2, 5, 8))
-        a_row_, a_step_, b_step_, steps_, out_row_, rows_, count_ = args[3], args[4], args[6], args[7], args[9], args[10], args[11]
-        adds_ = builder.icmp_signed("==", args[12], I64(1))
-
-        def tile(first: Any, R: int, V: int, whole: bool) -> None:
-            """Rows first … first + R - 1, columns of V vectors."""
-            row = builder.mul(first, a_row_)
-            bases = []  # few registers hold the places of many rows
-            for _ in range(0, R, _BASES):
-                bases.append(builder.gep(a_, [row]))
-                row = opaque(builder, builder.add(row, builder.mul(a_row_, I64(_BASES))))
-            places = [
-                builder.gep(out_, [builder.add(builder.mul(builder.add(first, I64(r)), out_row_), I64(v * e.lanes))])
-                for r in range(R)
-                for v in range(V)
-            ]
-            masks = [None if whole else e.mask(builder.sub(count_, I64(v * e.lanes))) for v in range(V)] * R
-            before = [builder.select(adds_, e.mask(builder.sub(count_, I64(v * e.lanes))), e.mask(I64(0))) for v in range(V)] * R
-            s, acc, close = loop(builder, I64(0), steps_, 1, [e.load(*pair) for pair in zip(places, before, strict=True)])
-            along, across = builder.mul(s, a_step_), builder.mul(s, b_step_)
-            columns = [e.load(builder.gep(b_, [builder.add(across, I64(v * e.lanes))]), None) for v in range(V)]
-            following = []
+    def tile(first: Value, R: int, columns: list[int], whole: bool) -> None:
+        """Rows first … first + R - 1."""
+        row, bases = first * a_row, []  # few registers hold the places of many rows
+        for _ in range(0, R, _BASES):
+            bases.append(a.at(row))
+            row = (row + a_row * _BASES).opaque()
+        places = [out.at((first + r) * out_row + c) for r in range(R) for c in columns]
+        inside = [None if whole else like.mask(count - c) for c in columns] * R
+        before = [where(add, like.mask(count - c), like.mask(0)) for c in columns] * R
+        total = [place.load(mask=mask) for place, mask in zip(places, before, strict=True)]
+        for s in span(0, steps, carry=total):
+            along, across = s * a_step, s * b_step
+            multiplied = [b.load(across + c) for c in columns]
             for r in range(R):
-                place = builder.add(along, builder.mul(a_row_, I64(r % _BASES))) if r % _BASES else along
-                factor = e.splat(builder.load(builder.gep(bases[r // _BASES], [place])))
-                following += [e.fma(factor, columns[v], acc[r * V + v]) for v in range(V)]
-            for value, place, mask in zip(close(following), places, masks, strict=True):
-                e.store(value, place, mask)
+                factor = like.splat(bases[r // _BASES][along + a_row * (r % _BASES) if r % _BASES else along])
+                for v, column in enumerate(multiplied, r * len(columns)):
+                    total[v] = fma(factor, column, total[v])
+        for value, place, mask in zip(total, places, inside, strict=True):
+            place.store(value, mask=mask)
 
-        def all_rows(V: int) -> None:
-            first = I64(0)
-            for R in _ROWS[W]:
-                last = builder.sub(rows_, builder.srem(builder.sub(rows_, first), I64(R)))
-                here, _, close = loop(builder, first, last, R, [])
-                with builder.if_else(e.full(count_, V)) as (full, part):
-                    with full:
-                        tile(here, R, V, True)
-                    with part:
-                        tile(here, R, V, False)
-                close([])
-                first = last
-
-        with builder.if_else(builder.icmp_signed("<=", count_, I64(e.lanes))) as (one, more):
-            with one:
-                all_rows(1)
-            with more:
-                all_rows(VECTORS)
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(width, like, i, i, i, i, i, i, i, i, i, i, i), codegen
+    for narrow in cases(count <= like.lanes):
+        columns = [v * like.lanes for v in range(1 if narrow else VECTORS)]
+        first: Value | int = 0
+        for R in _ROWS[width]:
+            last = rows - (rows - first) % R
+            for here in span(first, last, R):
+                for whole in cases(count >= len(columns) * like.lanes):
+                    tile(here, R, columns, whole)
+            first = last
 
 
-@intrinsic
-def weigh_columns(typingctx, width, like, score, rows, pitch, columns, scale, largest, total, factor):
-    """score[r, c] becomes exp(scale · (score[r, c] - m[c])) with m the largest of largest[c] and a column's scores, which `largest` becomes.
+@kernel
+def weigh_columns(
+    width: Width,
+    like: Kind,
+    score: Address,
+    rows: Int,
+    pitch: Int,
+    columns: Int,
+    scale: Number,
+    largest: Address,
+    total: Address,
+    factor: Address,
+) -> None:
+    """score[r, c] becomes exp(scale · (score[r, c] - m[c])) with m the largest of largest[c] and a
+    column's scores, which `largest` becomes.
 
-    factor[c] = exp(scale · (largest[c] - m[c])) is what sums up to here have to be taken times, and total[c] becomes factor[c] · total[c] + Σ over r.
-    A column without scores above -inf gets 0. Whole vectors, side by side.
+    factor[c] = exp(scale · (largest[c] - m[c])) is what sums up to here have to be taken times, and
+    total[c] becomes factor[c] · total[c] + Σ over r. A column without scores above -inf gets 0.
+    Whole vectors, side by side.
     """
-    W = width.count
-
-    def codegen(context, b, signature, args):
-        e = Elements(b, like.dtype, W)
-        score_, largest_, total_, factor_ = (b.inttoptr(args[i], e.stored.as_pointer()) for i in (2, 7, 8, 9))
-        rows_, pitch_, scale_ = args[3], args[4], e.splat(args[6])
-        c, _, close_columns = loop(b, I64(0), args[5], e.lanes, [])
-        before = e.load(b.gep(largest_, [c]), None)
-        r, (most,), close = loop(b, I64(0), rows_, 1, [before])
-        (most,) = close([e.larger(e.load(b.gep(score_, [b.add(b.mul(r, pitch_), c)]), None), most)])
-        nothing = b.fcmp_ordered("==", most, e.splat(e.compute(float("-inf"))))
-        shift = b.fmul(scale_, b.select(nothing, e.zero(), most))  # -inf less -inf would be no number
-        taken = e.exp(b.fsub(b.fmul(scale_, before), shift))
-        r, (sums,), close = loop(b, I64(0), rows_, 1, [b.fmul(taken, e.load(b.gep(total_, [c]), None))])
-        place = b.gep(score_, [b.add(b.mul(r, pitch_), c)])
-        weight = e.exp(b.fsub(b.fmul(scale_, e.load(place, None)), shift))
-        e.store(weight, place, None)
-        close([b.fadd(sums, weight)])
-        for value, to in ((most, largest_), (sums, total_), (taken, factor_)):
-            e.store(value, b.gep(to, [c]), None)
-        close_columns([])
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(width, like, i, i, i, i, like.dtype, i, i, i), codegen
+    scale_ = like.splat(scale)
+    for c in span(0, columns, like.lanes):
+        before = largest.load(c)
+        most = [before]
+        for r in span(0, rows, carry=most):
+            most[0] = larger(score.load(r * pitch + c), most[0])
+        # -inf less -inf would be no number
+        shift = scale_ * where(most[0] == -math.inf, 0, most[0])
+        taken = like.exp(scale_ * before - shift)
+        sums = [taken * total.load(c)]
+        for r in span(0, rows, carry=sums):
+            at = r * pitch + c
+            weight = like.exp(scale_ * score.load(at) - shift)
+            score.store(weight, at)
+            sums[0] = sums[0] + weight
+        largest.store(most[0], c)
+        total.store(sums[0], c)
+        factor.store(taken, c)
 
 
-@intrinsic
-def pull_columns(typingctx, width, like, score, through, rows, pitch, columns, scale, shift, less, ahead, window):
-    """score[r, c] becomes w = exp(scale · score[r, c] - shift[c]), 0 where |ahead + r - c| > window, and through[r, c] becomes
-    scale · w · (through[r, c] - less[c]). Whole vectors, side by side."""
-    W = width.count
+@kernel
+def pull_columns(
+    width: Width,
+    like: Kind,
+    score: Address,
+    through: Address,
+    rows: Int,
+    pitch: Int,
+    columns: Int,
+    scale: Number,
+    shift: Address,
+    less: Address,
+    ahead: Int,
+    window: Int,
+) -> None:
+    """score[r, c] becomes w = exp(scale · score[r, c] - shift[c]), 0 where |ahead + r - c| > window,
+    and through[r, c] becomes scale · w · (through[r, c] - less[c]). Whole vectors, side by side."""
+    scale_ = like.splat(scale)
+    for c in span(0, columns, like.lanes):
+        shifts, lesses = shift.load(c), less.load(c)
+        for r in span(0, rows):
+            at = r * pitch + c
+            weight = like.exp(scale_ * score.load(at) - shifts)
+            weight = where(like.within(ahead + r - c, window), weight, 0)
+            score.store(weight, at)
+            through.store(scale_ * weight * (through.load(at) - lesses), at)
 
-    def codegen(context, b, signature, args):
-        e = Elements(b, like.dtype, W)
-        score_, through_, shift_, less_ = (b.inttoptr(args[i], e.stored.as_pointer()) for i in (2, 3, 8, 9))
-        rows_, pitch_, scale_ = args[4], args[5], e.splat(args[7])
-        c, _, close_columns = loop(b, I64(0), args[6], e.lanes, [])
-        shifts, lesses = (e.load(b.gep(from_, [c]), None) for from_ in (shift_, less_))
-        r, _, close = loop(b, I64(0), rows_, 1, [])
-        places = [b.gep(from_, [b.add(b.mul(r, pitch_), c)]) for from_ in (score_, through_)]
-        weight = e.exp(b.fsub(b.fmul(scale_, e.load(places[0], None)), shifts))
-        weight = b.select(e.within(b.sub(b.add(args[10], r), c), args[11]), weight, e.zero())
-        e.store(weight, places[0], None)
-        e.store(b.fmul(b.fmul(scale_, weight), b.fsub(e.load(places[1], None), lesses)), places[1], None)
-        close([])
-        close_columns([])
-        return context.get_dummy_value()
 
-    i = types.int64
-    return types.void(width, like, i, i, i, i, i, like.dtype, i, i, i, i), codegen
-
-
-@intrinsic
-def column_dots(typingctx, width, like, a, b, rows, pitch, columns, out):
+@kernel
+def column_dots(width: Width, like: Kind, a: Address, b: Address, rows: Int, pitch: Int, columns: Int, out: Address) -> None:
     """out[c] = Σ over r of a[r, c] · b[r, c]. Whole vectors, side by side."""
-    W = width.count
-
-    def codegen(context, builder, signature, args):
-        e = Elements(builder, like.dtype, W)
-        a_, b_, out_ = (builder.inttoptr(args[i], e.stored.as_pointer()) for i in (2, 3, 7))
-        c, _, close_columns = loop(builder, I64(0), args[6], e.lanes, [])
-        r, (sums,), close = loop(builder, I64(0), args[4], 1, [e.zero()])
-        at = builder.add(builder.mul(r, args[5]), c)
-        (sums,) = close([e.fma(e.load(builder.gep(a_, [at]), None), e.load(builder.gep(b_, [at]), None), sums)])
-        e.store(sums, builder.gep(out_, [c]), None)
-        close_columns([])
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(width, like, i, i, i, i, i, i), codegen
+    for c in span(0, columns, like.lanes):
+        total = [like.zero()]
+        for r in span(0, rows, carry=total):
+            at = r * pitch + c
+            total[0] = fma(a.load(at), b.load(at), total[0])
+        out.store(total[0], c)
 
 
-@intrinsic
-def scale_rows(typingctx, width, like, source, pitch, factor, target, row, rows, count):
+@kernel
+def scale_rows(
+    width: Width,
+    like: Kind,
+    source: Address,
+    pitch: Int,
+    factor: Address,
+    target: Address,
+    row: Int,
+    rows: Int,
+    count: Int,
+) -> None:
     """target[r · row + c] = factor[r] · source[r · pitch + c] for r < rows and c < count."""
-    W = width.count
-
-    def codegen(context, b, signature, args):
-        e = Elements(b, like.dtype, W)
-        source_, factor_, target_ = (b.inttoptr(args[i], e.stored.as_pointer()) for i in (2, 4, 5))
-        r, _, close_rows = loop(b, I64(0), args[7], 1, [])
-        times = e.splat(b.load(b.gep(factor_, [r])))
-        c, _, close = loop(b, I64(0), args[8], e.lanes, [])
-        value = b.fmul(times, e.load(b.gep(source_, [b.add(b.mul(r, args[3]), c)]), None))
-        e.store(value, b.gep(target_, [b.add(b.mul(r, args[6]), c)]), e.mask(b.sub(args[8], c)))
-        close([])
-        close_rows([])
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(width, like, i, i, i, i, i, i, i), codegen
+    for r in span(0, rows):
+        times = like.splat(factor[r])
+        for c in span(0, count, like.lanes):
+            value = times * source.load(r * pitch + c)
+            target.store(value, r * row + c, like.mask(count - c))
 
 
-@intrinsic
-def pack_rows(typingctx, width, like, source, row, rows, channels, across, pitch, along, along_pitch):
-    """across[c · pitch + r] = source[r · row + c] and along[r · along_pitch + c] = the same for r < rows and c < channels, 0 for the others of whole
-    vectors of both; an address of 0 is not written to."""
-    W = width.count
+@kernel
+def pack_rows(
+    width: Width,
+    like: Kind,
+    source: Address,
+    row: Int,
+    rows: Int,
+    channels: Int,
+    across: Int,
+    pitch: Int,
+    along: Int,
+    along_pitch: Int,
+) -> None:
+    """across[c · pitch + r] = source[r · row + c] and along[r · along_pitch + c] = the same for
+    r < rows and c < channels, 0 for the others of whole vectors of both; an address of 0 is not
+    written to."""
+    lanes = range(like.lanes)
+    for r in span(0, rows, like.lanes):
+        for c in span(0, channels, like.lanes):
+            inside, vectors = like.mask(channels - c), []
+            for i in lanes:
+                mask = where(r + i < rows, inside, like.mask(0))
+                vectors.append(source.load((r + i) * row + c, mask))
+            with when(along != 0):
+                for i in lanes:
+                    like.row(along).store(vectors[i], (r + i) * along_pitch + c)
+            with when(across != 0):
+                transposed = _transposed(vectors)
+                for i in lanes:
+                    like.row(across).store(transposed[i], (c + i) * pitch + r)
 
-    def codegen(context, b, signature, args):
-        e = Elements(b, like.dtype, W)
-        element = e.stored.as_pointer()
-        row_, rows_, channels_, pitch_, along_pitch_ = args[3], args[4], args[5], args[7], args[9]
-        from_, across_, along_ = (b.inttoptr(args[i], element) for i in (2, 6, 8))
-        wanted = [b.icmp_signed("!=", args[i], I64(0)) for i in (6, 8)]
-        r, _, close_rows = loop(b, I64(0), rows_, e.lanes, [])
-        c, _, close_channels = loop(b, I64(0), channels_, e.lanes, [])
-        inside, vectors = e.mask(b.sub(channels_, c)), []
-        for i in range(e.lanes):
-            at = b.add(r, I64(i))
-            mask = b.select(b.icmp_signed("<", at, rows_), inside, e.mask(I64(0)))
-            vectors.append(e.load(b.gep(from_, [b.add(b.mul(at, row_), c)]), mask))
-        with b.if_then(wanted[1]):
-            for i, vector in enumerate(vectors):
-                e.store(vector, b.gep(along_, [b.add(b.mul(b.add(r, I64(i)), along_pitch_), c)]), None)
-        with b.if_then(wanted[0]):
-            for i, vector in enumerate(_transposed(b, e, vectors)):
-                e.store(vector, b.gep(across_, [b.add(b.mul(b.add(c, I64(i)), pitch_), r)]), None)
-        close_channels([])
-        close_rows([])
-        return context.get_dummy_value()
 
-    i = types.int64
-    return types.void(width, like, i, i, i, i, i, i, i, i), codegen
-
-
-def _transposed(b: Any, e: Elements, vectors: list[Any]) -> list[Any]:
+def _transposed(vectors: list[Value]) -> list[Value]:
     """Lane i of vector j is lane j of vector i."""
-    pick, half = ir.VectorType(I32, e.lanes), e.lanes // 2
+    lanes = len(vectors)
+    half = lanes // 2
     while half:
         # Blocks of half × half lanes change places across the diagonal.
-        low = [lane + (e.lanes - half if lane & half else 0) for lane in range(e.lanes)]
-        high = [lane + (e.lanes if lane & half else half) for lane in range(e.lanes)]
+        low = [lane + (lanes - half if lane & half else 0) for lane in range(lanes)]
+        high = [lane + (lanes if lane & half else half) for lane in range(lanes)]
         following = list(vectors)
-        for i in range(e.lanes):
+        for i in range(lanes):
             if not i & half:
-                pair = vectors[i], vectors[i + half]
-                following[i] = b.shuffle_vector(*pair, ir.Constant(pick, low))
-                following[i + half] = b.shuffle_vector(*pair, ir.Constant(pick, high))
+                following[i] = vectors[i].shuffled(low, vectors[i + half])
+                following[i + half] = vectors[i].shuffled(high, vectors[i + half])
         vectors, half = following, half // 2
     return vectors

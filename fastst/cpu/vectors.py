@@ -39,9 +39,7 @@ class Elements:
         return ir.Constant(self.vector, [0.0] * self.lanes)
 
     def splat(self, scalar: Any) -> Any:
-        b, undefined = self.builder, ir.Constant(self.vector, ir.Undefined)
-        first = b.insert_element(undefined, scalar, I32(0))
-        return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return splat(self.builder, scalar, self.lanes)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         name = f"llvm.fma.v{self.lanes}{'f64' if self.bytes == 8 else 'f32'}"
@@ -141,9 +139,7 @@ class Elements:
         """The first `count` of the lanes of a vector."""
         lanes = lanes or self.lanes
         b, numbers = self.builder, ir.VectorType(I32, lanes)
-        undefined = ir.Constant(numbers, ir.Undefined)
-        first = b.insert_element(undefined, b.trunc(count, I32), I32(0))
-        counts = b.shuffle_vector(first, undefined, ir.Constant(numbers, [0] * lanes))
+        counts = splat(b, b.trunc(count, I32), lanes)
         return b.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), counts)
 
     def within(self, ahead: Any, window: Any) -> Any:
@@ -216,6 +212,13 @@ class Elements:
 def data_of(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
     """The address of an array argument's first element."""
     return context.make_array(signature.args[number])(context, builder, args[number]).data
+
+
+def splat(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of one number."""
+    undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, number, I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
 
 def prefetch(builder: Any, pointer: Any, to_write: bool) -> None:
