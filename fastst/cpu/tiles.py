@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from fastst.cpu.vectors import I32, I64, Elements, loop, opaque
 
 VECTORS = 2  # of columns, beside one another, that a tile has
-_ROWS = {4: (12, 6, 2, 1), 2: (6, 3, 1), 1: (6, 3, 1)}  # of a tile, by the vectors' width: 24 or 12 sums of two vectors, beside what is multiplied
+_ROWS = {4: (12, 6, 4, 2, 1), 2: (6, 3, 1), 1: (6, 3, 1)}  # of a tile, by the vectors' width: 24 or 12 sums of two vectors, beside what is multiplied
 _BASES = 3  # rows that are addressed from one register
 
 
