@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,9 +12,9 @@ from fastst.cpu.gelu import gelu_rows
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import address, lanes_of
 from fastst.cpu.products import WIDTH
-from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, take_rows, through_norm
+from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, streams, take_rows, through_norm
 from fastst.cpu.threads import run_ranges
-from fastst.cpu.tiles import VECTORS, tile_products
+from fastst.cpu.tiles import VECTORS, finish_rows, tile_products
 
 
 def feed_forward(x: Tensor, inner: Tensor, inner_bias: Tensor, outer: Tensor, outer_bias: Tensor, eps: float) -> Tensor:
@@ -24,7 +25,7 @@ def feed_forward(x: Tensor, inner: Tensor, inner_bias: Tensor, outer: Tensor, ou
     y = empty(N, C, dtype=dtype)
     into = panels_of(torch.cat((inner.t(), inner_bias[None])).reshape(C + 1, 1, F))
     out_of = panels_of(torch.cat((outer.t(), outer_bias[None])).reshape(F + 1, 1, C))
-    run_ranges(_feed_forward, -(-N // ROWS), x, into, out_of, y, F, eps, WIDTH)
+    run_ranges(_feed_forward, -(-N // ROWS), x, into, out_of, y, F, eps, streams(y), WIDTH)
     return y
 
 
@@ -43,19 +44,20 @@ def feed_forward_backward(
         panels_of(outer.reshape(C, 1, F)),
         panels_of(inner.reshape(F, 1, C)),
     )
-    run_ranges(_feed_forward_backward, pieces, dy, x, *panels, dx, of_inner, of_outer, tiles, eps, WIDTH)
+    run_ranges(_feed_forward_backward, pieces, dy, x, *panels, dx, of_inner, of_outer, tiles, eps, streams(dx), WIDTH)
     dinner, douter = of_inner.sum(0), of_outer.sum(0)
     return dx, dinner[:C].t(), dinner[C], douter[:, :F], douter[:, F]
 
 
 @compile_loops
-def _feed_forward(first, last, x, into, out_of, y, F, eps, width):
+def _feed_forward(first, last, x, into, out_of, y, F, eps, stream, width):
     N, C = x.shape
     kind = x.dtype.type
     lanes: int = lanes_of(width, x)
     wide = VECTORS * lanes
     pitch, pitch_f = pitch_of(C, lanes, x), pitch_of(F, lanes, x)
-    rows, factor, hidden = room_for(ROWS * pitch, kind), room_for(ROWS, kind), room_for(ROWS * pitch_f, kind)
+    rows, factor, made = room_for(ROWS * pitch, kind), room_for(ROWS, kind), room_for(ROWS * pitch, kind)
+    hidden = room_for(ROWS * pitch_f, kind)
     for tile in range(first, last):
         t0 = tile * ROWS
         n = min(ROWS, N - t0)
@@ -68,17 +70,16 @@ def _feed_forward(first, last, x, into, out_of, y, F, eps, width):
         gelu_rows(width, x, address(hidden, 0), 0, n * pitch_f)
         for r in range(n):
             hidden[r * pitch_f + F] = 1
-            for c in range(C):
-                y[t0 + r, c] = x[t0 + r, c]
         for p in range(len(out_of)):
             tile_products(
                 width, x, address(hidden, 0), pitch_f, 1, address(out_of, p * (F + 1) * wide), wide, F + 1,
-                address(y, t0 * C + p * wide), C, n, min(wide, C - p * wide), 1,
+                address(made, p * wide), pitch, n, min(wide, C - p * wide), 0,
             )  # fmt: skip
+        finish_rows(width, x, address(made, 0), pitch, address(x, t0 * C), C, kind(1), kind(-np.inf), address(y, t0 * C), C, n, C, stream)
 
 
 @compile_loops
-def _feed_forward_backward(first, last, dy, x, into, back_out, back_in, dx, of_inner, of_outer, tiles, eps, width):
+def _feed_forward_backward(first, last, dy, x, into, back_out, back_in, dx, of_inner, of_outer, tiles, eps, stream, width):
     N, C = x.shape
     F, kind = of_inner.shape[2], x.dtype.type
     lanes: int = lanes_of(width, x)
@@ -128,4 +129,5 @@ def _feed_forward_backward(first, last, dy, x, into, back_out, back_in, dx, of_i
                     width, x, address(dhidden, 0), pitch_f, 1, address(back_in, p * F * wide), wide, F,
                     address(gradients, p * wide), pitch, n, min(wide, C - p * wide), 0,
                 )  # fmt: skip
-            through_norm(rows, gradients, pitch, factor, n, dx, t0, dy, 1)
+            through_norm(rows, gradients, pitch, factor, n, C)
+            finish_rows(width, x, address(gradients, 0), pitch, address(dys, 0), pitch, kind(1), kind(-np.inf), address(dx, t0 * C), C, n, C, stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,9 +11,9 @@ from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import address, lanes_of
 from fastst.cpu.products import WIDTH
-from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, take_rows, through_norm
+from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, streams, take_rows, through_norm
 from fastst.cpu.threads import run_ranges
-from fastst.cpu.tiles import VECTORS, tile_products
+from fastst.cpu.tiles import VECTORS, finish_rows, tile_products
 
 
 def linear(
@@ -25,7 +26,7 @@ def linear(
     ys = [empty(N, M if part < parts else 0, dtype=dtype) for part in range(3)]
     added = x.new_empty(0, 0) if residual is None else residual.to(dtype)
     panels = panels_of(torch.cat((weight.t(), bias[None])).reshape(K + 1, parts, M))
-    run_ranges(_forward, -(-N // ROWS), x, panels, added, *ys, parts, int(normalized), eps, share, int(relu), WIDTH)
+    run_ranges(_forward, -(-N // ROWS), x, panels, added, *ys, parts, int(normalized), eps, share, int(relu), streams(ys[0]), WIDTH)
     return ys[:parts]
 
 
@@ -43,45 +44,38 @@ def linear_backward(
     pieces, tiles = pieces_of(N)
     sums = empty(pieces, K + 1, parts * M, dtype=dtype)
     panels = panels_of(weight.reshape(parts * M, 1, K))
-    run_ranges(_backward, pieces, *given, through, x, panels, dx, dz, sums, M, parts, tiles, int(normalized), eps, WIDTH)
+    run_ranges(_backward, pieces, *given, through, x, panels, dx, dz, sums, M, parts, tiles, int(normalized), eps, streams(dx), WIDTH)
     total = sums.sum(0)
     return dx, total[:K].t(), total[K], dz
 
 
 @compile_loops
-def _forward(first, last, x, panels, residual, y0, y1, y2, parts, normalized, eps, share, relu, width):
+def _forward(first, last, x, panels, residual, y0, y1, y2, parts, normalized, eps, share, relu, stream, width):
     N, K = x.shape
     M, kind = y0.shape[1], x.dtype.type
     lanes: int = lanes_of(width, x)
     wide, across = VECTORS * lanes, len(panels) // parts
     pitch = pitch_of(K, lanes, x)
     rows, factor = room_for(ROWS * pitch, kind), room_for(ROWS, kind)
-    some = residual.shape[0]
-    share = kind(share)
+    made = room_for(ROWS * (across * wide), kind)
+    share, least = kind(share), kind(0) if relu == 1 else kind(-np.inf)
     for tile in range(first, last):
         t0 = tile * ROWS
         n = min(ROWS, N - t0)
         take_rows(x, t0, n, rows, pitch, factor, normalized, eps)
-        if some:
-            for r in range(n):
-                for c in range(M):
-                    y0[t0 + r, c] = share * residual[t0 + r, c]
-        for p in range(len(panels)):
-            part, c0 = p // across, p % across * wide
-            y = address(y0, t0 * M + c0) if part == 0 else address(y1, t0 * M + c0) if part == 1 else address(y2, t0 * M + c0)
-            tile_products(
-                width, x, address(rows, 0), pitch, 1, address(panels, p * (K + 1) * wide), wide, K + 1,
-                y, M, n, min(wide, M - c0), 1 if some else 0,
-            )  # fmt: skip
-        if relu == 1:
-            for r in range(n):
-                row = y0[t0 + r]
-                for c in range(M):
-                    row[c] = kind(0) if row[c] < kind(0) else row[c]
+        for part in range(parts):
+            for p in range(across):
+                tile_products(
+                    width, x, address(rows, 0), pitch, 1, address(panels, (part * across + p) * (K + 1) * wide), wide, K + 1,
+                    address(made, p * wide), across * wide, n, min(wide, M - p * wide), 0,
+                )  # fmt: skip
+            y = address(y0, t0 * M) if part == 0 else address(y1, t0 * M) if part == 1 else address(y2, t0 * M)
+            added = address(residual, t0 * M) if residual.shape[0] else 0
+            finish_rows(width, x, address(made, 0), across * wide, added, M, share, least, y, M, n, M, stream)
 
 
 @compile_loops
-def _backward(first, last, dy0, dy1, dy2, through, x, panels, dx, dz, sums, M, parts, tiles, normalized, eps, width):
+def _backward(first, last, dy0, dy1, dy2, through, x, panels, dx, dz, sums, M, parts, tiles, normalized, eps, stream, width):
     N, K = x.shape
     kind, columns = x.dtype.type, parts * M
     lanes: int = lanes_of(width, x)
@@ -118,10 +112,10 @@ def _backward(first, last, dy0, dy1, dy2, through, x, panels, dx, dz, sums, M, p
             if dx.shape[0] == 0:
                 continue
             for p in range(len(panels)):
-                out, row = (address(gradients, p * wide), pitch) if normalized == 1 else (address(dx, t0 * K + p * wide), K)
                 tile_products(
                     width, x, address(dys, 0), pitch_y, 1, address(panels, p * columns * wide), wide, columns,
-                    out, row, n, min(wide, K - p * wide), 0,
+                    address(gradients, p * wide), pitch, n, min(wide, K - p * wide), 0,
                 )  # fmt: skip
             if normalized == 1:
-                through_norm(rows, gradients, pitch, factor, n, dx, t0, dx, 0)
+                through_norm(rows, gradients, pitch, factor, n, K)
+            finish_rows(width, x, address(gradients, 0), pitch, 0, 0, kind(0), kind(-np.inf), address(dx, t0 * K), K, n, K, stream)

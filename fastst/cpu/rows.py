@@ -16,6 +16,7 @@ from fastst.cpu.products import WIDTH
 from fastst.cpu.tiles import VECTORS
 
 ROWS = 48  # of a tile
+_STREAMED = 4 << 20  # bytes: results from this size on are written past the caches
 _PIECES = 32  # that gradients of weights are sums of, at most
 
 
@@ -24,6 +25,11 @@ def pieces_of(N: int) -> tuple[int, int]:
     tiles = -(-N // ROWS)
     each = max(1, -(-tiles // _PIECES))
     return -(-tiles // each), each
+
+
+def streams(y: Tensor) -> int:
+    """1 for what has left the caches before anybody reads it, and need not be read into them before it is written."""
+    return int(y.nbytes >= _STREAMED and y.shape[-1] * y.itemsize % LINE == 0)
 
 
 def panels_of(matrices: Tensor) -> Tensor:
@@ -71,23 +77,18 @@ def take_rows(x, first, n, target, pitch, factor, normalized, eps):
 
 
 @compile_sums
-def through_norm(rows, gradients, pitch, factor, n, dx, first, dy, with_dy):
-    """dx of normalised rows and their gradients; plus dy with `with_dy` 1."""
-    K = dx.shape[1]
-    count = dx.dtype.type(K)
+def through_norm(rows, gradients, pitch, factor, n, K):
+    """Gradients of normalised rows become those of the rows as they were."""
+    kind = rows.dtype.type
     for r in range(n):
-        row, gradient, out = rows[r * pitch : r * pitch + K], gradients[r * pitch : r * pitch + K], dx[first + r]
-        total, along = dx.dtype.type(0), dx.dtype.type(0)
+        row, gradient = rows[r * pitch : r * pitch + K], gradients[r * pitch : r * pitch + K]
+        total, along = kind(0), kind(0)
         for c in range(K):
             total += gradient[c]
             along += gradient[c] * row[c]
-        total, along = total / count, along / count
-        if with_dy == 1:
-            for c in range(K):
-                out[c] = dy[first + r, c] + factor[r] * (gradient[c] - total - row[c] * along)
-        else:
-            for c in range(K):
-                out[c] = factor[r] * (gradient[c] - total - row[c] * along)
+        total, along = total / kind(K), along / kind(K)
+        for c in range(K):
+            gradient[c] = factor[r] * (gradient[c] - total - row[c] * along)
 
 
 @compile_loops

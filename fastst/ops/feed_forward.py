@@ -51,9 +51,7 @@ def reference(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor, out_weight: T
 
 
 @operation("feed_forward")
-def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor, eps: float, dtype: torch.dtype, backend: str
-) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor, eps: float, dtype: torch.dtype, backend: str) -> Tensor:
     """On rows of mean 0 and variance 1."""
     kernels = compiled("feed_forward", backend)
     assert kernels is not None, backend
