@@ -12,7 +12,7 @@ from fastst.cpu.gelu import gelu_rows
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import address, lanes_of
 from fastst.cpu.products import WIDTH
-from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, streams, take_rows, through_norm
+from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, take_rows, through_norm
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.tiles import VECTORS, finish_rows, tile_products
 
@@ -25,7 +25,7 @@ def feed_forward(x: Tensor, inner: Tensor, inner_bias: Tensor, outer: Tensor, ou
     y = empty(N, C, dtype=dtype)
     into = panels_of(torch.cat((inner.t(), inner_bias[None])).reshape(C + 1, 1, F))
     out_of = panels_of(torch.cat((outer.t(), outer_bias[None])).reshape(F + 1, 1, C))
-    run_ranges(_feed_forward, -(-N // ROWS), x, into, out_of, y, F, eps, streams(y), WIDTH)
+    run_ranges(_feed_forward, -(-N // ROWS), x, into, out_of, y, F, eps, WIDTH)
     return y
 
 
@@ -44,13 +44,13 @@ def feed_forward_backward(
         panels_of(outer.reshape(C, 1, F)),
         panels_of(inner.reshape(F, 1, C)),
     )
-    run_ranges(_feed_forward_backward, pieces, dy, x, *panels, dx, of_inner, of_outer, tiles, eps, streams(dx), WIDTH)
+    run_ranges(_feed_forward_backward, pieces, dy, x, *panels, dx, of_inner, of_outer, tiles, eps, WIDTH)
     dinner, douter = of_inner.sum(0), of_outer.sum(0)
     return dx, dinner[:C].t(), dinner[C], douter[:, :F], douter[:, F]
 
 
 @compile_loops
-def _feed_forward(first, last, x, into, out_of, y, F, eps, stream, width):
+def _feed_forward(first, last, x, into, out_of, y, F, eps, width):
     N, C = x.shape
     kind = x.dtype.type
     lanes: int = lanes_of(width, x)
@@ -75,11 +75,11 @@ def _feed_forward(first, last, x, into, out_of, y, F, eps, stream, width):
                 width, x, address(hidden, 0), pitch_f, 1, address(out_of, p * (F + 1) * wide), wide, F + 1,
                 address(made, p * wide), pitch, n, min(wide, C - p * wide), 0,
             )  # fmt: skip
-        finish_rows(width, x, address(made, 0), pitch, address(x, t0 * C), C, kind(1), kind(-np.inf), address(y, t0 * C), C, n, C, stream)
+        finish_rows(width, x, address(made, 0), pitch, address(x, t0 * C), C, kind(1), kind(-np.inf), address(y, t0 * C), C, n, C)
 
 
 @compile_loops
-def _feed_forward_backward(first, last, dy, x, into, back_out, back_in, dx, of_inner, of_outer, tiles, eps, stream, width):
+def _feed_forward_backward(first, last, dy, x, into, back_out, back_in, dx, of_inner, of_outer, tiles, eps, width):
     N, C = x.shape
     F, kind = of_inner.shape[2], x.dtype.type
     lanes: int = lanes_of(width, x)
@@ -130,4 +130,4 @@ def _feed_forward_backward(first, last, dy, x, into, back_out, back_in, dx, of_i
                     address(gradients, p * wide), pitch, n, min(wide, C - p * wide), 0,
                 )  # fmt: skip
             through_norm(rows, gradients, pitch, factor, n, C)
-            finish_rows(width, x, address(gradients, 0), pitch, address(dys, 0), pitch, kind(1), kind(-np.inf), address(dx, t0 * C), C, n, C, stream)
+            finish_rows(width, x, address(gradients, 0), pitch, address(dys, 0), pitch, kind(1), kind(-np.inf), address(dx, t0 * C), C, n, C)

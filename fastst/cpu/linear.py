@@ -11,7 +11,7 @@ from fastst.cpu.functions import compile_loops
 from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import address, lanes_of
 from fastst.cpu.products import WIDTH
-from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, streams, take_rows, through_norm
+from fastst.cpu.rows import ROWS, add_columns, panels_of, pieces_of, pitch_of, take_rows, through_norm
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.tiles import VECTORS, finish_rows, tile_products
 
@@ -26,7 +26,7 @@ def linear(
     ys = [empty(N, M if part < parts else 0, dtype=dtype) for part in range(3)]
     added = x.new_empty(0, 0) if residual is None else residual.to(dtype)
     panels = panels_of(torch.cat((weight.t(), bias[None])).reshape(K + 1, parts, M))
-    run_ranges(_forward, -(-N // ROWS), x, panels, added, *ys, parts, int(normalized), eps, share, int(relu), streams(ys[0]), WIDTH)
+    run_ranges(_forward, -(-N // ROWS), x, panels, added, *ys, parts, int(normalized), eps, share, int(relu), WIDTH)
     return ys[:parts]
 
 
@@ -44,13 +44,13 @@ def linear_backward(
     pieces, tiles = pieces_of(N)
     sums = empty(pieces, K + 1, parts * M, dtype=dtype)
     panels = panels_of(weight.reshape(parts * M, 1, K))
-    run_ranges(_backward, pieces, *given, through, x, panels, dx, dz, sums, M, parts, tiles, int(normalized), eps, streams(dx), WIDTH)
+    run_ranges(_backward, pieces, *given, through, x, panels, dx, dz, sums, M, parts, tiles, int(normalized), eps, WIDTH)
     total = sums.sum(0)
     return dx, total[:K].t(), total[K], dz
 
 
 @compile_loops
-def _forward(first, last, x, panels, residual, y0, y1, y2, parts, normalized, eps, share, relu, stream, width):
+def _forward(first, last, x, panels, residual, y0, y1, y2, parts, normalized, eps, share, relu, width):
     N, K = x.shape
     M, kind = y0.shape[1], x.dtype.type
     lanes: int = lanes_of(width, x)
@@ -71,11 +71,11 @@ def _forward(first, last, x, panels, residual, y0, y1, y2, parts, normalized, ep
                 )  # fmt: skip
             y = address(y0, t0 * M) if part == 0 else address(y1, t0 * M) if part == 1 else address(y2, t0 * M)
             added = address(residual, t0 * M) if residual.shape[0] else 0
-            finish_rows(width, x, address(made, 0), across * wide, added, M, share, least, y, M, n, M, stream)
+            finish_rows(width, x, address(made, 0), across * wide, added, M, share, least, y, M, n, M)
 
 
 @compile_loops
-def _backward(first, last, dy0, dy1, dy2, through, x, panels, dx, dz, sums, M, parts, tiles, normalized, eps, stream, width):
+def _backward(first, last, dy0, dy1, dy2, through, x, panels, dx, dz, sums, M, parts, tiles, normalized, eps, width):
     N, K = x.shape
     kind, columns = x.dtype.type, parts * M
     lanes: int = lanes_of(width, x)
@@ -118,4 +118,4 @@ def _backward(first, last, dy0, dy1, dy2, through, x, panels, dx, dz, sums, M, p
                 )  # fmt: skip
             if normalized == 1:
                 through_norm(rows, gradients, pitch, factor, n, K)
-            finish_rows(width, x, address(gradients, 0), pitch, 0, 0, kind(0), kind(-np.inf), address(dx, t0 * K), K, n, K, stream)
+            finish_rows(width, x, address(gradients, 0), pitch, 0, 0, kind(0), kind(-np.inf), address(dx, t0 * K), K, n, K)

@@ -16,7 +16,6 @@ from fastst.cpu.products import WIDTH
 from fastst.cpu.tiles import VECTORS
 
 ROWS = 48  # of a tile
-_STREAMED = 4 << 20  # bytes: results from this size on are written past the caches
 _PIECES = 32  # that gradients of weights are sums of, at most
 
 
@@ -25,11 +24,6 @@ def pieces_of(N: int) -> tuple[int, int]:
     tiles = -(-N // ROWS)
     each = max(1, -(-tiles // _PIECES))
     return -(-tiles // each), each
-
-
-def streams(y: Tensor) -> int:
-    """1 for what has left the caches before anybody reads it, and need not be read into them before it is written."""
-    return int(y.nbytes >= _STREAMED and y.shape[-1] * y.itemsize % LINE == 0)
 
 
 def panels_of(matrices: Tensor) -> Tensor:

@@ -185,9 +185,9 @@ def scale_rows(typingctx, width, like, source, pitch, factor, target, row, rows,
 
 
 @intrinsic
-def finish_rows(typingctx, width, like, source, pitch, added, added_row, share, least, target, row, rows, count, stream):
+def finish_rows(typingctx, width, like, source, pitch, added, added_row, share, least, target, row, rows, count):
     """target[r · row + c] = max(source[r · pitch + c] + share · added[r · added_row + c], least) for r < rows and c < count; an address of 0 adds
-    nothing. With `stream` 1 past the caches, where rows are whole vectors and begin with one."""
+    nothing."""
     W = width.count
 
     def codegen(context, b, signature, args):
@@ -195,28 +195,26 @@ def finish_rows(typingctx, width, like, source, pitch, added, added_row, share, 
         source_, added_, target_ = (b.inttoptr(args[i], e.stored.as_pointer()) for i in (2, 4, 8))
         rows_, count_, share_, least_ = args[10], args[11], e.splat(args[6]), e.splat(args[7])
 
-        def go(adds: bool, streams: bool) -> None:
+        def go(adds: bool) -> None:
             r, _, close_rows = loop(b, I64(0), rows_, 1, [])
             c, _, close = loop(b, I64(0), count_, e.lanes, [])
-            mask = None if streams else e.mask(b.sub(count_, c))
+            mask = e.mask(b.sub(count_, c))
             value = e.load(b.gep(source_, [b.add(b.mul(r, args[3]), c)]), mask)
             if adds:
                 value = e.fma(share_, e.load(b.gep(added_, [b.add(b.mul(r, args[5]), c)]), mask), value)
-            e.store(e.larger(least_, value), b.gep(target_, [b.add(b.mul(r, args[9]), c)]), mask, streams)
+            e.store(e.larger(least_, value), b.gep(target_, [b.add(b.mul(r, args[9]), c)]), mask)
             close([])
             close_rows([])
 
         with b.if_else(b.icmp_signed("!=", args[4], I64(0))) as (some, none):
-            for branch, adds in ((some, True), (none, False)):
-                with branch, b.if_else(b.icmp_signed("==", args[12], I64(1))) as (past, through):
-                    with past:
-                        go(adds, True)
-                    with through:
-                        go(adds, False)
+            with some:
+                go(True)
+            with none:
+                go(False)
         return context.get_dummy_value()
 
     i, f = types.int64, like.dtype
-    return types.void(width, like, i, i, i, i, f, f, i, i, i, i, i), codegen
+    return types.void(width, like, i, i, i, i, f, f, i, i, i, i), codegen
 
 
 @intrinsic
