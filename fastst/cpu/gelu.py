@@ -10,7 +10,6 @@ import functools
 import math
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -29,10 +28,9 @@ def _ratio(shift: float, degree: int, largest: float) -> tuple[float, float, tup
     b = 2 / (last - first)
     a = 1 - b * last
 
-    def ratio(u: np.ndarray) -> np.ndarray:
-        return np.array([0.5 * math.erfc(t / math.sqrt(2)) * math.exp(t * t / 2) for t in b / (u - a) - shift])
-
-    return a, b, tuple(chebyshev.cheb2poly(chebyshev.chebinterpolate(ratio, degree)).tolist())
+    nodes = chebyshev.chebpts1(degree + 1)
+    values = [0.5 * math.erfc(t / math.sqrt(2)) * math.exp(t * t / 2) for t in (b / (nodes - a) - shift).tolist()]
+    return a, b, tuple(chebyshev.cheb2poly(chebyshev.chebfit(nodes, values, degree)).tolist())
 
 
 @intrinsic

@@ -103,7 +103,8 @@ class EncoderLayer(nn.Module):
             h, lengths = h.view(B, T * J, 1, C), None if lengths is None else lengths * J
         for norm, attention in zip(self.norms, self.attentions, strict=True):
             h = attention(h, norm, lengths)
-        norm, into, _, out_of = self.feed_forward
+        block: Any = self.feed_forward
+        norm, into, _, out_of = block
         return feed_forward(h.view(B, T, J, C), of_norm(norm), into.weight, into.bias, out_of.weight, out_of.bias)
 
 

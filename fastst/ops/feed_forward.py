@@ -41,7 +41,8 @@ def feed_forward(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor, out_weight
     if backend not in _OWN_KERNELS:
         return reference(x, norm, weight, bias, out_weight, out_bias)
     dtype = torch.promote_types(x.dtype, result_dtype(x))
-    return _forward(x, *folded(weight, bias, norm), out_weight, out_bias, norm[2], dtype, backend)
+    weight, bias = folded(weight, bias, norm)
+    return _forward(x, weight, bias, out_weight.to(weight.dtype), out_bias.to(weight.dtype), norm[2], dtype, backend)
 
 
 def reference(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ def _(dy, x, weight, bias, out_weight, eps, backend):
 
 
 def _setup_context(ctx, inputs, output):
-    x, weight, bias, out_weight, out_bias, ctx.eps, _, ctx.backend = inputs
+    x, weight, bias, out_weight, _, ctx.eps, _, ctx.backend = inputs
     ctx.save_for_backward(x, weight, bias, out_weight)
 
 

@@ -117,8 +117,10 @@ def check_parameters(named: tuple[tuple[str, Tensor], ...], x: Tensor) -> None:
 
 
 def folded(weight: Tensor, bias: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """W and b of W (γ n + β) + b = (W γ) n + (W β + b), so that kernels normalise rows and no more."""
-    return weight * norm[0], bias + (weight * norm[1]).sum(1)
+    """W and b of W (γ n + β) + b = (W γ) n + (W β + b), in at least float32, so that kernels normalise rows and no more."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    weight, bias, gamma, beta = (value.to(dtype) for value in (weight, bias, *norm[:2]))
+    return weight * gamma, bias + (weight * beta).sum(1)
 
 
 def _folded(weight: Tensor, bias: Tensor, norm: Norm | None) -> tuple[Tensor, Tensor]:
@@ -165,7 +167,7 @@ def _forward(
     rows = x.reshape(-1, x.shape[-1])
     added = None if residual is None else residual.reshape(-1, M)
     ys = kernels.linear(rows, weight, bias, added, parts, normalized, eps, share, relu)
-    first, second, third = (*(y.to(dtype).view(*x.shape[:-1], M) for y in ys), *(x.new_empty(0, dtype=dtype) for _ in range(MOST_PARTS - parts)))
+    first, second, third = [y.to(dtype).view(*x.shape[:-1], M) for y in ys] + [x.new_empty(0, dtype=dtype) for _ in range(MOST_PARTS - parts)]
     return first, second, third
 
 
