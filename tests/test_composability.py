@@ -18,7 +18,9 @@ from fastst.ops import (
     attend,
     attend_axis,
     edge_logits,
+    feed_forward,
     gcn_norm,
+    linear,
     mean_average_distance,
     message,
     propagate,
@@ -37,6 +39,8 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "edge_logits": lambda x: edge_logits(x, x, GRAPH),
     "attend": lambda x: attend(x, x, torch.ones(2, C // 2), GRAPH, 2),
     "attend_axis": lambda x: attend_axis(x, x, x, 2, "frames"),
+    "linear": lambda x: linear(x, torch.eye(3, C), torch.ones(3), norm=(torch.ones(C), torch.ones(C), 1e-5), relu=True),
+    "feed_forward": lambda x: feed_forward(x, (torch.ones(C), torch.ones(C), 1e-5), torch.eye(3, C), torch.ones(3), torch.eye(C, 3), torch.ones(C)),
     "message": lambda x: message(x, x[0, 0, GRAPH.src.long()], WEIGHTS, GRAPH),
     "attention_weights": lambda x: attend(x, x, torch.ones(2, C // 2), GRAPH, 2, edge_weight=WEIGHTS * x.sum().square(), dropout=0.5, seed=1),
     "sample_edges": lambda x: sample_edges(WEIGHTS * x.sum(), GRAPH, seed=0, estimator="sigmoid"),
@@ -46,6 +50,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gcn_norm": lambda x: gcn_norm(WEIGHTS * x.square().mean(), GRAPH)[0],
     "mean_average_distance": lambda x: mean_average_distance(x),
 }
+OF_TORCH = tuple(OPERATIONS[name] for name in ("attend_axis", "linear", "feed_forward"))  # on that backend
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 
 
@@ -95,8 +100,8 @@ class Recorded(TorchDispatchMode):
 @each_operation
 def test_who_listens_to_the_dispatcher_hears_the_operation_and_its_gradient(operation, backend: str):
     """And where nobody listens, the numbers are the same."""
-    if operation is OPERATIONS["attend_axis"] and backend == "torch":
-        pytest.skip("torch's own attention, which has a name of its own")
+    if backend == "torch" and operation in OF_TORCH:
+        pytest.skip("torch's own layers, which have names of their own")
     results = []
     for mode in (contextlib.nullcontext(), Recorded()):
         x = features().requires_grad_()

@@ -13,7 +13,7 @@ from fastst.cpu.values import Kind, Value, cases, fma, larger, span, when, where
 
 VECTORS = 2  # of columns, beside one another, that a tile has
 # Rows of a tile, by the vectors' width: 24 or 12 sums of two vectors, beside what is multiplied.
-_ROWS = {4: (12, 6, 2, 1), 2: (6, 3, 1), 1: (6, 3, 1)}
+_ROWS = {4: (12, 6, 4, 2, 1), 2: (6, 3, 1), 1: (6, 3, 1)}
 _BASES = 3  # rows that are addressed from one register
 
 
@@ -169,6 +169,34 @@ def scale_rows(
         for c in span(0, count, like.lanes):
             value = times * source.load(r * pitch + c)
             target.store(value, r * row + c, like.mask(count - c))
+
+
+@kernel
+def finish_rows(
+    width: Width,
+    like: Kind,
+    source: Address,
+    pitch: Int,
+    added: Int,
+    added_row: Int,
+    share: Number,
+    least: Number,
+    target: Address,
+    row: Int,
+    rows: Int,
+    count: Int,
+) -> None:
+    """target[r · row + c] = max(source[r · pitch + c] + share · added[r · added_row + c], least) for
+    r < rows and c < count; an address of 0 adds nothing."""
+    times, floor = like.splat(share), like.splat(least)
+    for adds in cases(added != 0):
+        for r in span(0, rows):
+            for c in span(0, count, like.lanes):
+                mask = like.mask(count - c)
+                value = source.load(r * pitch + c, mask)
+                if adds:
+                    value = fma(times, like.row(added).load(r * added_row + c, mask), value)
+                target.store(larger(floor, value), r * row + c, mask)
 
 
 @kernel

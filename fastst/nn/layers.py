@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fastst.graph import Graph
-from fastst.ops import attend, attend_axis, propagate, use_backend
+from fastst.ops import attend, attend_axis, feed_forward, linear, linears, propagate, use_backend
 from fastst.ops.backends import asked_for
 
 ATTENTIONS = ("factorized", "local", "full")
@@ -27,9 +27,24 @@ class GraphConvolution(nn.Module):
         # He's initialisation: sixteen layers without residuals or normalisation keep their signal.
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
 
-    def forward(self, h: Tensor, graph: Graph, weight: Tensor, self_weight: Tensor, lengths: Tensor | None = None) -> Tensor:
-        # In place: a sum's fresh memory would cost as much as the messages do.
-        return propagate(self.linear(h), weight, graph, self_weight, lengths).add_(self.bias)
+    def forward(
+        self,
+        h: Tensor,
+        graph: Graph,
+        weight: Tensor,
+        self_weight: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        residual: Tensor | None = None,
+        share: float = 0.0,
+        relu: bool = False,
+    ) -> Tensor:
+        """(1 - share) h' + share · residual, if wanted through a ReLU."""
+        h = propagate(h, weight, graph, self_weight, lengths)
+        W, b = self.linear.weight, self.bias
+        if residual is None:
+            return linear(h, W, b, relu=relu)
+        return linear(h, (1 - share) * W, (1 - share) * b, residual=residual, share=share, relu=relu)
 
 
 class GraphAttention(nn.Module):
@@ -44,20 +59,22 @@ class GraphAttention(nn.Module):
         nn.init.xavier_uniform_(self.attention)
 
     def forward(self, h: Tensor, graph: Graph, lengths: Tensor | None = None) -> Tensor:
-        return attend(self.source(h), self.target(h), self.attention, graph, self.heads, lengths=lengths) + self.bias
+        source, target = together(h, self.source, self.target)
+        return attend(source, target, self.attention, graph, self.heads, lengths=lengths) + self.bias
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention along an axis, see `fastst.ops.attend_axis`; `[B, T, J, C]` -> `[B, T, J, C]`."""
+    """h + multi-head attention along an axis of norm(h), see `fastst.ops.attend_axis`; `[B, T, J, C]` -> `[B, T, J, C]`."""
 
     def __init__(self, channels: int, heads: int, axis: str, window: int | None = None) -> None:
         super().__init__()
         self.heads, self.axis, self.window = heads, axis, window
         self.project, self.output = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
 
-    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
-        q, k, v = self.project(h).chunk(3, -1)
-        return self.output(attend_axis(q, k, v, self.heads, self.axis, self.window, lengths))
+    def forward(self, h: Tensor, norm: nn.LayerNorm, lengths: Tensor | None = None) -> Tensor:
+        q, k, v = linears(h, self.project.weight, self.project.bias, 3, of_norm(norm))
+        y = attend_axis(q, k, v, self.heads, self.axis, self.window, lengths)
+        return linear(y, self.output.weight, self.output.bias, residual=h)
 
 
 class EncoderLayer(nn.Module):
@@ -85,9 +102,20 @@ class EncoderLayer(nn.Module):
         if self.full:  # the nodes as frames of one joint
             h, lengths = h.view(B, T * J, 1, C), None if lengths is None else lengths * J
         for norm, attention in zip(self.norms, self.attentions, strict=True):
-            h = h + attention(norm(h), lengths)
-        h = h.view(B, T, J, C)
-        return h + self.feed_forward(h)
+            h = attention(h, norm, lengths)
+        block: Any = self.feed_forward
+        norm, into, _, out_of = block
+        return feed_forward(h.view(B, T, J, C), of_norm(norm), into.weight, into.bias, out_of.weight, out_of.bias)
+
+
+def together(h: Tensor, first: nn.Linear, second: nn.Linear, norm: nn.LayerNorm | None = None) -> tuple[Tensor, ...]:
+    """Two linear layers of the same h, if wanted of norm(h)."""
+    weight, bias = torch.cat((first.weight, second.weight)), torch.cat((first.bias, second.bias))
+    return linears(h, weight, bias, 2, None if norm is None else of_norm(norm))
+
+
+def of_norm(norm: nn.LayerNorm) -> tuple[Tensor, Tensor, float]:
+    return norm.weight, norm.bias, norm.eps
 
 
 def checkpointed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:

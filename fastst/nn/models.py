@@ -109,10 +109,8 @@ class Downstream(nn.Module):
         return (h if self.joint is None else h + self.joint).relu()
 
     def _layer(self, convolution: nn.Module, h: Tensor, first: Tensor, weight: Tensor, self_weight: Tensor, lengths: Tensor | None) -> Tensor:
-        h = convolution(h, self.graph, weight, self_weight, lengths)
-        if self.residual:
-            h = h.mul_(1 - self.residual).add_(first, alpha=self.residual)
-        return h.relu_()
+        residual = first if self.residual else None
+        return convolution(h, self.graph, weight, self_weight, lengths, residual=residual, share=self.residual, relu=True)
 
 
 class GraphClassifier(nn.Module):

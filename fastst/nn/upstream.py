@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fastst.graph import SlotGraph
-from fastst.nn.layers import EncoderLayer, GraphAttention, checkpointed
-from fastst.ops import edge_logits
+from fastst.nn.layers import EncoderLayer, GraphAttention, checkpointed, together
+from fastst.ops import edge_logits, linear
 from fastst.ops.checks import refuse_bipartite
 
 
@@ -53,12 +53,12 @@ class Upstream(nn.Module):
     def embeddings(self, poses: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Of the nodes, as receivers and as senders of edges.  # [B, T, J, C] twice"""
         T = poses.shape[1]
-        h = self.input(poses) + self.joint + self._positions(T, lengths).unsqueeze(-2)
+        h = linear(poses, self.input.weight, self.input.bias).add_(self.joint + self._positions(T, lengths).unsqueeze(-2))
         h = h + self._layer(self.graph_attention, h, self.graph, lengths)
         for layer in self.encoder:
             h = self._layer(layer, h, lengths)
-        h = self.norm(h)
-        return self.query(h) / math.sqrt(h.shape[-1]), self.key(h)
+        query, key = together(h, self.query, self.key, self.norm)
+        return query / math.sqrt(h.shape[-1]), key
 
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         return checkpointed(layer, *inputs) if self.checkpoint_activations else layer(*inputs)

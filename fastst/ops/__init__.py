@@ -4,8 +4,10 @@ from fastst.ops.attend import attend
 from fastst.ops.attend_axis import attend_axis
 from fastst.ops.backends import use_backend
 from fastst.ops.edge_logits import edge_logits
+from fastst.ops.feed_forward import feed_forward
 from fastst.ops.gcn_norm import gcn_norm
 from fastst.ops.keep_probability import keep_probability
+from fastst.ops.linear import linear, linears
 from fastst.ops.mean_average_distance import mean_average_distance
 from fastst.ops.message import message
 from fastst.ops.propagate import propagate
@@ -19,8 +21,11 @@ __all__ = [
     "attend",
     "attend_axis",
     "edge_logits",
+    "feed_forward",
     "gcn_norm",
     "keep_probability",
+    "linear",
+    "linears",
     "mean_average_distance",
     "message",
     "propagate",
