@@ -155,13 +155,13 @@ def _spread(walks: list[int], subjects: list[str], most: int) -> list[int]:
 
 
 def _check_size(config: ExplainConfig, task: Task, walks: list[int], trained: TrainedModel) -> None:
-    slots = trained.model.graph.num_slots
-    edges = slots * sum(task.lengths[walk] for walk in walks)
+    edges = trained.model.graph.num_slots * sum(task.lengths[walk] for walk in walks)
     if len(walks) > MOST_WALKS or edges > MOST_EDGES:
         people = len({task.walks.subjects[walk] for walk in walks})
+        fit = min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))
         raise UserError(
-            f"{len(walks)} walks of {people} people with {edges:,} edges are too much for one page, which can show {MOST_WALKS} walks and {MOST_EDGES:,} "
-            f"edges: name some with --walk, or say --most {min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))} for some of all people"
+            f"{len(walks)} walks of {people} people with {edges:,} edges are too much for one page, which shows at most {MOST_WALKS} walks and "
+            f"{MOST_EDGES:,} edges: name some with --walk, or say --most {fit} for some of as many people as can be"
         )
 
 

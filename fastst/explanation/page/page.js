@@ -9,9 +9,9 @@ import { extentOf } from "./geometry.js";
 import { colorOf, css, currentTheme } from "./colors.js";
 import { drawingOf, paint, slotAt } from "./figure.js";
 import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
-import { keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
+import { alike, fullestFrame, keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
 import { attributesOf, chosenWalks, fillList, fillSelect, markChosen } from "./walks.js";
-import { byId, cellInWords, frameInWords, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
+import { byId, cellInWords, frameInWords, percent, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
 
 const RATE = 25; // frames a second where nobody knows
 /** @type {Page} */
@@ -81,19 +81,20 @@ function load(number) {
   return known;
 }
 
-/** @param {number} number @param {number} frame */
-async function choose(number, frame = 0) {
+/** @param {number} number @param {number} [frame] left out, the one with most to be seen */
+async function choose(number, frame) {
   state.number = number;
   markChosen(list, number);
   const loaded = await load(number);
   if (state.number !== number) return; // somebody was quicker
   walk = loaded;
-  state.frame = clamp(frame, walk);
+  state.frame = clamp(frame ?? fullestFrame(walk), walk);
   [state.hover, state.pinned] = [-1, walk.form.slots ? state.pinned : -1];
   frameBar.max = String(Math.max(walk.form.frames - 1, 0));
   byId("loop-label").hidden = walk.form.cycle === null;
   byId("turning").hidden = walk.form.dimensions === 2;
   tellWalk(page, walk.form);
+  byId("where").textContent = whereInWords();
   fillBeside(walk);
   await chooseBeside();
   redrawAll();
@@ -281,8 +282,19 @@ function paintImportance() {
   if (mean && told) bodies.push({ title: `mean of ${page.classes[of]} (${told.walks})`, shares: ofJoints(sharesOf(mean.kept), page.skeleton, side) });
   const [pen, width, height] = penOf(canvas("body"));
   paintBodies(pen, page.skeleton, state.theme, bodies, width, height);
-  const words = bodies.map((body) => `${body.title}: ${mostInWords(body.shares, page.skeleton.joints)}`).join(". ");
-  byId("joints").textContent = `Share of these edges that is kept, largest: ${words}.`;
+  const words = bodies.map((body) => `${body.title}: ${mostInWords(body.shares, page.skeleton.joints)}`).join("; ");
+  byId("joints").textContent =
+    `Size: the share of these edges that is kept (${words}). Red joints keep more than all joints alike (${percent(alike(mine))}), blue ones fewer.`;
+}
+
+/** Which joints' edges were kept most; that alone is no reason. @returns {string} */
+function whereInWords() {
+  if (!walk?.form.slots) return "";
+  const shares = ofJoints(keptOfSlots(walk), page.skeleton, "sends");
+  const most = mostInWords(shares, page.skeleton.joints);
+  if (!most) return "";
+  const warning = page.verdict.code === "edges_decide" ? "" : " By what was found of the run, these must not be taken for the reason.";
+  return `Of the edges out of a joint it kept most of ${most}; of all joints alike ${percent(alike(shares))}.${warning}`;
 }
 
 /** The place in the page's own address. */
@@ -297,7 +309,7 @@ function followLink() {
   const link = new URLSearchParams(location.hash.slice(1));
   const number = page.walks.findIndex((form) => form.name === link.get("walk"));
   if (number < 0) return false;
-  void choose(number, Number(link.get("frame")));
+  void choose(number, link.has("frame") ? Number(link.get("frame")) : undefined);
   return true;
 }
 

@@ -13,7 +13,8 @@ NOT_TO_CONCLUDE = {
         "holds for this one walk."
     ),
     "any_edges_do": (
-        "It may not be concluded that the edges shown are where the classes differ, nor that the model looks there: as many random ones do about as well."
+        "It may not be concluded that the edges shown are where the classes differ, nor that the model looks there: as many random ones do about as "
+        "well."
     ),
     "edges_spell_the_class": (
         "It may not be concluded that the classes differ where edges are kept: the class was told before, and the choice of edges only repeats it."
