@@ -223,6 +223,39 @@ def test_every_look_draws_something_else(reader: Reader, file: Path):
     assert reader.complaints == []
 
 
+def test_what_is_taken_away(reader: Reader, file: Path, parts: Parts):
+    """The table has the kept edges of the walk; the pictures open as such, and say what they are of."""
+    probability, kept = edges(parts, 2)
+    skeleton = parts.data["skeleton"]
+    reader.open(file, "#walk=walk%202&frame=9")
+    reader.ask(
+        "window.texts = {}; window.pictures = {}; URL.createObjectURL = ((make) => (blob) => {"
+        " blob.text().then((text) => { window.texts[blob.type] = text });"
+        " const picture = new Image(), at = make.call(URL, blob);"
+        " picture.onload = () => { window.pictures[blob.type] = [picture.width, picture.height] };"
+        " if (blob.type.startsWith('image/')) picture.src = at;"
+        " return at })(URL.createObjectURL);"
+        "HTMLAnchorElement.prototype.click = function () { (window.names = window.names || []).push(this.download) }"
+    )
+    for kind in ("csv", "svg", "png"):
+        reader.click(f"take-{kind}")
+    reader.until("return Object.keys(window.texts).length === 3 && Object.keys(window.pictures).length === 2")
+    assert set(reader.ask("return window.names")) == {"walk_2.csv", "walk_2-frame-9.svg", "walk_2-frame-9.png"}
+    header, *rows = reader.ask("return window.texts['text/csv']").splitlines()
+    assert header == "frame,from,to,offset,probability"
+    src, dst, offset = skeleton["slots"]
+    names = skeleton["joints"]
+    expected = [f"{t},{names[src[p]]},{names[dst[p]]},{offset[p]},{probability[p, t]:.3f}" for t in range(T) for p in range(len(src)) if kept[p, t]]
+    assert rows == expected
+    svg = reader.ask("return window.texts['image/svg+xml']")
+    assert svg.count("<polygon") == kept[:, 9].sum()
+    assert "walk 2: says ill (0.90), is ill" in svg.replace("</text>", " ")
+    assert "The decision rests on these edges." in svg
+    (wide, tall), (twice, as_tall) = (reader.ask("return window.pictures[arguments[0]]", f"image/{kind}") for kind in ("svg+xml", "png"))
+    assert (2 * wide, 2 * tall) == (twice, as_tall)
+    assert reader.complaints == []
+
+
 def test_3d_is_turned_by_dragging(reader: Reader, written: Callable[[str], Path]):
     walk = entry(GRAPH, 9, 3)
     reader.open(written(page_of([replace(walk, poses=upright(walk.poses, GRAPH.layout))], GRAPH)))
@@ -268,11 +301,9 @@ def test_joints_that_were_never_seen_are_not_drawn(reader: Reader, written: Call
 
 
 def test_without_edges_it_says_why(reader: Reader, written: Callable[[str], Path]):
-    reader.open(written(page_of([entry(GRAPH, 5, edges=None)], GRAPH, no_edges="The graph of this run was not learned.")))
-    assert (
-        reader.ask("const at = document.getElementById('no-edges'); return at.hidden ? '' : at.textContent")
-        == "The graph of this run was not learned."
-    )
+    why = "The graph of this run was not learned."
+    reader.open(written(page_of([entry(GRAPH, 5, edges=None)], GRAPH, no_edges=why)))
+    assert reader.ask("const at = document.getElementById('no-edges'); return at.hidden ? '' : at.textContent") == why
     assert reader.ask("return document.getElementById('raster').hidden && document.getElementById('importance').hidden")
     assert reader.text("now") == "Frame 0 of 5."
     assert reader.complaints == []

@@ -24,7 +24,7 @@ from fastst.explanation.views import sides, standing_body
 from fastst.graph import SkeletonGraph
 
 # In the order in which they need each other; as one script, since a page on a disk can't import.
-SCRIPTS = ("decode.js", "geometry.js", "colors.js", "figure.js", "raster.js", "body.js", "walks.js", "words.js", "page.js")
+SCRIPTS = ("dom.js", "decode.js", "geometry.js", "colors.js", "figure.js", "raster.js", "body.js", "walks.js", "words.js", "exports.js", "page.js")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) )", re.MULTILINE)
 _PLACE = re.compile(r"\{\{(\w+)\}\}")

@@ -3,15 +3,17 @@
 /** @import { Page, Walk } from "./decode.js" */
 /** @import { Edge, Look } from "./figure.js" */
 /** @import { Side } from "./body.js" */
-/** @import { Wanted } from "./walks.js" */
+/** @import { Plate } from "./exports.js" */
 import { bytesOf, unpack } from "./decode.js";
+import { byId, canvas, input, select } from "./dom.js";
 import { extentOf } from "./geometry.js";
 import { colorOf, css, currentTheme } from "./colors.js";
 import { drawingOf, paint, slotAt } from "./figure.js";
 import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
 import { alike, fullestFrame, keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
-import { attributesOf, chosenWalks, fillList, fillSelect, markChosen } from "./walks.js";
-import { byId, cellInWords, frameInWords, percent, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
+import { chosenWalks, fillFilters, fillList, fillSelect, markChosen, wanted } from "./walks.js";
+import { csvOf, hand, pngOf, svgOf, wrapped } from "./exports.js";
+import { cellInWords, frameInWords, percent, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
 
 const RATE = 25; // frames a second where nobody knows
 /** @type {Page} */
@@ -49,21 +51,6 @@ let shown = [];
 let asked = false; // for a drawing
 let before = 0; // time of the last drawing, in ms
 let ahead = 0; // part of a frame that the clock is ahead
-
-/** @param {string} id @returns {HTMLInputElement} */
-function input(id) {
-  return /** @type {HTMLInputElement} */ (byId(id));
-}
-
-/** @param {string} id @returns {HTMLSelectElement} */
-function select(id) {
-  return /** @type {HTMLSelectElement} */ (byId(id));
-}
-
-/** @param {string} id @returns {HTMLCanvasElement} */
-function canvas(id) {
-  return /** @type {HTMLCanvasElement} */ (byId(id));
-}
 
 /**
  * A walk, unpacked when it is first asked for; a few stay.
@@ -188,6 +175,7 @@ function redrawAll() {
   byId("edges").classList.toggle("none", !walk.form.slots);
   for (const id of ["raster", "scale", "hovered"]) byId(id).hidden = !walk.form.slots;
   byId("importance").hidden = !walk.form.slots;
+  byId("take-csv").hidden = !walk.form.slots;
   if (walk.form.slots) {
     paintScale(look);
     paintImportance();
@@ -246,6 +234,22 @@ function paintNow() {
     byId("now").textContent = frameInWords(page, walk, state.frame, edges);
     keepLink();
   }
+}
+
+/** The frame as it is drawn, with what it is and what may be said of it. @param {Walk} of @returns {Plate} */
+function plateOf(of) {
+  const [width, height] = [figures[0].clientWidth, figures[0].clientHeight];
+  const look = lookAt(of, false);
+  const words = [`${captionOf(of, false)} · frame ${state.frame}`, `Run ${page.run}: ${page.verdict.quote}`];
+  const lines = words.flatMap((line) => wrapped(line, width / 6.5));
+  return { shapes: drawingOf(of, state.frame, look, width, height).shapes, lines, width, height, theme: look.theme };
+}
+
+/** @param {"svg" | "png" | "csv"} kind */
+async function take(kind) {
+  if (!walk) return;
+  const name = `${walk.form.name}${kind === "csv" ? "" : `-frame-${state.frame}`}.${kind}`;
+  hand(kind === "csv" ? csvOf(page, walk) : kind === "svg" ? svgOf(plateOf(walk)) : await pngOf(plateOf(walk)), name);
 }
 
 /** @param {Walk} of @param {boolean} mirrored @returns {string} */
@@ -331,21 +335,6 @@ function play(on) {
   redraw();
 }
 
-/** @returns {Wanted} */
-function wanted() {
-  /** @type {Record<string, string>} */
-  const attributes = {};
-  for (const one of byId("attributes").querySelectorAll("select")) attributes[one.dataset.name ?? ""] = one.value;
-  return {
-    text: input("find").value,
-    ofClass: select("of-class").value,
-    person: select("of-person").value,
-    attributes,
-    wrong: input("wrong").checked,
-    sort: select("sort").value,
-  };
-}
-
 function filter() {
   shown = chosenWalks(page.walks, wanted());
   fillList(list, page, shown, state.number);
@@ -357,23 +346,6 @@ function chooseNext(by) {
   if (!shown.length) return;
   const at = shown.indexOf(state.number);
   void choose(shown[at < 0 ? 0 : Math.min(Math.max(at + by, 0), shown.length - 1)]);
-}
-
-function fillFilters() {
-  fillSelect(select("of-class"), [["", "all"], .../** @type {[string, string][]} */ (page.classes.map((name, i) => [String(i), name]))]);
-  const people = [...new Set(page.walks.map((form) => form.subject))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-  fillSelect(select("of-person"), [["", "all"], .../** @type {[string, string][]} */ (people.map((name) => [name, name]))]);
-  for (const [name, values] of attributesOf(page.walks)) {
-    const [label, choice] = [document.createElement("label"), document.createElement("select")];
-    choice.dataset.name = name;
-    fillSelect(choice, [["", "all"], .../** @type {[string, string][]} */ (values.map((value) => [value, value]))]);
-    label.append(name, choice);
-    byId("attributes").append(label);
-  }
-  for (const option of select("sort").options) {
-    if (option.value === "own") option.hidden = page.walks.every((form) => form.ofClass === null);
-    if (option.value === "seeds") option.hidden = page.walks.every((form) => form.agreement === null);
-  }
 }
 
 /** @param {PointerEvent | MouseEvent} event @returns {[number, number]} */
@@ -466,6 +438,7 @@ function listenToControls() {
     });
   }
   besideChoice.addEventListener("change", () => void chooseBeside().then(redraw));
+  for (const kind of /** @type {const} */ (["svg", "png", "csv"])) byId(`take-${kind}`).addEventListener("click", () => void take(kind));
   byId("front").addEventListener("click", () => turn(0, 0));
   byId("side").addEventListener("click", () => turn(90, 0));
   byId("filters").addEventListener("input", filter);
@@ -507,7 +480,7 @@ function onKey(event) {
 
 function begin() {
   tellRun(page);
-  fillFilters();
+  fillFilters(page);
   filter();
   listenToEdges();
   listenToControls();
