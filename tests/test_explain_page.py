@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pages import Parts, entry, page_of, stick, unpacked
+from PIL import Image
 
 from fastst import SkeletonGraph
 from fastst.config import TrainConfig
@@ -21,11 +22,13 @@ from fastst.errors import UserError
 from fastst.explain import _spread
 from fastst.explain import main as explain
 from fastst.explanation.audit import ARMS, probabilities_of_arms
+from fastst.explanation.exports import is_export
 from fastst.explanation.page import build
 from fastst.explanation.page.entries import class_means, upright
 from fastst.explanation.page.gait import gait_cycle
 from fastst.explanation.page.packing import pack
 from fastst.explanation.page.words import NOT_TO_CONCLUDE, of_run, of_walk
+from fastst.explanation.report import examine
 from fastst.explanation.views import View, seen_from
 from fastst.layouts import LAYOUTS
 from fastst.runs.edges import edge_table
@@ -219,7 +222,7 @@ def tiny(out: Path, **options) -> TrainConfig:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("page") / "run"
-    train(tiny(out, planted=("left_knee", "right_knee"), seeds=2), quiet=True)
+    train(tiny(out, planted=("left_knee", "right_knee"), seeds=2), on_finished=examine, quiet=True)
     return out
 
 
@@ -319,7 +322,7 @@ def test_walks_without_classes_are_of_no_class(run: Path, tmp_path: Path):
 
 
 def test_a_run_without_a_learned_graph_says_why_there_are_no_edges(tmp_path: Path):
-    train(tiny(tmp_path / "fixed", graph="fixed", epochs=1), quiet=True)
+    train(tiny(tmp_path / "fixed", graph="fixed", epochs=1), on_finished=examine, quiet=True)
     explain(["--run", str(tmp_path / "fixed"), "--out", str(tmp_path / "fixed.html")])
     data = Parts((tmp_path / "fixed.html").read_text(encoding="utf-8")).data
     assert "not learned (--graph fixed)" in data["noEdges"]
@@ -328,14 +331,52 @@ def test_a_run_without_a_learned_graph_says_why_there_are_no_edges(tmp_path: Pat
 
 
 def test_every_walk_of_a_run_with_folds_is_judged_by_the_fold_that_tested_it(tmp_path: Path):
-    train(tiny(tmp_path / "folds", folds=2, epochs=1), quiet=True)
+    train(tiny(tmp_path / "folds", folds=2, epochs=1), on_finished=lambda _: {}, quiet=True)
     explain(["--run", str(tmp_path / "folds"), "--out", str(tmp_path / "folds.html")])
-    forms = Parts((tmp_path / "folds.html").read_text(encoding="utf-8")).data["walks"]
+    data = Parts((tmp_path / "folds.html").read_text(encoding="utf-8")).data
+    assert "this run was not audited" in data["verdict"]["quote"]
+    forms = data["walks"]
     tests = {fold: json.loads((tmp_path / "folds" / fold / "split.json").read_text())["test"] for fold in ("fold-1", "fold-2")}
     assert len(forms) == 32
     for form in forms:
         (fold,) = [fold for fold, people in tests.items() if form["subject"] in people]
         assert form["sentences"][-1] == f"Judged by {fold}, which was not trained on this person."
+
+
+def test_what_is_taken_away_of_a_walk(run: Path, walks: Path, tmp_path: Path):
+    """The table and the graph have the kept edges that the page has; the video a picture for every frame; both may be replaced."""
+    networkx = pytest.importorskip("networkx", reason="networkx is not installed: pip install -e '.[export]'")
+    made = synthetic_walks(6, 2, seed=9)
+    name = min(zip(made.poses, made.names, strict=True), key=lambda one: len(one[0]))[1]
+    files = {what: tmp_path / f"walk{ending}" for what, ending in (("video", ".gif"), ("sheet", ".png"), ("edges", ".csv"))}
+    command = ["--run", str(run), "--data", str(walks), "--walk", name, "--out", str(tmp_path / "w.html")]
+    explain([*command, *(word for what, file in files.items() for word in (f"--{what}", str(file)))])
+    explain([*command, "--edges", str(tmp_path / "walk.graphml")])
+    explain([*command, "--edges", str(files["edges"])])  # in place of the one before
+    parts = Parts((tmp_path / "w.html").read_text(encoding="utf-8"))
+    form = parts.data["walks"][0]
+    _, probability, kept = unpacked(form, parts.texts("script", class_="walk")[0])
+    src, dst, offset = parts.data["skeleton"]["slots"]
+    joints = parts.data["skeleton"]["joints"]
+    header, *rows = (line.split(",") for line in files["edges"].read_text().splitlines())
+    assert header == ["frame", "from", "to", "offset", "probability"]
+    expected = [(t, p) for t in range(form["frames"]) for p in range(len(src)) if kept[p, t]]
+    assert [row[:4] for row in rows] == [[str(t), joints[src[p]], joints[dst[p]], str(offset[p])] for t, p in expected]
+    assert [float(row[4]) for row in rows] == pytest.approx([probability[p, t] for t, p in expected], abs=1 / 500)
+    graph = networkx.read_graphml(tmp_path / "walk.graphml")
+    J = len(joints)
+    assert set(graph.edges) == {(str((t + offset[p]) * J + src[p]), str(t * J + dst[p])) for t, p in expected}
+    with Image.open(files["video"]) as video:
+        assert video.n_frames == form["frames"]
+    with Image.open(files["sheet"]) as sheet:
+        assert sheet.width > 1000
+    for file in (*files.values(), tmp_path / "walk.graphml"):
+        assert is_export(file)
+    Image.new("RGB", (9, 9)).save(tmp_path / "mine.gif")
+    Image.new("RGB", (9, 9)).save(tmp_path / "mine.png")
+    (tmp_path / "mine.csv").write_text("frame,what\n1,2\n")
+    (tmp_path / "mine.txt").write_text("made by fastst")
+    assert not any(is_export(mine) for mine in tmp_path.glob("mine.*"))
 
 
 def test_bad_options_say_what_to_do(run: Path, walks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -351,6 +392,10 @@ def test_bad_options_say_what_to_do(run: Path, walks: Path, tmp_path: Path, monk
     assert ".html" in refused(out=tmp_path / "x.png")
     assert "--most" in refused("--most", "-1")
     assert "--labels" in refused("--labels", str(walks))
+    assert "--video is of one walk" in refused("--video", str(tmp_path / "w.gif"))
+    assert ".gif or .mp4" in refused("--walk", "anybody", "--video", str(tmp_path / "w.avi"))
+    monkeypatch.setattr("matplotlib.animation.FFMpegWriter.isAvailable", lambda: False)
+    assert "ffmpeg" in refused("--data", str(walks), "--walk", some[0], "--video", str(tmp_path / "w.mp4"))
     (tmp_path / "mine.html").write_text("<p>mine")
     assert "not a file that fastst wrote" in refused(out=tmp_path / "mine.html")
     monkeypatch.setattr("fastst.explain.MOST_WALKS", 3)

@@ -256,8 +256,10 @@ async function take(kind) {
 function captionOf(of, mirrored) {
   const is = of.form.ofClass === null ? "class not known" : `is ${page.classes[of.form.ofClass]}`;
   const seen = of.form.dimensions === 2 ? "as in the image" : "drag to turn";
+  const planted = page.skeleton.planted.map((joint) => page.skeleton.joints[joint]).join(", ");
+  const ringed = planted && ` · ringed: planted (${planted})`;
   const said = `says ${page.classes[of.form.predicted]} (${of.form.probability.toFixed(2)}), ${is}`;
-  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}`;
+  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}${ringed}`;
 }
 
 /** @param {Look} look */

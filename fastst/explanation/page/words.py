@@ -34,7 +34,7 @@ _GRAPHS = {
     "complement": "with the edges that it removed",
     "other_same_class": "with the edges kept of another person of the same class",
     "other_class": "with the edges kept of a person of another class",
-    "mask_alone": "with its edges, but no poses",
+    "mask_alone": "with its edges, but mean poses in place of its own",
 }
 _OF_ANOTHER = "with the edges kept of another person"
 
