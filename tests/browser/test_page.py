@@ -14,6 +14,7 @@ from pages import Parts, entry, page_of, stick, unpacked
 
 from fastst import SkeletonGraph
 from fastst.explanation.page.entries import upright
+from fastst.explanation.views import View, seen_from
 
 if TYPE_CHECKING:
     from reader import Reader
@@ -254,6 +255,44 @@ def test_what_is_taken_away(reader: Reader, file: Path, parts: Parts):
     (wide, tall), (twice, as_tall) = (reader.ask("return window.pictures[arguments[0]]", f"image/{kind}") for kind in ("svg+xml", "png"))
     assert (2 * wide, 2 * tall) == (twice, as_tall)
     assert reader.complaints == []
+
+
+def joints_drawn(reader: Reader) -> np.ndarray:
+    """Where the dots of the frame are, as the picture to take away has them.  # [J, 2], y down"""
+    reader.ask(
+        "window.svg = ''; URL.createObjectURL = (blob) => { blob.text().then((text) => { window.svg = text }); return '#' };"
+        "HTMLAnchorElement.prototype.click = () => {}"
+    )
+    reader.click("take-svg")
+    reader.until("return window.svg !== ''")
+    return np.array([[float(x), float(y)] for x, y in re.findall(r'<circle cx="([-\d.]+)" cy="([-\d.]+)" r="2.2"', reader.ask("return window.svg"))])
+
+
+def assert_drawn_to_scale(drawn: np.ndarray, places: np.ndarray) -> None:
+    """One scale for both axes, y turned over, up to the rounding of the picture's numbers."""
+    assert drawn.shape == places.shape
+    (x, y), (a, b) = (drawn - drawn.mean(0)).T, (places - places.mean(0)).T
+    scale = (x @ a - y @ b) / (a @ a + b @ b)
+    assert scale > 0
+    assert np.abs(np.stack([x - scale * a, y + scale * b])).max() < 0.05
+
+
+def test_2d_is_drawn_as_in_the_image(reader: Reader, file: Path, parts: Parts):
+    reader.open(file, "#walk=walk%203&frame=11")
+    poses, _, _ = unpacked(parts.data["walks"][3], parts.texts("script", class_="walk")[3])
+    assert_drawn_to_scale(joints_drawn(reader), poses[11])
+
+
+def test_3d_is_seen_from_where_the_reader_stands(reader: Reader, written: Callable[[str], Path]):
+    """As `seen_from` has it, which draws pictures."""
+    recorded = entry(GRAPH, 9, 3).poses
+    walk = entry(GRAPH, 9, 3, poses=upright(recorded, GRAPH.layout))
+    reader.open(written(page_of([walk], GRAPH)), "#walk=walk%200&frame=4")
+    assert_drawn_to_scale(joints_drawn(reader), seen_from(recorded, GRAPH.layout, View(90.0))[4])
+    reader.click("front")
+    assert_drawn_to_scale(joints_drawn(reader), seen_from(recorded, GRAPH.layout, View(0.0))[4])
+    reader.point("figure", 100, 100, drag=(-60, 40))  # half a degree a pixel
+    assert_drawn_to_scale(joints_drawn(reader), seen_from(recorded, GRAPH.layout, View(30.0, 20.0))[4])
 
 
 def test_3d_is_turned_by_dragging(reader: Reader, written: Callable[[str], Path]):
