@@ -83,6 +83,26 @@ def test_it_shows_the_frame_that_the_file_holds(reader: Reader, file: Path, part
     assert "no kept edge is shown" in reader.text("now") or kept[:, 17][probability[:, 17] == 1].any()
 
 
+def test_its_numbers_are_those_of_the_file(reader: Reader, file: Path, parts: Parts):
+    """The table of graphs, the joints that keep most, and the frame with which it begins."""
+    reader.open(file, "#walk=walk%203")
+    walk, classes, skeleton = parts.data["walks"][3], parts.data["classes"], parts.data["skeleton"]
+    rows = reader.ask("return [...document.querySelectorAll('#graphs tr')].map((row) => [row.cells[0].textContent, row.cells[1].textContent])")
+    assert rows == [[graph, f"{classes[says]} {probability:.2f}"] for graph, says, probability, _ in walk["rows"]]
+    probability, kept = edges(parts, 3)
+    assert frame(reader) == np.where(kept, probability**2, 0).sum(0).argmax()
+    src, dst, _ = map(np.array, skeleton["slots"])
+    shares = kept.sum(1) / np.isfinite(probability).sum(1)
+    sends, receives = ([shares[(side == j) & (src != dst)].mean() for j in range(len(skeleton["joints"]))] for side in (src, dst))
+    for side, told in ((sends, reader.text("where")), (receives, "")):
+        most = ", ".join(f"{skeleton['joints'][j]} {np.floor(100 * side[j] + 0.5):.0f} %" for j in np.argsort(side)[::-1][:3])
+        if told:
+            assert told.startswith(f"Of the edges out of a joint it kept most of {most}; of all joints alike {100 * np.mean(side):.0f} %")
+        else:
+            reader.set("side-of", "receives")
+            assert f"(this walk: {most};" in reader.text("joints")
+
+
 def test_keys_step_and_play(reader: Reader, file: Path):
     reader.open(file, "#walk=walk%200&frame=5")
     for keys, expected in (((RIGHT,), 6), ((LEFT, LEFT), 4), ((END,), T - 1), ((RIGHT,), T - 1), ((HOME,), 0)):
@@ -214,6 +234,7 @@ def test_every_look_draws_something_else(reader: Reader, file: Path):
         reader.set("mode", mode)
         seen.append((reader.picture("figure"), reader.picture("raster")))
         assert "less" in reader.text("scale")
+        assert len(colors_drawn(reader)) > 2  # they differ from what they are less than
     assert len({figure for figure, _ in seen}) == len({raster for _, raster in seen}) == 3
     bones = reader.picture("figure")
     reader.set("bones", False)
@@ -268,6 +289,12 @@ def joints_drawn(reader: Reader) -> np.ndarray:
     return np.array([[float(x), float(y)] for x, y in re.findall(r'<circle cx="([-\d.]+)" cy="([-\d.]+)" r="2.2"', reader.ask("return window.svg"))])
 
 
+def colors_drawn(reader: Reader) -> set[str]:
+    """Of the edges."""
+    joints_drawn(reader)
+    return set(re.findall(r'<polygon [^>]*fill="([^"]*)"', reader.ask("return window.svg")))
+
+
 def assert_drawn_to_scale(drawn: np.ndarray, places: np.ndarray) -> None:
     """One scale for both axes, y turned over, up to the rounding of the picture's numbers."""
     assert drawn.shape == places.shape
@@ -281,6 +308,35 @@ def test_2d_is_drawn_as_in_the_image(reader: Reader, file: Path, parts: Parts):
     reader.open(file, "#walk=walk%203&frame=11")
     poses, _, _ = unpacked(parts.data["walks"][3], parts.texts("script", class_="walk")[3])
     assert_drawn_to_scale(joints_drawn(reader), poses[11])
+
+
+def test_edges_lead_from_joint_to_joint_and_from_frame_to_frame(reader: Reader, file: Path, parts: Parts):
+    """Every kept edge is wide at the joint that it leaves, in its own frame, which stands a step aside, and pointed at the joint where it goes."""
+    now = 11
+    reader.open(file, f"#walk=walk%203&frame={now}")
+    poses, _, kept = unpacked(parts.data["walks"][3], parts.texts("script", class_="walk")[3])
+    drawn = joints_drawn(reader)
+    scale = np.ptp(drawn[:, 0]) / np.ptp(poses[now, :, 0])
+    places = (poses - poses[now].mean(0)) * scale * (1, -1) + drawn.mean(0)  # [T, J, 2], as if no frame stood aside
+    points = re.findall(r'<polygon points="([^"]*)"', reader.ask("return window.svg"))
+    corners = np.array([[[float(number) for number in point.split(",")] for point in polygon.split()] for polygon in points])
+    starts, tips = corners[:, :2].mean(1), corners[:, 2]
+    left = list(range(len(corners)))
+    aside: dict[int, set[float]] = {}
+    for src, dst, offset, stays in zip(*parts.data["skeleton"]["slots"], kept[:, now], strict=True):
+        if not stays:
+            continue
+        start = places[now + offset, src]
+        like = [i for i in left if np.abs(tips[i] - drawn[dst]).max() < 0.1 and abs(starts[i, 1] - start[1]) < 0.1]
+        assert like, (src, dst, offset)
+        best = min(like, key=lambda i: abs(starts[i, 0] - start[0] - offset * (max(aside.get(offset, {0.0})))))
+        aside.setdefault(offset, set()).add(round(float(starts[best, 0] - start[0]) * (offset or 1), 1))
+        left.remove(best)
+    assert left == []
+    assert all(max(steps) - min(steps) < 0.3 for steps in aside.values())
+    assert abs(max(aside[0])) < 0.1
+    assert min(aside[1]) > 10
+    assert min(aside[-1]) > 10
 
 
 def test_3d_is_seen_from_where_the_reader_stands(reader: Reader, written: Callable[[str], Path]):
