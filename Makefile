@@ -3,11 +3,12 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 
-.PHONY: train test stress bench bench-compare bench-report gpu docs lint
+.PHONY: train test stress bench bench-compare bench-report gpu docs lint page
 
 train: $(ENV)/.ready
 	rm -rf runs/demo
 	$(BIN)/python -m fastst.train --planted left_knee right_knee --epochs 20 --out runs/demo
+	$(BIN)/python -m fastst.explain --run runs/demo --most 40 --out runs/demo/walks.html
 
 test: $(ENV)/.ready
 	$(BIN)/ruff check .
@@ -42,6 +43,10 @@ lint: $(ENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+# The types in the script of the page; needs node.
+page:
+	npx --yes --package typescript@7 tsc -p fastst/explanation/page/tsconfig.json
 
 $(ENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from fastst.data.load import Task
 from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
+from fastst.explanation.exports import SHEETS, TABLES, VIDEOS, ShownWalk, check_ending, is_export, write_kept_edges, write_sheet, write_video
 from fastst.explanation.page.build import Told, page
-from fastst.explanation.page.entries import entries_of
-from fastst.explanation.page.words import of_run
+from fastst.explanation.page.entries import Entry, entries_of
+from fastst.explanation.page.words import of_run, of_walk
 from fastst.files import open_file
+from fastst.graph import SkeletonGraph
 from fastst.nn import LearnedGraph
 from fastst.runs.folder import as_written, read_summary, write_text
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
@@ -55,13 +57,19 @@ class ExplainConfig(OtherFiles):
     """These are other people than those of the run, though some have the same names."""
     out: Path
     """The .html file that is written."""
+    video: Path | None = None
+    """With one --walk: also write a video of it into this .gif file, or .mp4 where ffmpeg is installed."""
+    sheet: Path | None = None
+    """With one --walk: also write a sheet of its frames for print into this .png, .svg or .pdf file."""
+    edges: Path | None = None
+    """With one --walk: also write its kept edges into this .csv, .graphml or .json file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     config = tyro.cli(ExplainConfig, prog="python -m fastst.explain", args=arguments)
     _check_options(config)
-    with owned_around(config.out):
+    with owned_around(config.out, *(path for path, _, _, _ in _taken(config))):
         _explain(config)
 
 
@@ -79,6 +87,21 @@ def _check_options(config: ExplainConfig) -> None:
     check_not_needed(config.out, *read, option="--out", is_ours=_is_page)
     if config.data is not None:
         check_left_out_file(config.out, *read)
+    for path, what, endings, _ in _taken(config):
+        if len(config.walk) != 1:
+            raise UserError(f"--{what} is of one walk; name it with --walk")
+        check_ending(path, endings, {"video": "a video", "sheet": "a sheet of frames", "edges": "kept edges"}[what])
+        check_not_needed(path, *read, option=f"--{what}", is_ours=is_export)
+
+
+def _taken(config: ExplainConfig) -> list[tuple[Path, str, tuple[str, ...], Callable[[Path, ShownWalk], None]]]:
+    """What is written beside the page: where, as which option, with which endings, and by what."""
+    every = (
+        (config.video, "video", VIDEOS, write_video),
+        (config.sheet, "sheet", SHEETS, write_sheet),
+        (config.edges, "edges", TABLES, write_kept_edges),
+    )
+    return [(path, what, endings, write) for path, what, endings, write in every if path is not None]
 
 
 def _is_page(path: Path) -> bool:
@@ -88,17 +111,30 @@ def _is_page(path: Path) -> bool:
 
 def _explain(config: ExplainConfig) -> None:
     models = open_models(config.run)
+    learned = isinstance(models[0].model.source, LearnedGraph)
+    why = None if learned else f"The graph of this run was not learned (--graph {models[0].config.graph}): no edge was chosen, so none is shown."
+    if why is not None and _taken(config):
+        raise UserError(f"{why} There is nothing to take away but the page: leave --video, --sheet and --edges out")
     task, labelled, walks = _walks(config, models)
     walks = _chosen(config, task, walks)
     _check_size(config, task, walks, models[0])
     entries = entries_of(models, task, walks, labelled, config.other_people)
-    learned = isinstance(models[0].model.source, LearnedGraph)
-    why = None if learned else f"The graph of this run was not learned (--graph {models[0].config.graph}): no edge was chosen, so none is shown."
     seed = models[0].config.seed
     told = Told(visible(config.run.resolve().name), seed, f"{fingerprint(task):08x}", of_run(_audit(config.run)), why, tuple(task.walks.notes))
     write_text(config.out, page(entries, models[0].model.graph, task.class_names, told, task.truth))
     size = config.out.stat().st_size / 1e6
-    print(f"{len(entries)} walks, with what decided, are in {visible(str(config.out))} ({size:.1f} MB): open it in a browser")
+    for path, what, _, write in _taken(config):
+        write(path, _shown(entries[0], task, models[0].model.graph, told))
+        print(f"--{what} of {visible(entries[0].name)}: {visible(str(path))}")
+    told_of = f"{len(entries)} walks, with what decided, are" if len(entries) > 1 else f"{visible(entries[0].name)}, with what decided, is"
+    print(f"{told_of} in {visible(str(config.out))} ({size:.1f} MB): open it in a browser")
+
+
+def _shown(entry: Entry, task: Task, graph: SkeletonGraph, told: Told) -> ShownWalk:
+    assert entry.edges is not None  # of a graph that was learned
+    said = of_walk(entry, task.class_names).sentences[0]
+    probability, kept = np.nan_to_num(entry.edges.probability), entry.edges.kept
+    return ShownWalk(entry.name, graph, task.walks.poses[entry.walk], kept, probability, said, told.verdict["quote"], entry.fps)
 
 
 def _audit(run: Path) -> dict[str, Any] | None:
@@ -155,13 +191,13 @@ def _spread(walks: list[int], subjects: list[str], most: int) -> list[int]:
 
 
 def _check_size(config: ExplainConfig, task: Task, walks: list[int], trained: TrainedModel) -> None:
-    slots = trained.model.graph.num_slots
-    edges = slots * sum(task.lengths[walk] for walk in walks)
+    edges = trained.model.graph.num_slots * sum(task.lengths[walk] for walk in walks)
     if len(walks) > MOST_WALKS or edges > MOST_EDGES:
         people = len({task.walks.subjects[walk] for walk in walks})
+        fit = min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))
         raise UserError(
-            f"{len(walks)} walks of {people} people with {edges:,} edges are too much for one page, which can show {MOST_WALKS} walks and {MOST_EDGES:,} "
-            f"edges: name some with --walk, or say --most {min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))} for some of all people"
+            f"{len(walks)} walks of {people} people with {edges:,} edges are too much for one page, which shows at most {MOST_WALKS} walks and "
+            f"{MOST_EDGES:,} edges: name some with --walk, or say --most {fit} for some of as many people as can be"
         )
 
 

@@ -178,12 +178,15 @@ def _dice(batch: Batch, shape: torch.Size, seed: int) -> Tensor:
 
 
 def _partners(task: Task, windows: Windows, others: Windows, seed: int) -> list[Windows | None]:
-    """For every window one of the others, of another person: of the same class, and of another. None where somebody has no such person."""
-    rng = np.random.default_rng([abs(seed), len(windows)])
+    """For every window one of the others, of another person: of the same class, and of another. None where somebody has no such person.
+
+    A window's partners depend on the seed, on itself and on the others, and not on which windows are looked at beside it.
+    """
     subjects, of = np.array(task.walks.subjects)[others.walk], np.array(task.walks.subjects)[windows.walk]
     classes = task.classes[others.walk]
     same, other = np.full(len(windows), -1), np.full(len(windows), -1)
     for i, walk in enumerate(windows.walk):
+        rng = np.random.default_rng([abs(seed), windows.sample_id[i]])
         stranger, alike = subjects != of[i], classes == task.classes[walk]
         for chosen, candidates in ((same, stranger & alike), (other, stranger & ~alike)):
             if candidates.any():

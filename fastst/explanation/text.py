@@ -64,15 +64,20 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
     Raises:
         WriteError: the file can't be written.
     """
+    with_fonts(figure)
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)  # how much room a title has is known when axes of a fixed shape have found their place, and used the second time
+    write_atomically(path, lambda part: figure.savefig(part, **{"dpi": 130, **options}))
+
+
+def with_fonts(figure: Figure) -> None:
+    """Gives the texts of a figure fonts for all their characters; those that no font has are named in a warning, once."""
     texts = figure.findobj(Text)
     families = {_family(character) for text in texts for character in text.get_text()} - {None, _BASE}
     for text in texts:
         text.set_parse_math(False)  # names of classes, walks and joints are no formulas
         text.set_fontfamily([_BASE, *sorted(filter(None, families))])
     _warn_of_missing()
-    if (layout := figure.get_layout_engine()) is not None:
-        layout.execute(figure)  # how much room a title has is known when axes of a fixed shape have found their place, and used the second time
-    write_atomically(path, lambda part: figure.savefig(part, **{"dpi": 130, **options}))
 
 
 def _drawn(character: str) -> str:
@@ -112,6 +117,6 @@ def _warn_of_missing() -> None:
     if _unsaid:
         signs = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in sorted(_unsaid))
         advice = f"install one that has them, such as Noto Sans CJK, and delete {matplotlib.get_cachedir()}, where the fonts of before are listed"
-        warnings.warn(f"no font of this system has {signs}: in figures their codes stand in place of them; {advice}", stacklevel=3)
+        warnings.warn(f"no font of this system has {signs}: in figures their codes stand in place of them; {advice}", stacklevel=4)
     _said.update(_unsaid)
     _unsaid.clear()

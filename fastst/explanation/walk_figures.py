@@ -28,7 +28,7 @@ _SHOWN = 12  # frames of a walk
 _NAMED = 5  # joints of a body
 _EASILY_SEEN = 30  # joints, beside which more are drawn smaller
 _LEFT, _MIDDLE, _RIGHT = "gainsboro", "silver", "darkgrey"  # bones
-_LIKELY = ListedColormap(colormaps["inferno_r"](np.linspace(0.2, 0.9, 256)))
+LIKELY = ListedColormap(colormaps["inferno_r"](np.linspace(0.2, 0.9, 256)))
 
 
 def walk_with_kept_edges(
@@ -64,10 +64,10 @@ def walk_with_kept_edges(
     height = max(np.ptp(np.concatenate(list(flat))[:, 1]), 1e-6)
     figure = Figure(layout="constrained")
     axes = figure.subplots()
-    _bones(axes, graph.layout, list(at.values()), 5)
+    bones(axes, graph.layout, list(at.values()), 5)
     found, chosen = _chosen(list(_edges(graph, kept, probability, at)), graph.layout.num_joints * len(at))
-    tapers, likely = _tapers(found, height)
-    edges = PolyCollection(tapers, cmap=_LIKELY, linewidths=0, zorder=2)
+    tapers, likely = tapers_of(found, height)
+    edges = PolyCollection(tapers, cmap=LIKELY, linewidths=0, zorder=2)
     edges.set_array(np.array(likely))
     edges.set_clim(0, 1)
     axes.add_collection(edges, autolim=False)
@@ -157,7 +157,7 @@ def _places(groups: list[list[int]], bodies: np.ndarray) -> dict[int, float]:
     return place
 
 
-def _bones(axes: Axes, layout: Layout, bodies: list[np.ndarray], width: float) -> None:
+def bones(axes: Axes, layout: Layout, bodies: list[np.ndarray], width: float) -> None:
     left, right = (set(numbers) for numbers in sides(layout))
     colors = [_bone_color(set(bone), left, right) for bone in layout.bones] * len(bodies)
     lines = [body[list(bone)] for body in bodies for bone in layout.bones]
@@ -183,7 +183,7 @@ def _chosen(edges: list[Edge], most: int) -> tuple[list[Edge], str]:
     return likeliest, f"; of {len(edges)}, too many to be seen, the {len(likeliest)} likeliest are drawn (above {_percent(least)})"
 
 
-def _tapers(edges: list[Edge], height: float) -> tuple[list[np.ndarray], list[float]]:
+def tapers_of(edges: list[Edge], height: float) -> tuple[list[np.ndarray], list[float]]:
     """A triangle for every edge, and its probability; the likeliest last, on top."""
     edges = sorted(edges, key=lambda edge: edge[2])
     tapers = []
@@ -212,7 +212,7 @@ def _fit(figure: Figure, axes: Axes, points: np.ndarray, height: float) -> None:
 
 
 def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
-    lines = [Line2D([], [], color=_LIKELY(0.8), marker=">", markersize=5, label="kept edge: from its wide end to its point")]
+    lines = [Line2D([], [], color=LIKELY(0.8), marker=">", markersize=5, label="kept edge: from its wide end to its point")]
     if layout.mirrored:
         lines += [Line2D([], [], color=color, linewidth=5, label=f"bones, {side}") for color, side in ((_LEFT, "left"), (_RIGHT, "right"))]
     else:
@@ -227,7 +227,7 @@ def _legend(figure: Figure, axes: Axes, layout: Layout) -> None:
 
 def _on_body(axes: Axes, layout: Layout, body: np.ndarray, shares: np.ndarray, above: np.ndarray, largest: float, colors: ScalarMappable) -> None:
     """Joints with their shares `[J]`; those above (1) and below (-1) the others `[J]` are coloured, the largest above named beside the body."""
-    _bones(axes, layout, [body], 4)
+    bones(axes, layout, [body], 4)
     room = min(1, _EASILY_SEEN / layout.num_joints)
     filled = np.where(above[:, None] != 0, colors.to_rgba(shares), 1.0)
     axes.scatter(body[:, 0], body[:, 1], s=room * (20 + 230 * shares / (largest or 1)), c=filled, zorder=2, edgecolors="black")

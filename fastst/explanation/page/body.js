@@ -52,6 +52,17 @@ export function ofJoints(shares, skeleton, side) {
 }
 
 /**
+ * What all joints together keep: the share that each would have if none stood out.
+ * @param {Float64Array} shares of joints
+ * @returns {number}
+ */
+export function alike(shares) {
+  const known = shares.filter((share) => !Number.isNaN(share));
+  return known.reduce((total, share) => total + share, 0) / (known.length || 1);
+}
+
+/**
+ * Large is what keeps much; coloured what differs from all joints alike.
  * @param {CanvasRenderingContext2D} pen
  * @param {Skeleton} skeleton
  * @param {Theme} theme
@@ -93,11 +104,12 @@ function paintBody(pen, skeleton, theme, body, most, left, width, height) {
     pen.lineTo(...place(b));
     pen.stroke();
   }
+  const expected = alike(body.shares);
   body.shares.forEach((share, joint) => {
     if (Number.isNaN(share)) return;
     pen.beginPath();
     pen.arc(...place(joint), 3 + (11 * share) / most, 0, 2 * Math.PI);
-    pen.fillStyle = css(colorOf(theme, "kept", share / most));
+    pen.fillStyle = css(colorOf(theme, "chance", share - expected));
     pen.strokeStyle = theme.ink;
     pen.lineWidth = 1;
     pen.fill();
@@ -114,6 +126,20 @@ function paintBody(pen, skeleton, theme, body, most, left, width, height) {
     pen.textAlign = "right";
     pen.fillText("left side", left + width - 6, height - 6);
   }
+}
+
+/**
+ * The frame whose kept edges are likeliest, together: where there is most to be seen.
+ * @param {Walk} walk
+ * @returns {number}
+ */
+export function fullestFrame(walk) {
+  const { frames: T, slots: P } = walk.form;
+  const sums = new Float64Array(T);
+  for (let slot = 0, at = 0; slot < P; slot++) {
+    for (let t = 0; t < T; t++, at++) if (walk.kept[at]) sums[t] += probabilityOf(walk.likely[at]) ** 2;
+  }
+  return sums.reduce((best, sum, t) => (sum > sums[best] ? t : best), 0);
 }
 
 /**

@@ -24,7 +24,7 @@ from fastst.explanation.views import sides, standing_body
 from fastst.graph import SkeletonGraph
 
 # In the order in which they need each other; as one script, since a page on a disk can't import.
-SCRIPTS = ("decode.js", "geometry.js", "colors.js", "figure.js", "raster.js", "body.js", "walks.js", "words.js", "page.js")
+SCRIPTS = ("dom.js", "decode.js", "geometry.js", "colors.js", "figure.js", "raster.js", "body.js", "walks.js", "words.js", "exports.js", "page.js")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) )", re.MULTILINE)
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -54,12 +54,13 @@ class Told:
 def page(entries: Sequence[Entry], graph: SkeletonGraph, class_names: list[str], told: Told, planted: Planted | None = None) -> str:
     """The whole page."""
     packed = [pack(entry.poses, *(entry.edges or (None, None))) for entry in entries]
+    same = _same_as_class(entries, class_names)
     shown: dict[str, Any] = {
         **_about(told),
         "classes": class_names,
         "skeleton": _skeleton(entries, graph, planted),
         "means": [None if mean is None else _mean(mean) for mean in class_means(entries, len(class_names))],
-        "walks": [_walk(entry, class_names) | one.form for entry, one in zip(entries, packed, strict=True)],
+        "walks": [_walk(entry, class_names, same) | one.form for entry, one in zip(entries, packed, strict=True)],
     }
     style, script = _source("page.css"), script_of_page()
     parts = {
@@ -165,7 +166,14 @@ def _mean(mean: Any) -> dict[str, Any]:
     return {"walks": mean.walks, "people": mean.people, **bytes_of}
 
 
-def _walk(entry: Entry, class_names: list[str]) -> dict[str, Any]:
+def _same_as_class(entries: Sequence[Entry], class_names: list[str]) -> set[str]:
+    """Attributes that say nothing beside the class."""
+    names = {name for entry in entries for name in entry.attributes}
+    of = [(entry.attributes, None if entry.of_class is None else class_names[entry.of_class]) for entry in entries]
+    return {name for name in names if all(attributes.get(name) == known for attributes, known in of)}
+
+
+def _walk(entry: Entry, class_names: list[str], same: set[str]) -> dict[str, Any]:
     said = of_walk(entry, class_names)
     kept, random = entry.said["kept"], entry.said["random"]
     return {
@@ -176,7 +184,7 @@ def _walk(entry: Entry, class_names: list[str]) -> dict[str, Any]:
         "probability": kept[entry.predicted],
         "ofOwn": None if entry.of_class is None else kept[entry.of_class],
         "moved": max(abs(a - b) for a, b in zip(kept, random, strict=True)),
-        "attributes": entry.attributes,
+        "attributes": {name: value for name, value in entry.attributes.items() if name not in same},
         "fps": entry.fps,
         "cycle": entry.cycle,
         "nearest": entry.nearest,

@@ -105,8 +105,8 @@ export function drawingOf(walk, frame, look, width, height) {
   for (const [offset, body] of places) {
     if (offset !== 0 && sources.has(offset) && look.apart > 0) {
       addBones(shapes, body, look, 4 * size, () => look.theme.ghost);
-      const x = middle(body);
-      if (Number.isFinite(x)) shapes.push({ kind: "text", at: [x, height - 5], text: `${offset > 0 ? "+" : "−"}${Math.abs(offset)}`, color: look.theme.soft });
+      const at = below(body);
+      if (at) shapes.push({ kind: "text", at, text: `${offset > 0 ? "+" : "−"}${Math.abs(offset)}`, color: look.theme.soft });
     }
   }
   const now = /** @type {Float64Array} */ (places.get(0));
@@ -147,17 +147,20 @@ function fit(walk, look, width, height) {
   return (x, y) => [width / 2 + (x - cx) * scale, height / 2 - 4 - (y - cy) * scale];
 }
 
-/** @param {Float64Array} body @returns {number} */
-function middle(body) {
-  let total = 0;
-  let count = 0;
+/**
+ * Where a body's number stands, under its feet.
+ * @param {Float64Array} body
+ * @returns {[number, number] | null}
+ */
+function below(body) {
+  let [total, count, lowest] = [0, 0, -Infinity];
   for (let i = 0; i < body.length; i += 2) {
-    if (!Number.isNaN(body[i])) {
-      total += body[i];
-      count++;
-    }
+    if (Number.isNaN(body[i])) continue;
+    total += body[i];
+    count++;
+    lowest = Math.max(lowest, body[i + 1]);
   }
-  return total / count;
+  return count ? [total / count, lowest + 14] : null;
 }
 
 /**

@@ -12,8 +12,8 @@ _LONGEST = 4096  # frames that are looked at
 def gait_cycle(poses: np.ndarray) -> int | None:
     """Frames until a walk `[T, J, D]` most resembles itself again: the first peak of its autocorrelation that is nearly the highest.
 
-    Left and right change places after half a cycle, so that the whole body repeats after a full one. None where nothing repeats, or the walk is shorter
-    than one and a half cycles.
+    Left and right change places after half a cycle, so that the whole body repeats after a full one. None where nothing repeats, or the walk is
+    shorter than one and a half cycles.
     """
     T = min(len(poses), _LONGEST)
     series = poses[:T].reshape(T, -1).astype(np.float64)

@@ -3,15 +3,17 @@
 /** @import { Page, Walk } from "./decode.js" */
 /** @import { Edge, Look } from "./figure.js" */
 /** @import { Side } from "./body.js" */
-/** @import { Wanted } from "./walks.js" */
+/** @import { Plate } from "./exports.js" */
 import { bytesOf, unpack } from "./decode.js";
+import { byId, canvas, input, select } from "./dom.js";
 import { extentOf } from "./geometry.js";
 import { colorOf, css, currentTheme } from "./colors.js";
 import { drawingOf, paint, slotAt } from "./figure.js";
 import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
-import { keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
-import { attributesOf, chosenWalks, fillList, fillSelect, markChosen } from "./walks.js";
-import { byId, cellInWords, frameInWords, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
+import { alike, fullestFrame, keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
+import { chosenWalks, fillFilters, fillList, fillSelect, markChosen, wanted } from "./walks.js";
+import { csvOf, hand, pngOf, svgOf, wrapped } from "./exports.js";
+import { cellInWords, frameInWords, percent, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
 
 const RATE = 25; // frames a second where nobody knows
 /** @type {Page} */
@@ -50,21 +52,6 @@ let asked = false; // for a drawing
 let before = 0; // time of the last drawing, in ms
 let ahead = 0; // part of a frame that the clock is ahead
 
-/** @param {string} id @returns {HTMLInputElement} */
-function input(id) {
-  return /** @type {HTMLInputElement} */ (byId(id));
-}
-
-/** @param {string} id @returns {HTMLSelectElement} */
-function select(id) {
-  return /** @type {HTMLSelectElement} */ (byId(id));
-}
-
-/** @param {string} id @returns {HTMLCanvasElement} */
-function canvas(id) {
-  return /** @type {HTMLCanvasElement} */ (byId(id));
-}
-
 /**
  * A walk, unpacked when it is first asked for; a few stay.
  * @param {number} number
@@ -81,19 +68,20 @@ function load(number) {
   return known;
 }
 
-/** @param {number} number @param {number} frame */
-async function choose(number, frame = 0) {
+/** @param {number} number @param {number} [frame] left out, the one with most to be seen */
+async function choose(number, frame) {
   state.number = number;
   markChosen(list, number);
   const loaded = await load(number);
   if (state.number !== number) return; // somebody was quicker
   walk = loaded;
-  state.frame = clamp(frame, walk);
+  state.frame = clamp(frame ?? fullestFrame(walk), walk);
   [state.hover, state.pinned] = [-1, walk.form.slots ? state.pinned : -1];
   frameBar.max = String(Math.max(walk.form.frames - 1, 0));
   byId("loop-label").hidden = walk.form.cycle === null;
   byId("turning").hidden = walk.form.dimensions === 2;
   tellWalk(page, walk.form);
+  byId("where").textContent = whereInWords();
   fillBeside(walk);
   await chooseBeside();
   redrawAll();
@@ -187,6 +175,7 @@ function redrawAll() {
   byId("edges").classList.toggle("none", !walk.form.slots);
   for (const id of ["raster", "scale", "hovered"]) byId(id).hidden = !walk.form.slots;
   byId("importance").hidden = !walk.form.slots;
+  byId("take-csv").hidden = !walk.form.slots;
   if (walk.form.slots) {
     paintScale(look);
     paintImportance();
@@ -247,12 +236,30 @@ function paintNow() {
   }
 }
 
+/** The frame as it is drawn, with what it is and what may be said of it. @param {Walk} of @returns {Plate} */
+function plateOf(of) {
+  const [width, height] = [figures[0].clientWidth, figures[0].clientHeight];
+  const look = lookAt(of, false);
+  const words = [`${captionOf(of, false)} · frame ${state.frame}`, `Run ${page.run}: ${page.verdict.quote}`];
+  const lines = words.flatMap((line) => wrapped(line, width / 6.5));
+  return { shapes: drawingOf(of, state.frame, look, width, height).shapes, lines, width, height, theme: look.theme };
+}
+
+/** @param {"svg" | "png" | "csv"} kind */
+async function take(kind) {
+  if (!walk) return;
+  const name = `${walk.form.name}${kind === "csv" ? "" : `-frame-${state.frame}`}.${kind}`;
+  hand(kind === "csv" ? csvOf(page, walk) : kind === "svg" ? svgOf(plateOf(walk)) : await pngOf(plateOf(walk)), name);
+}
+
 /** @param {Walk} of @param {boolean} mirrored @returns {string} */
 function captionOf(of, mirrored) {
   const is = of.form.ofClass === null ? "class not known" : `is ${page.classes[of.form.ofClass]}`;
   const seen = of.form.dimensions === 2 ? "as in the image" : "drag to turn";
+  const planted = page.skeleton.planted.map((joint) => page.skeleton.joints[joint]).join(", ");
+  const ringed = planted && ` · ringed: planted (${planted})`;
   const said = `says ${page.classes[of.form.predicted]} (${of.form.probability.toFixed(2)}), ${is}`;
-  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}`;
+  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}${ringed}`;
 }
 
 /** @param {Look} look */
@@ -281,8 +288,19 @@ function paintImportance() {
   if (mean && told) bodies.push({ title: `mean of ${page.classes[of]} (${told.walks})`, shares: ofJoints(sharesOf(mean.kept), page.skeleton, side) });
   const [pen, width, height] = penOf(canvas("body"));
   paintBodies(pen, page.skeleton, state.theme, bodies, width, height);
-  const words = bodies.map((body) => `${body.title}: ${mostInWords(body.shares, page.skeleton.joints)}`).join(". ");
-  byId("joints").textContent = `Share of these edges that is kept, largest: ${words}.`;
+  const words = bodies.map((body) => `${body.title}: ${mostInWords(body.shares, page.skeleton.joints)}`).join("; ");
+  byId("joints").textContent =
+    `Size: the share of these edges that is kept (${words}). Red joints keep more than all joints alike (${percent(alike(mine))}), blue ones fewer.`;
+}
+
+/** Which joints' edges were kept most; that alone is no reason. @returns {string} */
+function whereInWords() {
+  if (!walk?.form.slots) return "";
+  const shares = ofJoints(keptOfSlots(walk), page.skeleton, "sends");
+  const most = mostInWords(shares, page.skeleton.joints);
+  if (!most) return "";
+  const warning = page.verdict.code === "edges_decide" ? "" : " By what was found of the run, these must not be taken for the reason.";
+  return `Of the edges out of a joint it kept most of ${most}; of all joints alike ${percent(alike(shares))}.${warning}`;
 }
 
 /** The place in the page's own address. */
@@ -297,7 +315,7 @@ function followLink() {
   const link = new URLSearchParams(location.hash.slice(1));
   const number = page.walks.findIndex((form) => form.name === link.get("walk"));
   if (number < 0) return false;
-  void choose(number, Number(link.get("frame")));
+  void choose(number, link.has("frame") ? Number(link.get("frame")) : undefined);
   return true;
 }
 
@@ -319,21 +337,6 @@ function play(on) {
   redraw();
 }
 
-/** @returns {Wanted} */
-function wanted() {
-  /** @type {Record<string, string>} */
-  const attributes = {};
-  for (const one of byId("attributes").querySelectorAll("select")) attributes[one.dataset.name ?? ""] = one.value;
-  return {
-    text: input("find").value,
-    ofClass: select("of-class").value,
-    person: select("of-person").value,
-    attributes,
-    wrong: input("wrong").checked,
-    sort: select("sort").value,
-  };
-}
-
 function filter() {
   shown = chosenWalks(page.walks, wanted());
   fillList(list, page, shown, state.number);
@@ -345,23 +348,6 @@ function chooseNext(by) {
   if (!shown.length) return;
   const at = shown.indexOf(state.number);
   void choose(shown[at < 0 ? 0 : Math.min(Math.max(at + by, 0), shown.length - 1)]);
-}
-
-function fillFilters() {
-  fillSelect(select("of-class"), [["", "all"], .../** @type {[string, string][]} */ (page.classes.map((name, i) => [String(i), name]))]);
-  const people = [...new Set(page.walks.map((form) => form.subject))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-  fillSelect(select("of-person"), [["", "all"], .../** @type {[string, string][]} */ (people.map((name) => [name, name]))]);
-  for (const [name, values] of attributesOf(page.walks)) {
-    const [label, choice] = [document.createElement("label"), document.createElement("select")];
-    choice.dataset.name = name;
-    fillSelect(choice, [["", "all"], .../** @type {[string, string][]} */ (values.map((value) => [value, value]))]);
-    label.append(name, choice);
-    byId("attributes").append(label);
-  }
-  for (const option of select("sort").options) {
-    if (option.value === "own") option.hidden = page.walks.every((form) => form.ofClass === null);
-    if (option.value === "seeds") option.hidden = page.walks.every((form) => form.agreement === null);
-  }
 }
 
 /** @param {PointerEvent | MouseEvent} event @returns {[number, number]} */
@@ -454,6 +440,7 @@ function listenToControls() {
     });
   }
   besideChoice.addEventListener("change", () => void chooseBeside().then(redraw));
+  for (const kind of /** @type {const} */ (["svg", "png", "csv"])) byId(`take-${kind}`).addEventListener("click", () => void take(kind));
   byId("front").addEventListener("click", () => turn(0, 0));
   byId("side").addEventListener("click", () => turn(90, 0));
   byId("filters").addEventListener("input", filter);
@@ -495,7 +482,7 @@ function onKey(event) {
 
 function begin() {
   tellRun(page);
-  fillFilters();
+  fillFilters(page);
   filter();
   listenToEdges();
   listenToControls();

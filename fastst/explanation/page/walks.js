@@ -1,6 +1,7 @@
 // The list of walks: which are shown, in which order, and which one is chosen.
 
 /** @import { Form, Page } from "./decode.js" */
+import { byId, input, select } from "./dom.js";
 
 /**
  * @typedef {object} Wanted
@@ -110,4 +111,37 @@ export function fillSelect(select, options) {
       return option;
     }),
   );
+}
+
+/** @param {Page} page */
+export function fillFilters(page) {
+  fillSelect(select("of-class"), [["", "all"], .../** @type {[string, string][]} */ (page.classes.map((name, i) => [String(i), name]))]);
+  const people = [...new Set(page.walks.map((form) => form.subject))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  fillSelect(select("of-person"), [["", "all"], .../** @type {[string, string][]} */ (people.map((name) => [name, name]))]);
+  for (const [name, values] of attributesOf(page.walks)) {
+    const [label, choice] = [document.createElement("label"), document.createElement("select")];
+    choice.dataset.name = name;
+    fillSelect(choice, [["", "all"], .../** @type {[string, string][]} */ (values.map((value) => [value, value]))]);
+    label.append(name, choice);
+    byId("attributes").append(label);
+  }
+  for (const option of select("sort").options) {
+    if (option.value === "own") option.hidden = page.walks.every((form) => form.ofClass === null);
+    if (option.value === "seeds") option.hidden = page.walks.every((form) => form.agreement === null);
+  }
+}
+
+/** What is chosen in the filters. @returns {Wanted} */
+export function wanted() {
+  /** @type {Record<string, string>} */
+  const attributes = {};
+  for (const one of byId("attributes").querySelectorAll("select")) attributes[one.dataset.name ?? ""] = one.value;
+  return {
+    text: input("find").value,
+    ofClass: select("of-class").value,
+    person: select("of-person").value,
+    attributes,
+    wrong: input("wrong").checked,
+    sort: select("sort").value,
+  };
 }

@@ -3,6 +3,7 @@
 /** @import { Form, Page, Walk } from "./decode.js" */
 /** @import { Edge, Look } from "./figure.js" */
 import { probabilityOf } from "./decode.js";
+import { byId } from "./dom.js";
 
 /** @param {number} share @returns {string} */
 export function percent(share) {
@@ -102,11 +103,4 @@ export function scaleInWords(page, look, walk) {
     return `keep probability less the mean of “${page.classes[of]}” (${mean.walks} walks of ${mean.people} people${alone}): −50 % to +50 %`;
   }
   return "keep probability of kept edges: 0 % to 100 %; pale: not kept";
-}
-
-/** @param {string} id @returns {HTMLElement} */
-export function byId(id) {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`nothing is called ${id}`);
-  return found;
 }

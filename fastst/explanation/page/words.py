@@ -13,7 +13,8 @@ NOT_TO_CONCLUDE = {
         "holds for this one walk."
     ),
     "any_edges_do": (
-        "It may not be concluded that the edges shown are where the classes differ, nor that the model looks there: as many random ones do about as well."
+        "It may not be concluded that the edges shown are where the classes differ, nor that the model looks there: as many random ones do about as "
+        "well."
     ),
     "edges_spell_the_class": (
         "It may not be concluded that the classes differ where edges are kept: the class was told before, and the choice of edges only repeats it."
@@ -33,7 +34,7 @@ _GRAPHS = {
     "complement": "with the edges that it removed",
     "other_same_class": "with the edges kept of another person of the same class",
     "other_class": "with the edges kept of a person of another class",
-    "mask_alone": "with its edges, but no poses",
+    "mask_alone": "with its edges, but mean poses in place of its own",
 }
 _OF_ANOTHER = "with the edges kept of another person"
 
