@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.polynomial import chebyshev
 
-from fastst.cpu.vectors import I64, Elements, loop
+from fastst.cpu.kernel import Address, Int, Width, kernel
+from fastst.cpu.values import Kind, Value, cases, fma, span, where
 
 # Of float32 and float64: c, the polynomial's degree, and the t up to which it is interpolated; e^(-t²/2) is nearly 0 there.
 _SINGLE, _DOUBLE = (3.0, 10, 14.0), (4.0, 20, 37.0)
@@ -33,50 +30,29 @@ def _ratio(shift: float, degree: int, largest: float) -> tuple[float, float, tup
     return a, b, tuple(chebyshev.cheb2poly(chebyshev.chebfit(nodes, values, degree)).tolist())
 
 
-@intrinsic
-def gelu_rows(typingctx, width, like, values, slopes, count):
-    """values[i] = x becomes x Φ(x) for i < count, a multiple of the vectors' lanes, and slopes[i] its derivative, unless that address is 0."""
-    W = width.count
-
-    def codegen(context, b, signature, args):
-        e = Elements(b, like.dtype, W)
-        values_, slopes_ = (b.inttoptr(args[i], e.stored.as_pointer()) for i in (2, 3))
-
-        def go(with_slopes: bool) -> None:
-            i, _, close = loop(b, I64(0), args[4], e.lanes, [])
-            place = b.gep(values_, [i])
-            x = e.load(place, None)
-            phi, power = _normal(b, e, x)
-            e.store(b.fmul(x, phi), place, None)
+@kernel
+def gelu_rows(width: Width, like: Kind, values: Address, slopes: Int, count: Int) -> None:
+    """values[i] = x becomes x Φ(x) for i < count, a multiple of the vectors' lanes, and slopes[i] its
+    derivative, unless that address is 0."""
+    for with_slopes in cases(slopes != 0):
+        for i in span(0, count, like.lanes):
+            x = values.load(i)
+            phi, power = _normal(like, x)
+            values.store(x * phi, i)
             if with_slopes:
-                e.store(e.fma(b.fmul(x, power), _all(e, 1 / math.sqrt(2 * math.pi)), phi), b.gep(slopes_, [i]), None)
-            close([])
-
-        with b.if_else(b.icmp_signed("!=", args[3], I64(0))) as (both, one):
-            with both:
-                go(True)
-            with one:
-                go(False)
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(width, like, i, i, i), codegen
+                like.row(slopes).store(fma(x * power, like.splat(1 / math.sqrt(2 * math.pi)), phi), i)
 
 
-def _normal(b: Any, e: Elements, x: Any) -> tuple[Any, Any]:
+def _normal(like: Kind, x: Value) -> tuple[Value, Value]:
     """Φ(x) and e^(-x²/2)."""
-    shift, degree, largest = _DOUBLE if e.bytes == 8 else _SINGLE
+    shift, degree, largest = _DOUBLE if like.elements.bytes == 8 else _SINGLE
     a, slope, coefficients = _ratio(shift, degree, largest)
-    negative = b.fcmp_ordered("<", x, e.zero())
-    t = b.select(negative, b.fneg(x), x)
-    power = e.exp(b.fmul(b.fmul(x, x), _all(e, -0.5)))
-    u = b.fadd(b.fdiv(_all(e, slope), b.fadd(t, _all(e, shift))), _all(e, a))
-    ratio = _all(e, coefficients[-1])
+    negative = x < 0
+    t = where(negative, -x, x)
+    power = like.exp(x * x * -0.5)
+    u = like.splat(slope) / (t + shift) + a
+    ratio = like.splat(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        ratio = e.fma(ratio, u, _all(e, coefficient))
-    tail = b.fmul(power, ratio)
-    return b.select(negative, tail, b.fsub(_all(e, 1.0), tail)), power
-
-
-def _all(e: Elements, number: float) -> ir.Constant:
-    return ir.Constant(e.vector, [number] * e.lanes)
+        ratio = fma(ratio, u, coefficient)
+    tail = power * ratio
+    return where(negative, tail, like.splat(1.0) - tail), power

@@ -48,6 +48,12 @@ class Value:
     def __mul__(self, other: Any) -> Value:
         return self._arithmetic("mul", other)
 
+    def __truediv__(self, other: Any) -> Value:
+        return self._arithmetic("div", other)
+
+    def __neg__(self) -> Value:
+        return Value(self.builder, self.builder.fneg(self.llvm))
+
     def __mod__(self, other: Any) -> Value:
         return Value(self.builder, self.builder.srem(*_alike(self, other)))
 
