@@ -6,8 +6,8 @@ reach, such as accumulators that stay in registers.
         for c in span(0, columns, like.lanes):
             …
 
-A function compiled by numba calls it with the same arguments. What they are there, and what the
-kernel gets for them, the annotations say:
+A function compiled by numba calls it with the same arguments, which may be named. What they are
+there, and what the kernel gets for them, the annotations say:
 
 | | numba's function gives | the kernel gets |
 | --- | --- | --- |

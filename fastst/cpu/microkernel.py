@@ -14,8 +14,9 @@ from fastst.cpu.memory import LINE
 from fastst.cpu.values import Kind, Row, Value, Vectors, cases, span, where
 
 FRAMES, TILE = 4, 32  # frames that sums are made of at once, and those that share packed memory
-VECTORS = 2  # of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a weight fit 16 registers
-MOST_VECTORS = 4  # the same for the 32 registers that come with vectors of 64 bytes
+# Of channels, beside one another: four frames' sums of two vectors each, two vectors of x and a
+# weight fit 16 registers; and the same for the 32 registers that come with vectors of 64 bytes.
+VECTORS, MOST_VECTORS = 2, 4
 
 
 @kernel
