@@ -46,6 +46,21 @@ def test_files_of_other_endings_are_counted(tmp_path: Path) -> None:
     assert ".xml (2), .gz (1)" in left.reason
 
 
+def test_a_folder_of_which_no_file_can_be_read(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("[")
+    with pytest.raises(DataError, match=r"has no usable walk in 2 file\(s\): .*a\.json, line 1: the file is cut off"):
+        read_walks(tmp_path, progress=False)
+
+
+def test_joints_that_are_only_numbered_may_be_of_several_skeletons(tmp_path: Path) -> None:
+    for count, said in ((17, r"doesn't name its 17 joints\. .*--joints coco17 .*--joints h36m17"), (16, "no skeleton of 16 joints is known")):
+        rows = [["frame", *(f"{axis}{j}" for j in range(count) for axis in "xy")], *([t, *range(100, 100 + 2 * count)] for t in range(9))]
+        (tmp_path / "P1.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+        with pytest.raises(DataError, match=said):
+            read_walks(tmp_path / "P1.csv", progress=False)
+
+
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated, since whoever runs the tests may be allowed to read everything."""
     save(tmp_path / "P01_1.json")
