@@ -39,6 +39,8 @@ def save(path: Path, column: str, times: list[str], frame_step: int = 0, seed: i
         ("time", lambda t: f"{t:.4f}", "s"),
         ("timestamp", lambda t: f"{1000 * t:.0f}", "ms"),
         ("timestamp_ms", lambda t: f"{1000 * t:.3f}", "ms"),
+        ("ms", lambda t: f"{1000 * t:.3f}", "ms"),
+        ("time_us", lambda t: f"{1e6 * t:.0f}", "µs"),
         ("timestamp", iso, "dates"),
     ],
 )

@@ -49,6 +49,12 @@ def test_metres_and_pixels_with_three_decimals_are_none_of_thousands(tmp_path: P
     np.testing.assert_allclose(recording.detections.joints.reshape(8, 34), [body(t) * factor for t in range(8)], atol=6e-4)
 
 
+def test_a_few_places_with_decimals_are_none_of_thousands(tmp_path: Path) -> None:
+    rows = [[t, *((1.5 + (k + t) % 4) if k % 2 == 0 else value for k, value in enumerate(body(t)))] for t in range(8)]
+    [recording] = read(tmp_path / "a.csv", ["frame", *JOINTS], rows, ";")
+    assert sorted(set(recording.detections.joints[:, :, 0].ravel().tolist())) == [1.5, 2.5, 3.5, 4.5]
+
+
 @pytest.mark.parametrize("names", [("1", "2"), ("P01", "P02")])
 def test_ids_that_begin_in_one_frame(tmp_path: Path, names: tuple[str, str]) -> None:
     rows = [[name, t, *body(t)] for name in names for t in range(8 + int(name[-1]))]

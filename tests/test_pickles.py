@@ -124,6 +124,9 @@ def test_a_list_that_is_named_over_and_over(tmp_path: Path) -> None:
     for content in ([clip(keypoint=inside)], inside):
         with pytest.raises(DataError, match="names the same lists over and over"):
             read(save(tmp_path / "a.pkl", content))
+    flat = [[1.0] * 34] * 4000  # of fewer bytes than numbers, though of more than lists
+    with pytest.raises(DataError, match="names the same lists over and over, 136000 numbers or more"):
+        read(save(tmp_path / "a.pkl", flat))
 
 
 def test_people_that_clips_are_filled_up_with_are_nobody(tmp_path: Path) -> None:

@@ -7,7 +7,18 @@ from hypothesis.extra.numpy import arrays
 
 from fastst import LAYOUTS, Layout
 from fastst.data.options import ReadOptions
-from fastst.data.prepare import centre_and_scale, choose_layout, drop_joints, fill_gaps, layout_for, mirror, prepare, resample, without_glitches
+from fastst.data.prepare import (
+    Filled,
+    centre_and_scale,
+    choose_layout,
+    drop_joints,
+    fill_gaps,
+    layout_for,
+    mirror,
+    prepare,
+    resample,
+    without_glitches,
+)
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import DataError, LeftOut, WalkSet
 
@@ -126,6 +137,20 @@ def test_a_glitch_does_not_shrink_the_walk():
     assert filled.positions == np.isnan(expected).any(2).sum()
     [note] = prepared.notes
     assert note.startswith(f"positions far from the body are taken as not seen: 3 in 'w0' (frame {len(poses) - 1}, right_shoulder, ")
+
+
+@pytest.mark.parametrize("metres", [0.004, 1, 50])
+def test_glitches_are_the_same_in_any_unit(metres: float):
+    poses = walk(30, seed=1)
+    poses[7, 3] += 100 * np.ptp(poses)
+    cleaned, glitches = without_glitches((poses * metres).astype(np.float32))
+    assert [(int(t), int(j)) for t, j, _ in glitches] == [(7, 3)]
+    assert np.isnan(cleaned).sum() == 2
+
+
+def test_the_share_of_what_was_filled_in():
+    assert Filled(1, 4).share == 0.25
+    assert Filled(0, 0).share == 0
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2])

@@ -18,6 +18,8 @@ from fastst.data.walks import DataError
 from fastst.explanation.preview import picture
 from fastst.layouts import LAYOUTS
 
+COCO = LAYOUTS["coco17"].joints
+
 JOINTS = list(LAYOUTS["coco17"].joints)
 
 
@@ -44,6 +46,30 @@ def test_files_of_other_endings_are_counted(tmp_path: Path) -> None:
     [left] = read_walks(tmp_path, progress=False).left_out
     assert left.name.startswith("3 file(s)")
     assert ".xml (2), .gz (1)" in left.reason
+
+
+def test_a_folder_of_which_no_file_can_be_read(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("[")
+    with pytest.raises(DataError, match=r"has no usable walk in 2 file\(s\): .*a\.json, line 1: the file is cut off"):
+        read_walks(tmp_path, progress=False)
+
+
+def test_joints_that_are_only_numbered_may_be_of_several_skeletons(tmp_path: Path) -> None:
+    for count, said in ((17, r"doesn't name its 17 joints\. .*--joints coco17 .*--joints h36m17"), (16, "no skeleton of 16 joints is known")):
+        rows = [["frame", *(f"{axis}{j}" for j in range(count) for axis in "xy")], *([t, *range(100, 100 + 2 * count)] for t in range(9))]
+        (tmp_path / "P1.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+        with pytest.raises(DataError, match=said):
+            read_walks(tmp_path / "P1.csv", progress=False)
+
+
+@pytest.mark.parametrize(("nobody", "said"), [(range(60, 100), "60 to 99"), (range(40), "0 to 39")])
+def test_nobody_is_seen_for_long_at_an_end(tmp_path: Path, nobody: range, said: str) -> None:
+    rows = [["frame", *(f"{joint}_{axis}" for joint in COCO for axis in "xy")]]
+    rows += [[t, *("" if t in nobody else 100 + 3 * k + t for k in range(34))] for t in range(100)]
+    (tmp_path / "P1.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    walks = read_walks(tmp_path / "P1.csv", progress=False)
+    assert f"nobody is seen in frames {said}: a gap of more than" in " ".join(left.reason for left in walks.left_out)
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

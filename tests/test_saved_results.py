@@ -107,6 +107,14 @@ def test_lines_below_empty_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         only(write(tmp_path, "a.jsonl", blank + "\n".join([*lines[:3], "{bad", *lines[3:]])))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("more", [-1, 0, 1, 2])
+def test_what_is_read_at_once_may_end_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, more: int) -> None:
+    lines = [json.dumps({"image_id": f"{t}.jpg", "keypoints": flat(t)}) for t in range(T)]
+    monkeypatch.setattr(content, "_LINE_BYTES", len(lines[0] + end) + more)
+    assert_is_the_walk(only(write(tmp_path, "a.jsonl", end.join(lines))))
+
+
 def test_frames_of_openpose_a_line(tmp_path: Path) -> None:
     frames = [openpose() if t != 2 else {"version": 1.3, "people": []} for t in range(T)]
     detections = only(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, frames)))).detections

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastst.data.formats.columns import layout_of
+from fastst.data.formats.columns import layout_of, plain
 from fastst.data.formats.content import encoding_of
 from fastst.data.read import read_recordings
 from fastst.data.recording import Recording
@@ -75,6 +75,12 @@ def styled(style: str, joint: str, kind: str) -> str:
         short=short.replace("_", ""),
         tight=tight.replace("_", ""),
     )
+
+
+def test_spellings_of_joints_with_a_side_and_several_words() -> None:
+    for spellings in (("left_eye_inner", "LeftEyeInner", "EyeInnerLeft", "eye_inner_l", "l_eye_inner"), ("right_hip", "RHip", "HipRight", "rhip")):
+        assert len(set(map(plain, spellings))) == 1
+    assert plain("left_eye_inner") != plain("left_eye_outer")
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

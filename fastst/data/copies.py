@@ -15,7 +15,7 @@ from fastst.data.walks import DataError, LeftOut, WalkSet
 
 def mark(poses: np.ndarray) -> int:
     """A number for the poses of a walk, by which it is known under any name."""
-    return zlib.crc32(np.ascontiguousarray(poses).tobytes())
+    return zlib.crc32(np.ascontiguousarray(poses).data)
 
 
 def copies(walks: Sequence[np.ndarray]) -> list[list[int]]:
