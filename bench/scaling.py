@@ -36,8 +36,10 @@ def report(found: dict[int, list[dict[str, float]]], load: str) -> str:
     lines = [
         "# One training on several processes",
         "",
-        f"Written by `python -m bench.scaling`: `torchrun` with `fastst.train {' '.join(WORDS)}`, one thread a process{load}. Seconds are the median",
-        "of the epochs after which nobody is tested.",
+        "Written by `python -m bench.scaling`: `torchrun` with",
+        f"`fastst.train {' '.join(WORDS)}`, one thread a process{load}.",
+        "Seconds are the median of the epochs after which nobody is tested. The processes' gradients are summed in another order than those of one",
+        "process, in single precision: what that changes grows from step to step.",
         "",
         "| processes | loss, first epoch | last epoch | largest difference from one process, of any epoch | seconds an epoch | times as fast |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -41,7 +41,7 @@ def test_the_site_is_made(tmp_path: Path):
     assert re.findall(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)"', first) == []  # nothing from elsewhere
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target

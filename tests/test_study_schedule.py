@@ -345,7 +345,8 @@ def test_the_command_runs_goes_on_and_reports(tmp_path: Path, capsys: pytest.Cap
         experiments([*out, *WORDS, "--hops", "2"])
 
 
-def test_a_finished_run_that_cant_be_used_is_named_and_no_success(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_finished_run_that_cant_be_used_is_named_and_no_success(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastst.experiments.write_report", lambda grid, cells, folder: folder / "report")
     _, cells = open_grid(tmp_path, asked("seed=0,1", "graph=fixed"))
     for cell in cells:
         finish(cell)

@@ -10,9 +10,10 @@ from pathlib import Path
 from fastst.files import open_file
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 100rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
+p, figure { max-width: 72rem; }
 table { border-collapse: collapse; font-size: 13px; }
-th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; }
+th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.45rem; border-bottom: 1px solid #ddd; }
 td.short { white-space: nowrap; }
 th { border-bottom: 2px solid #888; }
 .wide { overflow-x: auto; }
