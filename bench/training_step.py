@@ -24,11 +24,11 @@ from fastst.nn import GraphClassifier
 MODELS = {"smallest: 2 layers, 1 hop": (2, 1), "largest: 16 layers, 3 hops": (16, 3)}
 ATTENTIONS = ("full", "factorized")
 GROUPS: dict[str, tuple[str, ...]] = {
-    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+    "linear layers, norms, GELU": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "fastst::linear", "fastst::feed_forward"),
     "fused attention": ("aten::_scaled_dot_product", "fastst::attend_axis"),
     "fastst": ("fastst::", "fastst_"),
 }
-OTHERS = "elementwise, norms, sums, optimizer"
+OTHERS = "elementwise, sums, optimizer"
 _STEPS = 3
 
 

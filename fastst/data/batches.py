@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +16,7 @@ from fastst.data.prepare import mirror
 from fastst.layouts import Layout
 
 _WINDOWS_OF_A_WALK = 1 << 12
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,17 @@ def make_batch(
     )
 
 
-def in_order(windows: Windows, batch_size: int) -> Iterator[np.ndarray]:
+def in_order(windows: Windows, batch_size: int) -> list[np.ndarray]:
     """Numbers of the windows of every batch, first to last."""
-    for first in range(0, len(windows), batch_size):
-        yield np.arange(first, min(first + batch_size, len(windows)))
+    return [np.arange(first, min(first + batch_size, len(windows))) for first in range(0, len(windows), batch_size)]
+
+
+def made_ahead(makers: Sequence[Callable[[], Made]]) -> Iterator[Made]:
+    """What every maker makes, in order; a thread makes the next while the last is used."""
+    with ThreadPoolExecutor(1, "fastst-batches") as thread:
+        coming = deque(thread.submit(maker) for maker in makers[:1])
+        for number in range(len(makers)):
+            made = coming.popleft().result()
+            if number + 1 < len(makers):
+                coming.append(thread.submit(makers[number + 1]))
+            yield made

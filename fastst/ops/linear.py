@@ -84,7 +84,7 @@ def reference(
     y = functional.linear(x, weight, bias)
     if residual is not None:
         y = y + share * residual
-    return y.relu() if relu else y
+    return y.relu_() if relu else y
 
 
 def result_dtype(x: Tensor) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import fastst
 from fastst.config import TrainConfig
-from fastst.data.batches import Windows, in_order, make_batch, random_windows
+from fastst.data.batches import Windows, in_order, made_ahead, make_batch, random_windows
 from fastst.data.copies import mark
 from fastst.data.load import Task
 from fastst.data.splits import Split
@@ -179,7 +180,7 @@ class Trainer:
         self.model.to(self.device)
         groups = [list(part.parameters()) for part in (self.model.downstream, self.model.source)]
         parameters = [{"params": group, "lr": config.learning_rate} for group in groups if group]
-        fused = self.device.type == "cuda"  # one kernel for all parameters, and not several for each
+        fused = self.device.type in ("cuda", "cpu")  # one kernel for all parameters, and not several for each
         self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay, fused=fused)
         scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         parallel = DistributedDataParallel(self.model) if processes.count > 1 else self.model
@@ -237,10 +238,15 @@ class Trainer:
         likeliest = self._likeliest(rng, len(windows))
         exchanged = rng.random(len(windows)) < config.exchange if config.exchange and self._learns_graph() and not self.settled else None
         total = torch.zeros(4, dtype=widest_float(self.device), device=self.device)
-        for chosen in in_order(windows, config.batch_size):
-            done = (self.epoch + chosen[0] / len(windows)) / config.epochs
+        batches = in_order(windows, config.batch_size)
+        dones = [(self.epoch + chosen[0] / len(windows)) / config.epochs for chosen in batches]
+        makers = [
+            functools.partial(self._inputs, windows, chosen, mirrored, likeliest, exchanged, config.prior(done))
+            for chosen, done in zip(batches, dones, strict=True)
+        ]
+        for done, inputs in zip(dones, made_ahead(makers), strict=True):
             self._set_learning_rate(done)
-            total += self._train_step(windows, chosen, mirrored, likeliest, exchanged, config.prior(done))
+            total += self._train_step(inputs)
         if self.processes.count > 1:
             dist.all_reduce(total)
         loss, information = (total[0] / total[1]).item(), (total[2] / total[3]).item()
@@ -322,17 +328,8 @@ class Trainer:
         shares = fewest * (most / fewest) ** rng.random(count)
         return np.where(rng.random(count) < self.config.likeliest, shares, 0).astype(np.float32)
 
-    def _train_step(
-        self,
-        windows: Windows,
-        chosen: np.ndarray,
-        mirrored: np.ndarray,
-        likeliest: np.ndarray | None,
-        exchanged: np.ndarray | None,
-        prior: float,
-    ) -> Tensor:
+    def _train_step(self, inputs: Inputs) -> Tensor:
         """Of this process's share of a batch: Σ weight · loss, Σ weight, Σ information, and windows."""
-        inputs = self._inputs(windows, chosen, mirrored, likeliest, exchanged, prior)
         if self.captured is not None:
             return self.captured(inputs, kind=self.settled)
         return self.step(self._there(inputs))
