@@ -10,12 +10,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastst
+from fastst import files
 from fastst.data.planted import Planted
 from fastst.explanation.page.entries import Entry, class_means
 from fastst.explanation.page.packing import likely_bytes, pack
@@ -104,7 +105,8 @@ def _finite(value: Any) -> Any:
 
 
 def _source(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    """As a browser reads it, for which every line ends alike."""
+    return files.read_text(Path(__file__).with_name(name), "it is a part of fastst: install that again").replace("\r\n", "\n")
 
 
 def _about(told: Told) -> dict[str, Any]:
