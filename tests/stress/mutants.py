@@ -42,6 +42,7 @@ TABLE = ROOT / "docs/mutants.md"
 SEED = 20
 MEMORY, FILE_SIZE = 8 << 30, 1 << 30  # bytes that a changed program may take
 SURVIVED = "survived"
+_NOT_DRAWN = 1 << 20  # in place of a rank: of a program that has changed since
 COMPILED = ("fastst/data/formats/scan.py", "fastst/data/digits.py")  # numba compiles anew when they change, and no test is seen entering
 
 _FORMS = "json_forms text_forms pose_csv walks_npz pickles c3d"
@@ -130,7 +131,7 @@ def main() -> None:
     files = copy_tree(tree)
     drawn = sample(files, options.count)
     ranks = {mutation.key: rank for rank, (_, mutation) in enumerate(drawn)}
-    known = {result["key"]: result for result in results}
+    known = {result["key"]: result | {"rank": ranks.get(result["key"], _NOT_DRAWN)} for result in results}
     left = [(path, mutation) for path, mutation in drawn if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
     print(f"{len(drawn)} changes of {len(files)} files, {len(left)} to be tried")
     with changed_folder(tree):
