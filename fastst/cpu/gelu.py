@@ -1,4 +1,4 @@
-"""GELU as LLVM code. (`fastst.cpu.feed_forward` is what uses it.)
+"""GELU as a kernel. (`fastst.cpu.feed_forward` is what uses it.)
 
 With t = |x| the tail of the normal distribution is Φ(-t) = e^(-t²/2) R(t), where R is smooth: a polynomial in 1 / (t + c), interpolated here at
 Chebyshev's nodes. The same exponential is the derivative's.
@@ -40,19 +40,18 @@ def gelu_rows(width: Width, like: Kind, values: Address, slopes: Int, count: Int
             phi, power = _normal(like, x)
             values.store(x * phi, i)
             if with_slopes:
-                like.row(slopes).store(fma(x * power, like.splat(1 / math.sqrt(2 * math.pi)), phi), i)
+                like.row(slopes).store(fma(x * power, 1 / math.sqrt(2 * math.pi), phi), i)
 
 
-def _normal(like: Kind, x: Value) -> tuple[Value, Value]:
+def _normal(kind: Kind, x: Value) -> tuple[Value, Value]:
     """Φ(x) and e^(-x²/2)."""
-    shift, degree, largest = _DOUBLE if like.elements.bytes == 8 else _SINGLE
+    shift, degree, largest = _DOUBLE if kind.itemsize == 8 else _SINGLE
     a, slope, coefficients = _ratio(shift, degree, largest)
-    negative = x < 0
-    t = where(negative, -x, x)
-    power = like.exp(x * x * -0.5)
-    u = like.splat(slope) / (t + shift) + a
-    ratio = like.splat(coefficients[-1])
+    t = where(x < 0, -x, x)
+    power = kind.exp(x * x * -0.5)
+    u = slope / (t + shift) + a
+    ratio = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
         ratio = fma(ratio, u, coefficient)
     tail = power * ratio
-    return where(negative, tail, like.splat(1.0) - tail), power
+    return where(x < 0, tail, 1 - tail), power

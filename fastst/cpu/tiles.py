@@ -188,15 +188,15 @@ def finish_rows(
 ) -> None:
     """target[r · row + c] = max(source[r · pitch + c] + share · added[r · added_row + c], least) for
     r < rows and c < count; an address of 0 adds nothing."""
-    times, floor = like.splat(share), like.splat(least)
+    more, share_, least_ = like.row(added), like.splat(share), like.splat(least)
     for adds in cases(added != 0):
         for r in span(0, rows):
             for c in span(0, count, like.lanes):
                 mask = like.mask(count - c)
                 value = source.load(r * pitch + c, mask)
                 if adds:
-                    value = fma(times, like.row(added).load(r * added_row + c, mask), value)
-                target.store(larger(floor, value), r * row + c, mask)
+                    value = fma(share_, more.load(r * added_row + c, mask), value)
+                target.store(larger(least_, value), r * row + c, mask)
 
 
 @kernel

@@ -48,14 +48,17 @@ class Value:
     def __mul__(self, other: Any) -> Value:
         return self._arithmetic("mul", other)
 
-    def __truediv__(self, other: Any) -> Value:
-        return self._arithmetic("div", other)
+    def __mod__(self, other: Any) -> Value:
+        return Value(self.builder, self.builder.srem(*_alike(self, other)))
 
     def __neg__(self) -> Value:
         return Value(self.builder, self.builder.fneg(self.llvm))
 
-    def __mod__(self, other: Any) -> Value:
-        return Value(self.builder, self.builder.srem(*_alike(self, other)))
+    def __rtruediv__(self, other: Any) -> Value:
+        return Value(self.builder, self.builder.fdiv(*_alike(other, self)))
+
+    def __rsub__(self, other: Any) -> Value:
+        return Value(self.builder, self.builder.fsub(*_alike(other, self)))
 
     __radd__, __rmul__ = __add__, __mul__
 
