@@ -1,8 +1,12 @@
+import threading
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 
 from fastst import LAYOUTS
-from fastst.data.batches import even_windows, in_order, make_batch, random_windows
+from fastst.data.batches import even_windows, in_order, made_ahead, make_batch, random_windows
 from fastst.data.prepare import mirror
 
 LAYOUT = LAYOUTS["coco17"]
@@ -51,3 +55,34 @@ def test_in_order_visits_every_window_once():
     batches = list(in_order(windows, 4))
     assert np.concatenate(batches).tolist() == list(range(len(windows)))
     assert max(map(len, batches)) == 4
+
+
+def test_a_thread_makes_the_next_batch_while_the_last_is_used():
+    made: list[int] = []
+    started = [threading.Event() for _ in range(4)]
+
+    def maker(number: int) -> Callable[[], int]:
+        def make() -> int:
+            started[number].set()
+            made.append(number)
+            return number
+
+        return make
+
+    for number, batch in enumerate(made_ahead([maker(n) for n in range(4)])):
+        assert batch == number
+        if number < 3:
+            assert started[number + 1].wait(10)  # before it is asked for
+        assert len(made) <= number + 2
+    assert made == [0, 1, 2, 3]
+    assert list(made_ahead([])) == []
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_the_batch_is_used():
+    def fail() -> int:
+        raise OSError("no such walk")
+
+    batches = made_ahead([lambda: 1, fail])
+    assert next(batches) == 1
+    with pytest.raises(OSError, match="no such walk"):
+        next(batches)

@@ -108,9 +108,9 @@ class EncoderLayer(nn.Module):
         return feed_forward(h.view(B, T, J, C), of_norm(norm), into.weight, into.bias, out_of.weight, out_of.bias)
 
 
-def together(h: Tensor, first: nn.Linear, second: nn.Linear, norm: nn.LayerNorm | None = None) -> tuple[Tensor, ...]:
-    """Two linear layers of the same h, if wanted of norm(h)."""
-    weight, bias = torch.cat((first.weight, second.weight)), torch.cat((first.bias, second.bias))
+def together(h: Tensor, first: nn.Linear, second: nn.Linear, norm: nn.LayerNorm | None = None, times: float = 1.0) -> tuple[Tensor, ...]:
+    """Two linear layers of the same h, if wanted of norm(h); the first one's result so many times."""
+    weight, bias = torch.cat((first.weight * times, second.weight)), torch.cat((first.bias * times, second.bias))
     return linears(h, weight, bias, 2, None if norm is None else of_norm(norm))
 
 

@@ -57,8 +57,8 @@ class Upstream(nn.Module):
         h = h + self._layer(self.graph_attention, h, self.graph, lengths)
         for layer in self.encoder:
             h = self._layer(layer, h, lengths)
-        query, key = together(h, self.query, self.key, self.norm)
-        return query / math.sqrt(h.shape[-1]), key
+        query, key = together(h, self.query, self.key, self.norm, 1 / math.sqrt(h.shape[-1]))
+        return query, key
 
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         return checkpointed(layer, *inputs) if self.checkpoint_activations else layer(*inputs)
