@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GRAPH = SkeletonGraph("coco18", 1)
 T = 40
 NASTY = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
-LEFT, RIGHT, HOME, END, UP, DOWN, PAGE_DOWN = "\ue012", "\ue014", "\ue011", "\ue010", "\ue013", "\ue015", "\ue00f"
+LEFT, RIGHT, HOME, END, UP, DOWN, PAGE_DOWN, PAGE_UP = "\ue012", "\ue014", "\ue011", "\ue010", "\ue013", "\ue015", "\ue00f", "\ue00e"
 ENTER, ESCAPE = "\ue007", "\ue00c"
 
 
@@ -228,9 +228,7 @@ def test_rows_are_chosen_and_marked_with_keys_alone(reader: Reader, file: Path, 
     reader.open(file, "#walk=walk%200&frame=20")
 
     def said() -> tuple[int, str]:
-        now, text = reader.ask(
-            "const at = document.getElementById('raster'); return ['now', 'text'].map((one) => at.getAttribute('aria-value' + one))"
-        )
+        now, text = reader.ask("return ['now', 'text'].map((one) => document.getElementById('raster').getAttribute('aria-value' + one))")
         return int(now), text
 
     def words(row: int, frame: int) -> str:
@@ -304,6 +302,32 @@ def test_another_walk_stands_beside(reader: Reader, file: Path):
     assert "mirrored" in reader.text("caption-beside")
     reader.set("beside", "none")
     reader.until("return document.getElementById('second').hidden")
+
+
+def test_the_same_walk_stands_beside_as_another_run_has_it(reader: Reader, written: Callable[[str], Path]):
+    entries = [entry(GRAPH, T, 2, seed) for seed in range(2)]
+    beside = [
+        replace(one, said={arm: said[::-1] for arm, said in one.said.items()}, edges=entry(GRAPH, T, 2, 9 + i).edges) for i, one in enumerate(entries)
+    ]
+    reader.open(written(page_of(entries, GRAPH, beside=beside)), "#walk=walk%200&frame=3")
+    reader.drawn()
+    assert reader.text("caption").startswith("walk 0, run demo: says ill")
+    assert reader.text("caption-beside").startswith("walk 0, run other run: says well")
+    assert reader.text("other-name") == "The same walk, run other run"
+    assert "which is wrong" in reader.text("other-sentences")
+    assert reader.ask("return document.querySelector('#graphs td.says').textContent") == "ill 0.90"
+    assert reader.ask("return document.querySelector('#other-graphs td.says').textContent") == "well 0.90"
+    same, other = reader.picture("figure"), reader.picture("figure-beside")
+    assert same != other
+    reader.press(PAGE_DOWN)
+    reader.until("return document.getElementById('caption-beside').textContent.startsWith('walk 1, run other run')")
+    reader.press(PAGE_UP)
+    reader.set("beside", "itself")
+    reader.until("return document.getElementById('other-run').hidden")
+    reader.until("return document.getElementById('name').textContent === 'walk 0'")
+    reader.ask("location.hash = '#walk=walk%200&frame=3'")
+    assert reader.text("caption-beside").startswith("walk 0, run demo")
+    assert reader.complaints == []
 
 
 def test_every_look_draws_something_else(reader: Reader, file: Path):

@@ -13,14 +13,17 @@ import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
 import { alike, fullestFrame, keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
 import { chosenWalks, fillFilters, fillList, fillSelect, markChosen, wanted } from "./walks.js";
 import { csvOf, hand, pngOf, svgOf, wrapped } from "./exports.js";
-import { captionOf, cellInWords, frameInWords, percent, scaleInWords, tellRun, tellWalk, whereInWords } from "./words.js";
+import { captionOf, cellInWords, frameInWords, percent, scaleInWords, tellBeside, tellRun, tellWalk, whereInWords } from "./words.js";
 
 const RATE = 25; // frames a second where nobody knows
 /** @type {Page} */
 const page = JSON.parse(byId("data").textContent ?? "");
 const contents = [...document.querySelectorAll("script.walk")].map((element) => element.textContent ?? "");
 const order = rowOrder(page.skeleton);
-const means = page.means.map((mean) => mean && { probability: bytesOf(mean.probability), kept: bytesOf(mean.kept) });
+const forms = [...page.walks, ...(page.beside?.walks ?? [])];
+const [means, meansBeside] = [page.means, page.beside?.means ?? []].map((of) =>
+  of.map((mean) => mean && { probability: bytesOf(mean.probability), kept: bytesOf(mean.kept) }),
+);
 const [list, frameBar, besideChoice] = [byId("list"), input("frame"), select("beside")];
 const figures = [canvas("figure"), canvas("figure-beside")];
 const raster = canvas("raster");
@@ -59,7 +62,7 @@ let ahead = 0; // part of a frame that the clock is ahead
  * @returns {Promise<Walk>}
  */
 function load(number) {
-  const known = unpacked.get(number) ?? unpack(page.walks[number], contents[number]);
+  const known = unpacked.get(number) ?? unpack(forms[number], contents[number]);
   unpacked.delete(number);
   unpacked.set(number, known);
   for (const oldest of unpacked.keys()) {
@@ -91,9 +94,10 @@ async function choose(number, frame) {
 
 /** @param {Walk} of */
 function fillBeside(of) {
-  const chosen = besideChoice.value || "none";
+  const chosen = besideChoice.value || (page.beside ? "model" : "none");
   /** @type {[string, string][]} */
   const options = [["none", "nothing"]];
+  if (page.beside) options.push(["model", `the same walk, run ${page.beside.run}`]);
   if (of.form.nearest !== null) options.push(["nearest", `nearest of another class: ${page.walks[of.form.nearest].name}`]);
   options.push(["itself", "the same walk"]);
   for (const [i, form] of page.walks.entries()) if (i !== state.number) options.push([String(i), form.name]);
@@ -103,10 +107,13 @@ function fillBeside(of) {
 
 async function chooseBeside() {
   const wanted = besideChoice.value;
-  const number = wanted === "none" ? -1 : wanted === "nearest" ? (walk?.form.nearest ?? -1) : wanted === "itself" ? state.number : Number(wanted);
+  /** @type {Record<string, number>} */
+  const named = { none: -1, nearest: walk?.form.nearest ?? -1, itself: state.number, model: page.walks.length + state.number };
+  const number = named[wanted] ?? Number(wanted);
   const loaded = number < 0 ? null : await load(number);
   state.beside = number;
   other = loaded;
+  tellBeside(page, loaded?.form ?? null);
   byId("second").hidden = loaded === null;
   byId("mirror-label").hidden = loaded === null;
 }
@@ -131,7 +138,7 @@ function lookAt(of, mirrored) {
     mirrored,
     hover: state.hover,
     pinned: state.pinned,
-    mean: means[of.form.ofClass ?? of.form.predicted]?.probability ?? null,
+    mean: (of.form.run === null ? means : meansBeside)[of.form.ofClass ?? of.form.predicted]?.probability ?? null,
   };
 }
 

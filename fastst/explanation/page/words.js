@@ -56,7 +56,8 @@ export function captionOf(page, of, mirrored) {
   const planted = page.skeleton.planted.map((joint) => page.skeleton.joints[joint]).join(", ");
   const ringed = planted && ` · ringed: planted (${planted})`;
   const said = `says ${page.classes[of.form.predicted]} (${of.form.probability.toFixed(2)}), ${is}`;
-  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}${ringed}`;
+  const run = page.beside ? `, run ${of.form.run ?? page.run}` : "";
+  return `${of.form.name}${run}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}${ringed}`;
 }
 
 /** Which joints' edges were kept most; that alone is no reason. @param {Page} page @param {Walk} walk @returns {string} */
@@ -92,7 +93,21 @@ function sentence(at, lead, words) {
 /** @param {Page} page @param {Form} walk */
 export function tellWalk(page, walk) {
   byId("name").textContent = walk.name;
-  const sentences = byId("sentences");
+  tellNumbers(page, walk, byId("sentences"), byId("graphs"));
+}
+
+/** What another run says of the walk. @param {Page} page @param {Form | null} walk nothing of one of the page's own run */
+export function tellBeside(page, walk) {
+  const told = walk !== null && walk.run !== null && page.beside !== null;
+  byId("other-run").hidden = !told;
+  if (!told) return;
+  byId("other-name").textContent = `The same walk, run ${walk.run}`;
+  sentence(byId("other-quote"), "May be quoted of that run: ", `${page.beside?.verdict.quote} ${page.beside?.verdict.not} ${page.beside?.noEdges ?? ""}`);
+  tellNumbers(page, walk, byId("other-sentences"), byId("other-graphs"));
+}
+
+/** @param {Page} page @param {Form} walk @param {HTMLElement} sentences @param {HTMLElement} table */
+function tellNumbers(page, walk, sentences, table) {
   sentences.classList.toggle("wrong", walk.ofClass !== null && walk.ofClass !== walk.predicted);
   sentences.replaceChildren(
     ...walk.sentences.map((words) => {
@@ -111,7 +126,7 @@ export function tellWalk(page, walk) {
     row.append(left, right);
     return row;
   });
-  byId("graphs").querySelector("tbody")?.replaceChildren(...rows);
+  table.querySelector("tbody")?.replaceChildren(...rows);
 }
 
 /** @param {Page} page @param {Look} look @param {Form} walk @returns {string} what colours stand for */
