@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -175,7 +176,7 @@ def test_filters_and_orders(reader: Reader, file: Path, parts: Parts):
 
 
 def test_a_cell_and_its_edge_show_each_other(reader: Reader, file: Path, parts: Parts):
-    """What the pointer is on is told; the rows stand in the order of the limbs."""
+    """What the pointer is on is told; the rows of joints that keep most come first."""
     probability, kept = edges(parts, 0)
     data = parts.data["skeleton"]
     src, dst, offset = data["slots"]
@@ -217,7 +218,10 @@ def rows_of(parts: Parts) -> list[int]:
     data = parts.data["skeleton"]
     src, dst, offset = data["slots"]
     place = {joint: i for i, joint in enumerate(data["order"])}
-    return sorted(range(len(src)), key=lambda slot: (place[src[slot]], place[dst[slot]], offset[slot]))
+    of_classes = [(np.frombuffer(base64.b64decode(mean["kept"]), np.uint8) - 1.0) / 254 for mean in parts.data["means"]]
+    kept = np.average(of_classes, axis=0, weights=[mean["walks"] for mean in parts.data["means"]])
+    keeps = [round(np.mean([kept[p] for p in range(len(src)) if src[p] == joint != dst[p]]), 6) for joint in range(len(data["joints"]))]
+    return sorted(range(len(src)), key=lambda slot: (-keeps[src[slot]], place[src[slot]], place[dst[slot]], offset[slot]))
 
 
 def test_rows_are_chosen_and_marked_with_keys_alone(reader: Reader, file: Path, parts: Parts):

@@ -10,7 +10,7 @@ import { extentOf } from "./geometry.js";
 import { colorOf, css, currentTheme } from "./colors.js";
 import { drawingOf, paint, slotAt } from "./figure.js";
 import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
-import { alike, fullestFrame, keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
+import { alike, fullestFrame, keptOfSlots, keptOverall, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
 import { chosenWalks, fillFilters, fillList, fillSelect, markChosen, wanted } from "./walks.js";
 import { csvOf, hand, pngOf, svgOf, wrapped } from "./exports.js";
 import { captionOf, cellInWords, frameInWords, percent, scaleInWords, tellBeside, tellRun, tellWalk, whereInWords } from "./words.js";
@@ -19,7 +19,7 @@ const RATE = 25; // frames a second where nobody knows
 /** @type {Page} */
 const page = JSON.parse(byId("data").textContent ?? "");
 const contents = [...document.querySelectorAll("script.walk")].map((element) => element.textContent ?? "");
-const order = rowOrder(page.skeleton);
+const order = rowOrder(page.skeleton, ofJoints(keptOverall(page.means, page.skeleton.slots[0].length), page.skeleton, "sends"));
 const forms = [...page.walks, ...(page.beside?.walks ?? [])];
 const [means, meansBeside] = [page.means, page.beside?.means ?? []].map((of) =>
   of.map((mean) => mean && { probability: bytesOf(mean.probability), kept: bytesOf(mean.kept) }),
