@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pages import Parts, entry, page_of, stick, unpacked
+from pages import Parts, entry, page_of, unpacked
 
 from fastst import SkeletonGraph
 from fastst.explanation.page.entries import upright
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 GRAPH = SkeletonGraph("coco18", 1)
 T = 40
-NASTY = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
-LEFT, RIGHT, HOME, END, UP, DOWN, PAGE_DOWN, PAGE_UP = "\ue012", "\ue014", "\ue011", "\ue010", "\ue013", "\ue015", "\ue00f", "\ue00e"
+LEFT, RIGHT, HOME, END, UP, DOWN, PAGE_DOWN = "\ue012", "\ue014", "\ue011", "\ue010", "\ue013", "\ue015", "\ue00f"
 ENTER, ESCAPE = "\ue007", "\ue00c"
 
 
@@ -308,32 +307,6 @@ def test_another_walk_stands_beside(reader: Reader, file: Path):
     reader.until("return document.getElementById('second').hidden")
 
 
-def test_the_same_walk_stands_beside_as_another_run_has_it(reader: Reader, written: Callable[[str], Path]):
-    entries = [entry(GRAPH, T, 2, seed) for seed in range(2)]
-    beside = [
-        replace(one, said={arm: said[::-1] for arm, said in one.said.items()}, edges=entry(GRAPH, T, 2, 9 + i).edges) for i, one in enumerate(entries)
-    ]
-    reader.open(written(page_of(entries, GRAPH, beside=beside)), "#walk=walk%200&frame=3")
-    reader.drawn()
-    assert reader.text("caption").startswith("walk 0, run demo: says ill")
-    assert reader.text("caption-beside").startswith("walk 0, run other run: says well")
-    assert reader.text("other-name") == "The same walk, run other run"
-    assert "which is wrong" in reader.text("other-sentences")
-    assert reader.ask("return document.querySelector('#graphs td.says').textContent") == "ill 0.90"
-    assert reader.ask("return document.querySelector('#other-graphs td.says').textContent") == "well 0.90"
-    same, other = reader.picture("figure"), reader.picture("figure-beside")
-    assert same != other
-    reader.press(PAGE_DOWN)
-    reader.until("return document.getElementById('caption-beside').textContent.startsWith('walk 1, run other run')")
-    reader.press(PAGE_UP)
-    reader.set("beside", "itself")
-    reader.until("return document.getElementById('other-run').hidden")
-    reader.until("return document.getElementById('name').textContent === 'walk 0'")
-    reader.ask("location.hash = '#walk=walk%200&frame=3'")
-    assert reader.text("caption-beside").startswith("walk 0, run demo")
-    assert reader.complaints == []
-
-
 def test_every_look_draws_something_else(reader: Reader, file: Path):
     reader.open(file, "#walk=walk%200&frame=3")
     seen = [(reader.picture("figure"), reader.picture("raster"))]
@@ -468,44 +441,4 @@ def test_3d_is_turned_by_dragging(reader: Reader, written: Callable[[str], Path]
     reader.click("side")
     reader.point("name", 5, 5)
     assert reader.picture("figure") == side
-    assert reader.complaints == []
-
-
-def test_names_that_are_markup_stay_text(reader: Reader, written: Callable[[str], Path]):
-    entries = [entry(GRAPH, 5, 2, seed, name=f"{NASTY}{seed}", subject=NASTY, attributes={NASTY: f"{NASTY}{seed}"}) for seed in range(3)]
-    reader.open(written(page_of(entries, GRAPH, [NASTY, "健康"], run=NASTY, notes=(NASTY,))))
-    assert reader.text("name") == f"{NASTY}0"
-    reader.drawn()
-    assert reader.ask("return document.querySelectorAll('img').length") == 0
-    assert reader.ask("return document.title").startswith(NASTY)
-    assert reader.complaints == []
-
-
-@pytest.mark.parametrize(("joints", "frames", "D"), [(1, 1, 3), (60, 7, 2), (1, 3, 2)])
-def test_any_skeleton_is_shown(reader: Reader, written: Callable[[str], Path], joints: int, frames: int, D: int):
-    graph = stick(joints)
-    walk = entry(graph, frames, D)
-    reader.open(written(page_of([replace(walk, poses=upright(walk.poses, graph.layout))], graph)), width=390, height=844)
-    reader.press(RIGHT, END)
-    reader.drawn()
-    assert frame(reader) == frames - 1
-    assert reader.ask("return document.documentElement.scrollWidth") <= 390
-    assert reader.complaints == []
-
-
-def test_joints_that_were_never_seen_are_not_drawn(reader: Reader, written: Callable[[str], Path]):
-    walk = entry(GRAPH, 5, 2)
-    walk.poses[:] = np.nan
-    reader.open(written(page_of([walk], GRAPH)))
-    reader.drawn()
-    assert "no kept edge is shown" in reader.text("now")
-    assert reader.complaints == []
-
-
-def test_without_edges_it_says_why(reader: Reader, written: Callable[[str], Path]):
-    why = "The graph of this run was not learned."
-    reader.open(written(page_of([entry(GRAPH, 5, edges=None)], GRAPH, no_edges=why)))
-    assert reader.ask("const at = document.getElementById('no-edges'); return at.hidden ? '' : at.textContent") == why
-    assert reader.ask("return document.getElementById('raster').hidden && document.getElementById('importance').hidden")
-    assert reader.text("now") == "Frame 0 of 5, says ill."
     assert reader.complaints == []
