@@ -87,3 +87,17 @@ def test_the_same_walk_stands_beside_as_another_run_has_it(reader: Reader, writt
     reader.ask("location.hash = '#walk=walk%200&frame=3'")
     assert reader.text("caption-beside").startswith("walk 0, run demo")
     assert reader.complaints == []
+
+
+@pytest.mark.parametrize("without", [0, 1])
+def test_a_run_without_edges_stands_beside_one_with_edges(reader: Reader, written: Callable[[str], Path], without: int):
+    runs = [[entry(GRAPH, 5, **({"edges": None} if number == without else {}))] for number in range(2)]
+    reader.open(written(page_of(runs[0], GRAPH, beside=runs[1], no_edges="Not learned.")))
+    pictures = []
+    for above in ("0", "1"):
+        reader.set("above", above)
+        pictures.append([reader.picture(figure) for figure in ("figure", "figure-beside")])
+    changed = [one != other for one, other in zip(*pictures, strict=True)]
+    assert changed == [without != 0, without != 1]
+    assert "Not learned." in reader.text("other-quote")
+    assert reader.complaints == []
