@@ -18,7 +18,7 @@ from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.exports import SHEETS, TABLES, VIDEOS, ShownWalk, check_ending, is_export, write_kept_edges, write_sheet, write_video
-from fastst.explanation.page.build import Told, page
+from fastst.explanation.page.build import Beside, Told, page
 from fastst.explanation.page.entries import Entry, entries_of
 from fastst.explanation.page.words import of_run, of_walk
 from fastst.files import open_file
@@ -55,6 +55,8 @@ class ExplainConfig(OtherFiles):
     """At most so many walks, of as many people as can be, evenly spread; 0: all, unless that is too much for a page."""
     other_people: bool = False
     """These are other people than those of the run, though some have the same names."""
+    beside: Path | None = None
+    """Folder of another run with the same skeleton: what it says of the same walks, and the edges that it kept, stand beside."""
     out: Path
     """The .html file that is written."""
     video: Path | None = None
@@ -111,23 +113,65 @@ def _is_page(path: Path) -> bool:
 
 def _explain(config: ExplainConfig) -> None:
     models = open_models(config.run)
-    learned = isinstance(models[0].model.source, LearnedGraph)
-    why = None if learned else f"The graph of this run was not learned (--graph {models[0].config.graph}): no edge was chosen, so none is shown."
+    others = [] if config.beside is None else _same_graph(config.beside, models[0].model.graph)
+    why = _no_edges(models[0])
     if why is not None and _taken(config):
         raise UserError(f"{why} There is nothing to take away but the page: leave --video, --sheet and --edges out")
     task, labelled, walks = _walks(config, models)
+    if config.data is not None:
+        for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
+            print(line, file=sys.stderr)
     walks = _chosen(config, task, walks)
     _check_size(config, task, walks, models[0])
     entries = entries_of(models, task, walks, labelled, config.other_people)
-    seed = models[0].config.seed
-    told = Told(visible(config.run.resolve().name), seed, f"{fingerprint(task):08x}", of_run(_audit(config.run)), why, tuple(task.walks.notes))
-    write_text(config.out, page(entries, models[0].model.graph, task.class_names, told, task.truth))
+    told = _told(config.run, models[0], task)
+    beside = None if config.beside is None else _beside(config, config.beside, others, task, walks)
+    write_text(config.out, page(entries, models[0].model.graph, task.class_names, told, task.truth, beside))
     size = config.out.stat().st_size / 1e6
     for path, what, _, write in _taken(config):
         write(path, _shown(entries[0], task, models[0].model.graph, told))
         print(f"--{what} of {visible(entries[0].name)}: {visible(str(path))}")
     told_of = f"{len(entries)} walks, with what decided, are" if len(entries) > 1 else f"{visible(entries[0].name)}, with what decided, is"
     print(f"{told_of} in {visible(str(config.out))} ({size:.1f} MB): open it in a browser")
+
+
+def _no_edges(trained: TrainedModel) -> str | None:
+    """Why there are none to be shown."""
+    if isinstance(trained.model.source, LearnedGraph):
+        return None
+    return f"The graph of this run was not learned (--graph {trained.config.graph}): no edge was chosen, so none is shown."
+
+
+def _told(run: Path, trained: TrainedModel, task: Task) -> Told:
+    name, data = visible(run.resolve().name), f"{fingerprint(task):08x}"
+    return Told(name, trained.config.seed, data, of_run(_audit(run)), _no_edges(trained), tuple(task.walks.notes))
+
+
+def _same_graph(run: Path, graph: SkeletonGraph) -> list[TrainedModel]:
+    """The models of another run, of which a slot means the same."""
+    models = open_models(run)
+    other = models[0].model.graph
+    for what, mine, its in (("joints", graph.layout.joints, other.layout.joints), ("edges between them", _slots(graph), _slots(other))):
+        if mine != its:
+            raise UserError(
+                f"--beside {run} has another skeleton than --run: {len(its)} {what}, which are not the {len(mine)} of the other; edges stand beside "
+                "each other only where both runs have the same: name a run with the same layout and options of the graph"
+            )
+    return models
+
+
+def _slots(graph: SkeletonGraph) -> list[tuple[int, ...]]:
+    return list(zip(graph.src.tolist(), graph.dst.tolist(), graph.offset.tolist(), strict=True))
+
+
+def _beside(config: ExplainConfig, run: Path, models: list[TrainedModel], task: Task, walks: list[int]) -> Beside:
+    """What another run says of the same walks."""
+    same, labelled, _ = _walks(config, models)
+    if fingerprint(same) != fingerprint(task):
+        raise UserError(
+            f"--beside {run} has other walks, or other classes, than --run: name a run of the same data, or the walks of both with --data"
+        )
+    return Beside(_told(run, models[0], same), entries_of(models, same, walks, labelled, config.other_people))
 
 
 def _shown(entry: Entry, task: Task, graph: SkeletonGraph, told: Told) -> ShownWalk:
@@ -154,8 +198,6 @@ def _walks(config: ExplainConfig, models: list[TrainedModel]) -> tuple[Task, boo
         walks = read_walks(config.data, config.over(models[0].config))
         labelled = models[0].config.target in walks.attributes
         task = labelled_task(walks, models[0], None, config.label_map, files=config) if labelled else unlabelled_task(walks, models[0])
-    for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
-        print(line, file=sys.stderr)
     return task, labelled, list(range(len(task.walks)))
 
 
@@ -191,7 +233,7 @@ def _spread(walks: list[int], subjects: list[str], most: int) -> list[int]:
 
 
 def _check_size(config: ExplainConfig, task: Task, walks: list[int], trained: TrainedModel) -> None:
-    edges = trained.model.graph.num_slots * sum(task.lengths[walk] for walk in walks)
+    edges = trained.model.graph.num_slots * sum(task.lengths[walk] for walk in walks) * (1 if config.beside is None else 2)
     if len(walks) > MOST_WALKS or edges > MOST_EDGES:
         people = len({task.walks.subjects[walk] for walk in walks})
         fit = min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastst import SkeletonGraph
-from fastst.explanation.page.build import Told, page
+from fastst.explanation.page.build import Beside, Told, page
 from fastst.explanation.page.entries import Edges, Entry
 from fastst.explanation.page.words import of_run
 from fastst.layouts import Layout
@@ -104,9 +104,10 @@ def entry(graph: SkeletonGraph, T: int = 20, D: int = 2, seed: int = 0, **other:
     return Entry(**(values | other))
 
 
-def page_of(entries: list[Entry], graph: SkeletonGraph, classes: list[str] | None = None, **told: Any) -> str:
+def page_of(entries: list[Entry], graph: SkeletonGraph, classes: list[str] | None = None, beside: list[Entry] | None = None, **told: Any) -> str:
     about = {"run": "demo", "seed": 0, "data": "0123abcd", "verdict": of_run(VERDICT)} | told
-    return page(entries, graph, classes or ["ill", "well"], Told(**about))
+    other = None if beside is None else Beside(Told(**(about | {"run": "other run"})), beside)
+    return page(entries, graph, classes or ["ill", "well"], Told(**about), beside=other)
 
 
 def stick(joints: int) -> SkeletonGraph:

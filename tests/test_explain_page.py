@@ -343,6 +343,26 @@ def test_every_walk_of_a_run_with_folds_is_judged_by_the_fold_that_tested_it(tmp
         assert form["sentences"][-1] == f"Judged by {fold}, which was not trained on this person."
 
 
+def test_another_run_stands_beside(run: Path, own: Parts, tmp_path: Path):
+    """The page has the same walks once more, as the page of the other run alone has them; where a slot or a walk is another one it is refused."""
+    other, out = tmp_path / "other", tmp_path / "both.html"
+    train(tiny(other, planted=("left_knee", "right_knee"), hidden=4, epochs=1), on_finished=lambda _: {}, quiet=True)
+    names = [form["name"] for form in own.data["walks"]][:2]
+    explain(["--run", str(run), "--beside", str(other), "--walk", *names, "--out", str(out)])
+    explain(["--run", str(other), "--walk", *names, "--out", str(tmp_path / "alone.html")])
+    both, alone = (Parts(file.read_text(encoding="utf-8")) for file in (out, tmp_path / "alone.html"))
+    assert both.data["beside"] == {
+        **{name: alone.data[name] for name in both.data["beside"]},
+        "walks": [form | {"run": "other"} for form in alone.data["walks"]],
+    }
+    assert both.texts("script", class_="walk") == own.texts("script", class_="walk")[:2] + alone.texts("script", class_="walk")
+    assert [form["rows"] for form in both.data["walks"]] != [form["rows"] for form in alone.data["walks"]]
+    for hops, why in ((2, "edges between them"), (1, "other walks")):
+        train(tiny(tmp_path / why, hops=hops, people=8, walks_per_person=1, epochs=1), on_finished=lambda _: {}, quiet=True)
+        with pytest.raises(UserError, match=why):
+            explain(["--run", str(run), "--beside", str(tmp_path / why), "--out", str(out)])
+
+
 def test_what_is_taken_away_of_a_walk(run: Path, walks: Path, tmp_path: Path):
     """The table and the graph have the kept edges that the page has; the video a picture for every frame; both may be replaced."""
     networkx = pytest.importorskip("networkx", reason="networkx is not installed: pip install -e '.[export]'")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 
@@ -53,6 +54,17 @@ class Reader:
     def press(self, *keys: str, on: str = "") -> None:
         self.ask("arguments[0] ? document.getElementById(arguments[0]).focus() : document.activeElement.blur()", on)
         ActionChains(self.driver, duration=0).send_keys(*keys).perform()
+
+    def reached_by_keys(self) -> dict[str, str]:
+        """What the tabulator key goes to, from the page's beginning: id, or which one it is, -> its name as a screen reader has it."""
+        found: dict[str, str] = {}
+        while True:
+            ActionChains(self.driver, duration=0).send_keys(Keys.TAB).perform()
+            at = self.driver.switch_to.active_element
+            name = at.get_attribute("id") or str(len(found))
+            if at.tag_name == "body" or name in found:
+                return found
+            found[name] = at.accessible_name
 
     def point(self, id_: str, x: float, y: float, *, click: bool = False, drag: tuple[int, int] | None = None) -> None:
         """Moves the pointer there, in pixels from the element's upper left corner."""

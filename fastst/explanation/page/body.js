@@ -1,8 +1,8 @@
 // How many of its edges every joint keeps, on a drawn body, beside the mean of the class.
 
-/** @import { Skeleton, Walk } from "./decode.js" */
+/** @import { Mean, Skeleton, Walk } from "./decode.js" */
 /** @import { Theme } from "./colors.js" */
-import { probabilityOf } from "./decode.js";
+import { bytesOf, probabilityOf } from "./decode.js";
 import { colorOf, css } from "./colors.js";
 
 /** @typedef {"sends" | "receives"} Side */
@@ -29,6 +29,23 @@ export function keptOfSlots(walk) {
 /** @param {Uint8Array} bytes @returns {Float64Array} */
 export function sharesOf(bytes) {
   return Float64Array.from(bytes, (byte) => (byte ? probabilityOf(byte) : NaN));
+}
+
+/**
+ * What is kept of every slot, over all walks, each counted alike.
+ * @param {Mean[]} means of the classes
+ * @param {number} slots
+ * @returns {Float64Array} NaN where there are no walks with edges  # [P]
+ */
+export function keptOverall(means, slots) {
+  const total = new Float64Array(slots);
+  let walks = 0;
+  for (const mean of means) {
+    if (!mean) continue;
+    sharesOf(bytesOf(mean.kept)).forEach((share, slot) => (total[slot] += mean.walks * share));
+    walks += mean.walks;
+  }
+  return total.map((sum) => sum / walks);
 }
 
 /**

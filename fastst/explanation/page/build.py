@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ import fastst
 from fastst import files
 from fastst.data.planted import Planted
 from fastst.explanation.page.entries import Entry, class_means
-from fastst.explanation.page.packing import likely_bytes, pack
+from fastst.explanation.page.packing import Packed, likely_bytes, pack
 from fastst.explanation.page.words import of_walk
 from fastst.explanation.views import sides, standing_body
 from fastst.graph import SkeletonGraph
@@ -52,16 +52,26 @@ class Told:
     notes: tuple[str, ...] = ()
 
 
-def page(entries: Sequence[Entry], graph: SkeletonGraph, class_names: list[str], told: Told, planted: Planted | None = None) -> str:
+class Beside(NamedTuple):
+    """The same walks as another run has them, in the same order; its graph has the same slots."""
+
+    told: Told
+    entries: Sequence[Entry]
+
+
+def page(
+    entries: Sequence[Entry], graph: SkeletonGraph, class_names: list[str], told: Told, planted: Planted | None = None, beside: Beside | None = None
+) -> str:
     """The whole page."""
-    packed = [pack(entry.poses, *(entry.edges or (None, None))) for entry in entries]
+    packed = [_packed(entry) for entry in (*entries, *(beside.entries if beside else ()))]
     same = _same_as_class(entries, class_names)
     shown: dict[str, Any] = {
         **_about(told),
         "classes": class_names,
         "skeleton": _skeleton(entries, graph, planted),
-        "means": [None if mean is None else _mean(mean) for mean in class_means(entries, len(class_names))],
-        "walks": [_walk(entry, class_names, same) | one.form for entry, one in zip(entries, packed, strict=True)],
+        "means": _means(entries, class_names),
+        "walks": [_walk(entry, class_names, same) | one.form | {"run": None} for entry, one in zip(entries, packed, strict=False)],
+        "beside": None if beside is None else _beside(beside, class_names, same, packed[len(entries) :]),
     }
     style, script = _source("page.css"), script_of_page()
     parts = {
@@ -161,6 +171,20 @@ def _along_limbs(bones: Sequence[tuple[int, int]], root: Sequence[int], joints: 
                 order[joint] = None
                 waiting += sorted((other for other in beside[joint] if other not in order and other not in root), reverse=True)
     return list(order)
+
+
+def _packed(entry: Entry) -> Packed:
+    return pack(entry.poses, *(entry.edges or (None, None)))
+
+
+def _beside(beside: Beside, class_names: list[str], same: set[str], packed: Sequence[Packed]) -> dict[str, Any]:
+    told, entries = beside
+    walks = [_walk(entry, class_names, same) | one.form | {"run": told.run} for entry, one in zip(entries, packed, strict=True)]
+    return {**_about(told), "means": _means(entries, class_names), "walks": walks}
+
+
+def _means(entries: Sequence[Entry], class_names: list[str]) -> list[dict[str, Any] | None]:
+    return [None if mean is None else _mean(mean) for mean in class_means(entries, len(class_names))]
 
 
 def _mean(mean: Any) -> dict[str, Any]:

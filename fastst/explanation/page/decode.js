@@ -15,6 +15,7 @@
  * @property {number | null} nearest
  * @property {number | null} keptShare
  * @property {number | null} agreement
+ * @property {string | null} run another one than the page's own
  * @property {string[]} sentences
  * @property {[string, number, number, boolean][]} rows
  * @property {number} frames
@@ -48,9 +49,14 @@
  * @property {string[]} notes
  * @property {string[]} classes
  * @property {Skeleton} skeleton
- * @property {({walks: number, people: number, probability: string, kept: string} | null)[]} means
+ * @property {Mean[]} means
  * @property {Form[]} walks
+ * @property {Beside | null} beside
  */
+
+/** @typedef {{walks: number, people: number, probability: string, kept: string} | null} Mean of a class */
+
+/** @typedef {Pick<Page, "run" | "seed" | "verdict" | "noEdges" | "means" | "walks">} Beside the same walks as another run has them */
 
 /**
  * @typedef {object} Walk one walk, unpacked

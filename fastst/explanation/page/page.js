@@ -5,24 +5,28 @@
 /** @import { Side } from "./body.js" */
 /** @import { Plate } from "./exports.js" */
 import { bytesOf, unpack } from "./decode.js";
-import { byId, canvas, input, select } from "./dom.js";
+import { byId, canvas, input, penOf, select } from "./dom.js";
 import { extentOf } from "./geometry.js";
 import { colorOf, css, currentTheme } from "./colors.js";
 import { drawingOf, paint, slotAt } from "./figure.js";
 import { cellAt, cells, paintRaster, rowOrder } from "./raster.js";
-import { alike, fullestFrame, keptOfSlots, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
+import { alike, fullestFrame, keptOfSlots, keptOverall, mostInWords, ofJoints, paintBodies, sharesOf } from "./body.js";
 import { chosenWalks, fillFilters, fillList, fillSelect, markChosen, wanted } from "./walks.js";
 import { csvOf, hand, pngOf, svgOf, wrapped } from "./exports.js";
-import { cellInWords, frameInWords, percent, scaleInWords, slotInWords, tellRun, tellWalk } from "./words.js";
+import { captionOf, cellInWords, frameInWords, percent, scaleInWords, tellBeside, tellRun, tellWalk, whereInWords } from "./words.js";
 
 const RATE = 25; // frames a second where nobody knows
 /** @type {Page} */
 const page = JSON.parse(byId("data").textContent ?? "");
 const contents = [...document.querySelectorAll("script.walk")].map((element) => element.textContent ?? "");
-const order = rowOrder(page.skeleton);
-const means = page.means.map((mean) => mean && { probability: bytesOf(mean.probability), kept: bytesOf(mean.kept) });
+const order = rowOrder(page.skeleton, ofJoints(keptOverall(page.means, page.skeleton.slots[0].length), page.skeleton, "sends"));
+const forms = [...page.walks, ...(page.beside?.walks ?? [])];
+const [means, meansBeside] = [page.means, page.beside?.means ?? []].map((of) =>
+  of.map((mean) => mean && { probability: bytesOf(mean.probability), kept: bytesOf(mean.kept) }),
+);
 const [list, frameBar, besideChoice] = [byId("list"), input("frame"), select("beside")];
 const figures = [canvas("figure"), canvas("figure-beside")];
+const raster = canvas("raster");
 
 const state = {
   number: -1,
@@ -58,7 +62,7 @@ let ahead = 0; // part of a frame that the clock is ahead
  * @returns {Promise<Walk>}
  */
 function load(number) {
-  const known = unpacked.get(number) ?? unpack(page.walks[number], contents[number]);
+  const known = unpacked.get(number) ?? unpack(forms[number], contents[number]);
   unpacked.delete(number);
   unpacked.set(number, known);
   for (const oldest of unpacked.keys()) {
@@ -81,17 +85,19 @@ async function choose(number, frame) {
   byId("loop-label").hidden = walk.form.cycle === null;
   byId("turning").hidden = walk.form.dimensions === 2;
   tellWalk(page, walk.form);
-  byId("where").textContent = whereInWords();
+  byId("where").textContent = whereInWords(page, walk);
   fillBeside(walk);
   await chooseBeside();
   redrawAll();
+  hover(-1, state.frame);
 }
 
 /** @param {Walk} of */
 function fillBeside(of) {
-  const chosen = besideChoice.value || "none";
+  const chosen = besideChoice.value || (page.beside ? "model" : "none");
   /** @type {[string, string][]} */
   const options = [["none", "nothing"]];
+  if (page.beside) options.push(["model", `the same walk, run ${page.beside.run}`]);
   if (of.form.nearest !== null) options.push(["nearest", `nearest of another class: ${page.walks[of.form.nearest].name}`]);
   options.push(["itself", "the same walk"]);
   for (const [i, form] of page.walks.entries()) if (i !== state.number) options.push([String(i), form.name]);
@@ -101,10 +107,13 @@ function fillBeside(of) {
 
 async function chooseBeside() {
   const wanted = besideChoice.value;
-  const number = wanted === "none" ? -1 : wanted === "nearest" ? (walk?.form.nearest ?? -1) : wanted === "itself" ? state.number : Number(wanted);
+  /** @type {Record<string, number>} */
+  const named = { none: -1, nearest: walk?.form.nearest ?? -1, itself: state.number, model: page.walks.length + state.number };
+  const number = named[wanted] ?? Number(wanted);
   const loaded = number < 0 ? null : await load(number);
   state.beside = number;
   other = loaded;
+  tellBeside(page, loaded?.form ?? null);
   byId("second").hidden = loaded === null;
   byId("mirror-label").hidden = loaded === null;
 }
@@ -129,7 +138,7 @@ function lookAt(of, mirrored) {
     mirrored,
     hover: state.hover,
     pinned: state.pinned,
-    mean: means[of.form.ofClass ?? of.form.predicted]?.probability ?? null,
+    mean: (of.form.run === null ? means : meansBeside)[of.form.ofClass ?? of.form.predicted]?.probability ?? null,
   };
 }
 
@@ -153,27 +162,12 @@ function frameBeside() {
   return clamp((state.frame * rates[1]) / rates[0], other);
 }
 
-/**
- * A pen for a canvas in CSS pixels, whatever the screen's own.
- * @param {HTMLCanvasElement} on
- * @returns {[CanvasRenderingContext2D, number, number]}
- */
-function penOf(on) {
-  const [width, height, ratio] = [on.clientWidth || 1, on.clientHeight || 1, devicePixelRatio || 1];
-  if (on.width !== Math.round(width * ratio) || on.height !== Math.round(height * ratio)) {
-    [on.width, on.height] = [Math.round(width * ratio), Math.round(height * ratio)];
-  }
-  const pen = /** @type {CanvasRenderingContext2D} */ (on.getContext("2d"));
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  return [pen, width, height];
-}
-
 function redrawAll() {
   if (!walk) return;
   picture = cells(walk, order, lookAt(walk, false));
   const look = lookAt(walk, false);
   byId("edges").classList.toggle("none", !walk.form.slots);
-  for (const id of ["raster", "scale", "hovered"]) byId(id).hidden = !walk.form.slots;
+  for (const id of ["raster", "scale", "hovered", "keys"]) byId(id).hidden = !walk.form.slots;
   byId("importance").hidden = !walk.form.slots;
   byId("take-csv").hidden = !walk.form.slots;
   if (walk.form.slots) {
@@ -216,15 +210,15 @@ function paintNow() {
   const drawing = drawingOf(walk, state.frame, look, width, height);
   edges = drawing.edges;
   paint(pen, drawing.shapes);
-  byId("caption").textContent = captionOf(walk, false);
+  byId("caption").textContent = captionOf(page, walk, false);
   if (other) {
     const [second, across, down] = penOf(figures[1]);
     second.clearRect(0, 0, across, down);
     paint(second, drawingOf(other, frameBeside(), lookAt(other, input("mirror").checked), across, down).shapes);
-    byId("caption-beside").textContent = captionOf(other, input("mirror").checked);
+    byId("caption-beside").textContent = captionOf(page, other, input("mirror").checked);
   }
   if (walk.form.slots) {
-    const [rasterPen, across, down] = penOf(canvas("raster"));
+    const [rasterPen, across, down] = penOf(raster);
     paintRaster(rasterPen, picture, walk, order, look, state.frame, across, down);
   }
   frameBar.value = String(state.frame);
@@ -240,7 +234,7 @@ function paintNow() {
 function plateOf(of) {
   const [width, height] = [figures[0].clientWidth, figures[0].clientHeight];
   const look = lookAt(of, false);
-  const words = [`${captionOf(of, false)} · frame ${state.frame}`, `Run ${page.run}: ${page.verdict.quote}`];
+  const words = [`${captionOf(page, of, false)} · frame ${state.frame}`, `Run ${page.run}: ${page.verdict.quote}`];
   const lines = words.flatMap((line) => wrapped(line, width / 6.5));
   return { shapes: drawingOf(of, state.frame, look, width, height).shapes, lines, width, height, theme: look.theme };
 }
@@ -250,16 +244,6 @@ async function take(kind) {
   if (!walk) return;
   const name = `${walk.form.name}${kind === "csv" ? "" : `-frame-${state.frame}`}.${kind}`;
   hand(kind === "csv" ? csvOf(page, walk) : kind === "svg" ? svgOf(plateOf(walk)) : await pngOf(plateOf(walk)), name);
-}
-
-/** @param {Walk} of @param {boolean} mirrored @returns {string} */
-function captionOf(of, mirrored) {
-  const is = of.form.ofClass === null ? "class not known" : `is ${page.classes[of.form.ofClass]}`;
-  const seen = of.form.dimensions === 2 ? "as in the image" : "drag to turn";
-  const planted = page.skeleton.planted.map((joint) => page.skeleton.joints[joint]).join(", ");
-  const ringed = planted && ` · ringed: planted (${planted})`;
-  const said = `says ${page.classes[of.form.predicted]} (${of.form.probability.toFixed(2)}), ${is}`;
-  return `${of.form.name}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}${ringed}`;
 }
 
 /** @param {Look} look */
@@ -293,16 +277,6 @@ function paintImportance() {
     `Size: the share of these edges that is kept (${words}). Red joints keep more than all joints alike (${percent(alike(mine))}), blue ones fewer.`;
 }
 
-/** Which joints' edges were kept most; that alone is no reason. @returns {string} */
-function whereInWords() {
-  if (!walk?.form.slots) return "";
-  const shares = ofJoints(keptOfSlots(walk), page.skeleton, "sends");
-  const most = mostInWords(shares, page.skeleton.joints);
-  if (!most) return "";
-  const warning = page.verdict.code === "edges_decide" ? "" : " By what was found of the run, these must not be taken for the reason.";
-  return `Of the edges out of a joint it kept most of ${most}; of all joints alike ${percent(alike(shares))}.${warning}`;
-}
-
 /** The place in the page's own address. */
 function keepLink() {
   if (!walk) return;
@@ -324,6 +298,7 @@ function seek(frame) {
   if (!walk) return;
   state.frame = clamp(frame, walk);
   state.loopFrom = state.frame;
+  hover(state.hover, state.frame);
   redraw();
 }
 
@@ -359,8 +334,10 @@ function placeIn(event) {
 function hover(slot, frame) {
   if (!walk) return;
   const marked = slot >= 0 ? slot : state.pinned;
-  if (marked < 0) byId("hovered").textContent = "Point at an edge or at a cell: they show each other. Click: it stays marked.";
-  else byId("hovered").textContent = cellInWords(page, walk, marked, frame) + (slot < 0 ? " (marked; click it again to let it go)" : "");
+  const words = marked < 0 ? "" : cellInWords(page, walk, marked, frame) + (marked === state.pinned ? " (marked; click it again to let it go)" : "");
+  byId("hovered").textContent = words || "Point at an edge or at a cell: they show each other. Click: it stays marked.";
+  raster.setAttribute("aria-valuenow", String(order.indexOf(marked) + 1));
+  raster.setAttribute("aria-valuetext", words || "no edge chosen");
   if (slot === state.hover) return;
   state.hover = slot;
   redraw();
@@ -369,9 +346,22 @@ function hover(slot, frame) {
 /** @param {number} slot */
 function pin(slot) {
   state.pinned = slot === state.pinned ? -1 : slot;
-  state.hover = -1;
-  byId("hovered").textContent = state.pinned < 0 ? "" : `marked: ${slotInWords(page, state.pinned)}`;
+  hover(-1, state.frame);
   redraw();
+}
+
+/** With the keys: another row of the raster. @param {number} by */
+function chooseRow(by) {
+  const row = order.indexOf(state.hover >= 0 ? state.hover : state.pinned) + by;
+  hover(order[Math.min(Math.max(row, 0), order.length - 1)], state.frame);
+}
+
+/** With the keys: the chosen row is marked, and stays chosen. */
+function pinRow() {
+  const slot = state.hover >= 0 ? state.hover : state.pinned;
+  if (slot < 0) return;
+  pin(slot);
+  hover(slot, state.frame);
 }
 
 /** @param {HTMLCanvasElement} on */
@@ -406,11 +396,12 @@ function turn(azimuth, elevation) {
   if (walk?.form.dimensions !== 3) return;
   state.azimuth = ((azimuth % 360) + 360) % 360;
   state.elevation = Math.min(Math.max(elevation, -90), 90);
+  [input("azimuth").value, input("elevation").value] = [String(state.azimuth), String(state.elevation)];
   redraw();
 }
 
 function listenToEdges() {
-  const raster = canvas("raster");
+  raster.setAttribute("aria-valuemax", String(order.length));
   const cell = (/** @type {MouseEvent} */ event) => walk && cellAt(walk, order, ...placeIn(event), raster.clientWidth, raster.clientHeight);
   raster.addEventListener("pointermove", (event) => {
     const at = cell(event);
@@ -441,6 +432,9 @@ function listenToControls() {
   }
   besideChoice.addEventListener("change", () => void chooseBeside().then(redraw));
   for (const kind of /** @type {const} */ (["svg", "png", "csv"])) byId(`take-${kind}`).addEventListener("click", () => void take(kind));
+  for (const id of ["azimuth", "elevation"]) {
+    byId(id).addEventListener("input", () => turn(Number(input("azimuth").value), Number(input("elevation").value)));
+  }
   byId("front").addEventListener("click", () => turn(0, 0));
   byId("side").addEventListener("click", () => turn(90, 0));
   byId("filters").addEventListener("input", filter);
@@ -474,6 +468,7 @@ function onKey(event) {
     Escape: () => pin(state.pinned),
   };
   if (at === list) Object.assign(does, { ArrowUp: () => chooseNext(-1), ArrowDown: () => chooseNext(1) });
+  if (at === raster) Object.assign(does, { ArrowUp: () => chooseRow(-1), ArrowDown: () => chooseRow(1), Enter: pinRow });
   const action = does[event.key];
   if (!action) return;
   event.preventDefault();

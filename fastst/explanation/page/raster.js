@@ -12,15 +12,17 @@ const MOST_COLUMNS = 2048;
 const PALE = 70; // of 255: edges that were not kept
 
 /**
- * Rows of a part of the body stand together: by the joint that an edge leaves, along the limbs.
+ * Rows of a joint that an edge leaves stand together: those of joints that keep most first, others along the limbs.
  * @param {Skeleton} skeleton
+ * @param {Float64Array} shares that joints keep; NaN where that is not known  # [J]
  * @returns {number[]} slots
  */
-export function rowOrder(skeleton) {
+export function rowOrder(skeleton, shares) {
   const [src, dst, offset] = skeleton.slots;
   const place = new Map(skeleton.order.map((joint, i) => [joint, i]));
   const at = (/** @type {number} */ joint) => place.get(joint) ?? joint;
-  return src.map((_, slot) => slot).sort((a, b) => at(src[a]) - at(src[b]) || at(dst[a]) - at(dst[b]) || offset[a] - offset[b]);
+  const share = (/** @type {number} */ slot) => Math.round(1e6 * shares[src[slot]]) || 0; // alike but for rounding: along the limbs
+  return src.map((_, slot) => slot).sort((a, b) => share(b) - share(a) || at(src[a]) - at(src[b]) || at(dst[a]) - at(dst[b]) || offset[a] - offset[b]);
 }
 
 /**

@@ -3,6 +3,7 @@
 /** @import { Form, Page, Walk } from "./decode.js" */
 /** @import { Edge, Look } from "./figure.js" */
 import { probabilityOf } from "./decode.js";
+import { alike, keptOfSlots, mostInWords, ofJoints } from "./body.js";
 import { byId } from "./dom.js";
 
 /** @param {number} share @returns {string} */
@@ -41,11 +42,32 @@ export function cellInWords(page, walk, slot, frame) {
  * @returns {string}
  */
 export function frameInWords(page, walk, frame, edges) {
-  const of = `Frame ${frame} of ${walk.form.frames}`;
+  const of = `Frame ${frame} of ${walk.form.frames}, says ${page.classes[walk.form.predicted]}`;
   if (!walk.form.slots) return `${of}.`;
   if (!edges.length) return `${of}: no kept edge is shown.`;
   const top = edges.slice(-3).reverse().map((edge) => `${slotInWords(page, edge.slot)} (${percent(edge.probability)})`);
   return `${of}: ${edges.length} kept edges; the likeliest: ${top.join("; ")}.`;
+}
+
+/** @param {Page} page @param {Walk} of @param {boolean} mirrored @returns {string} */
+export function captionOf(page, of, mirrored) {
+  const is = of.form.ofClass === null ? "class not known" : `is ${page.classes[of.form.ofClass]}`;
+  const seen = of.form.dimensions === 2 ? "as in the image" : "drag to turn";
+  const planted = page.skeleton.planted.map((joint) => page.skeleton.joints[joint]).join(", ");
+  const ringed = planted && ` · ringed: planted (${planted})`;
+  const said = `says ${page.classes[of.form.predicted]} (${of.form.probability.toFixed(2)}), ${is}`;
+  const run = page.beside ? `, run ${of.form.run ?? page.run}` : "";
+  return `${of.form.name}${run}: ${said} · ${mirrored ? "picture mirrored, edges as they were kept" : seen}${ringed}`;
+}
+
+/** Which joints' edges were kept most; that alone is no reason. @param {Page} page @param {Walk} walk @returns {string} */
+export function whereInWords(page, walk) {
+  if (!walk.form.slots) return "";
+  const shares = ofJoints(keptOfSlots(walk), page.skeleton, "sends");
+  const most = mostInWords(shares, page.skeleton.joints);
+  if (!most) return "";
+  const warning = page.verdict.code === "edges_decide" ? "" : " By what was found of the run, these must not be taken for the reason.";
+  return `Of the edges out of a joint it kept most of ${most}; of all joints alike ${percent(alike(shares))}.${warning}`;
 }
 
 /** @param {Page} page */
@@ -71,7 +93,21 @@ function sentence(at, lead, words) {
 /** @param {Page} page @param {Form} walk */
 export function tellWalk(page, walk) {
   byId("name").textContent = walk.name;
-  const sentences = byId("sentences");
+  tellNumbers(page, walk, byId("sentences"), byId("graphs"));
+}
+
+/** What another run says of the walk. @param {Page} page @param {Form | null} walk nothing of one of the page's own run */
+export function tellBeside(page, walk) {
+  const told = walk !== null && walk.run !== null && page.beside !== null;
+  byId("other-run").hidden = !told;
+  if (!told) return;
+  byId("other-name").textContent = `The same walk, run ${walk.run}`;
+  sentence(byId("other-quote"), "May be quoted of that run: ", `${page.beside?.verdict.quote} ${page.beside?.verdict.not} ${page.beside?.noEdges ?? ""}`);
+  tellNumbers(page, walk, byId("other-sentences"), byId("other-graphs"));
+}
+
+/** @param {Page} page @param {Form} walk @param {HTMLElement} sentences @param {HTMLElement} table */
+function tellNumbers(page, walk, sentences, table) {
   sentences.classList.toggle("wrong", walk.ofClass !== null && walk.ofClass !== walk.predicted);
   sentences.replaceChildren(
     ...walk.sentences.map((words) => {
@@ -90,7 +126,7 @@ export function tellWalk(page, walk) {
     row.append(left, right);
     return row;
   });
-  byId("graphs").querySelector("tbody")?.replaceChildren(...rows);
+  table.querySelector("tbody")?.replaceChildren(...rows);
 }
 
 /** @param {Page} page @param {Look} look @param {Form} walk @returns {string} what colours stand for */
