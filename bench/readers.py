@@ -106,7 +106,7 @@ def measured(path: Path, small: Path) -> dict[str, float]:
     tables = [recording.detections for recording in recordings]
     if left_out:
         raise RuntimeError(f"{left_out[0].name}: {left_out[0].reason}")
-    arrays = sum(table.joints.nbytes + table.confidences.nbytes + table.frames.nbytes for table in tables)
+    arrays = sum(array.nbytes for table in tables for array in (table.joints, table.confidences, table.frames) if array is not None)
     return {"frames": sum(map(len, tables)), "seconds": seconds, "clock": clock, "memory": _peak() - before, "arrays": arrays}
 
 
