@@ -13,7 +13,7 @@ import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -26,7 +26,8 @@ from fastst.nn import layers, models, sources, upstream
 from fastst.ops import Sampling
 from fastst.ops.backends import why_not
 
-_OPERATIONS = ("attend", "attend_axis", "edge_logits", "gcn_norm", "propagate", "sample_edges", "sample_from_embeddings")
+_OF_NO_GRAPH = ("attend_axis", "feed_forward", "linear", "linears")  # which peers have from torch
+_OPERATIONS = ("attend", "edge_logits", "gcn_norm", "propagate", "sample_edges", "sample_from_embeddings", *_OF_NO_GRAPH)
 _PAPER = Sampling()
 
 
@@ -79,10 +80,10 @@ class Contender:
         """Â h Wᵀ + bias with Â the weights."""
         return self.propagate(linear(h, W), weights[0], self.graph, *weights[1:]).add_(bias)
 
-    def attend_axis(self, *arguments: Any) -> Tensor:
-        """torch's own attention, with its transposes."""
+    def of_torch(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """torch's own layers, and its attention with its transposes."""
         with ops.use_backend("torch"):
-            return ops.attend_axis(*arguments)
+            return getattr(ops, name)(*arguments, **options)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -91,7 +92,8 @@ class Contender:
             for module in (layers, models, sources, upstream):
                 for name in _OPERATIONS:
                     if hasattr(module, name):
-                        stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
+                        taken = partial(self.of_torch, name) if name in _OF_NO_GRAPH else getattr(self, name)
+                        stack.enter_context(mock.patch.object(module, name, taken))
             yield
 
 

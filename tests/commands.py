@@ -34,6 +34,7 @@ for line in sys.stdin:
         os.chdir(asked["folder"])
         interrupts.catch()
         sys.argv = [asked["module"], *asked["arguments"]]
+        sys.modules.pop(asked["module"], None)  # or runpy warns of it
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         sys.exit()
     print(answer, flush=True)

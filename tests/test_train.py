@@ -168,12 +168,12 @@ def test_more_processes_than_windows_in_the_last_batch_is_no_problem(tmp_path: P
     windows = random_windows(task.lengths, trainer.train_walks, 12, np.random.default_rng(0))
     chosen, mirrored = np.arange(4), np.zeros(len(windows), bool)
     exchanged = np.ones(len(windows), bool)
-    whole = trainer._train_step(windows, chosen, mirrored, None, exchanged, 0.5)
+    whole = trainer._train_step(trainer._inputs(windows, chosen, mirrored, None, exchanged, 0.5))
     parts = []
     for rank in range(4):
         share = Trainer(config, task, trainer.fold, Processes(0, 1))
         share.processes = Processes(rank, 4)
-        parts.append(share._train_step(windows, chosen, mirrored, None, exchanged, 0.5))
+        parts.append(share._train_step(share._inputs(windows, chosen, mirrored, None, exchanged, 0.5)))
     assert [part[1].item() > 0 for part in parts] == [True, True, False, False]
     np.testing.assert_allclose(sum(parts).numpy(), whole.numpy(), rtol=1e-5)
 
