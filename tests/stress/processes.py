@@ -96,7 +96,8 @@ def processor_time(process: int) -> float:
 def typed(module: str, arguments: list[str], printed: Path) -> Command:
     """`python -m module arguments`."""
     with printed.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        words = [sys.executable, "-m", module, *arguments]
+        process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=_mind_signals)
     return Command(process.pid, printed, process)
 
 
@@ -110,6 +111,7 @@ def forked(module: str, arguments: list[str], printed: Path) -> Command:
 
 def _run(module: str, arguments: list[str], printed: Path) -> int:
     """As Python runs `-m module`; returns the exit status."""
+    _mind_signals()
     file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(file, 1)
@@ -130,6 +132,12 @@ def _run(module: str, arguments: list[str], printed: Path) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0 if code is None else code if isinstance(code, int) else 1
+
+
+def _mind_signals() -> None:
+    """What was started in the background, or by nohup, ignores some of them, and so would its children."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 Start = Callable[[str, list[str], Path], Command]
