@@ -359,7 +359,7 @@ def slope_in_words(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _limits_figure(run: Run) -> Figure:
-    """Of the rows in the README's table: the fastest fastst backend and the fastest other."""
+    """Of the rows in the table of speed: the fastest fastst backend and the fastest other."""
     bars: list[tuple[str, str, float]] = []
     for work, backward, B, T, hops, C in HEADLINES:
         found = [row for row in run.find(work=work, phase=phase(backward), B=B, T=T, hops=hops, C=C) if row["contender"] != "gemm"]

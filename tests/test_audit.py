@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from audited import tiny
 
 from fastst.audit import main as audit_command
-from fastst.config import TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
@@ -23,11 +23,6 @@ from fastst.train import train
 
 OF_AN_AUDIT = {*ARMS, "fidelity_plus", "fidelity_minus", "est", "mask_probe", "deletion", "insertion", "permuted"}
 OF_AN_AUDIT |= {"calibration", "agreement", "information", "verdict"}
-
-
-def tiny(out: Path, **options) -> TrainConfig:
-    sizes = {"people": 16, "walks_per_person": 2, "frames": 16, "hidden": 8, "heads": 2, "layers": 2, "encoder_layers": 0, "batch_size": 8}
-    return TrainConfig(**{**sizes, "epochs": 2, "out": out, **options})
 
 
 @pytest.fixture(scope="module")

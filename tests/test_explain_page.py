@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from audited import tiny
 from pages import Parts, entry, page_of, stick, unpacked
 from PIL import Image
 
 from fastst import SkeletonGraph
-from fastst.config import TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
@@ -212,11 +212,6 @@ def test_every_verdict_says_what_may_not_be_concluded():
     assert codes == set(NOT_TO_CONCLUDE)
     assert of_run(None)["code"] == "no_audit"
     assert "it failed" in of_run({"error": "it failed"})["quote"]
-
-
-def tiny(out: Path, **options) -> TrainConfig:
-    sizes = {"people": 16, "walks_per_person": 2, "frames": 16, "hidden": 8, "heads": 2, "layers": 2, "encoder_layers": 0, "batch_size": 8}
-    return TrainConfig(**{**sizes, "epochs": 2, "out": out, **options})
 
 
 @pytest.fixture(scope="module")

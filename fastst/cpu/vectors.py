@@ -46,10 +46,6 @@ class Elements:
         function = self.builder.module.declare_intrinsic(name, fnty=ir.FunctionType(self.vector, [self.vector] * 3))
         return self.builder.call(function, [a, b, c])
 
-    def leaky(self, value: Any, slope: Any) -> Any:
-        """LeakyReLU."""
-        return self.builder.select(self.builder.fcmp_ordered(">", value, self.zero()), value, self.builder.fmul(value, slope))
-
     def exp(self, value: Any) -> Any:
         """e^x within two units in the last place, 0 below the smallest normal number, no more than the largest."""
         b, double = self.builder, self.bytes == 8
@@ -76,10 +72,6 @@ class Elements:
             series = self.fma(series, r, of(1 / math.factorial(term)))
         power = b.shl(b.add(b.fptosi(n, numbers), ir.Constant(numbers, [bias] * self.lanes)), ir.Constant(numbers, [digits] * self.lanes))
         return b.select(below, self.zero(), b.fmul(series, b.bitcast(power, self.vector)))
-
-    def larger(self, one: Any, other: Any) -> Any:
-        """The larger of two; `other` where `one` is no number."""
-        return self.builder.select(self.builder.fcmp_ordered(">", one, other), one, other)
 
     def load(self, pointer: Any, mask: Any) -> Any:
         """A vector of computing type; lanes outside the mask are 0 and not read."""
@@ -207,11 +199,6 @@ class Elements:
 
     def _constant(self, number: int) -> ir.Constant:
         return ir.Constant(ir.VectorType(I32, self.lanes), [number] * self.lanes)
-
-
-def data_of(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
-    """The address of an array argument's first element."""
-    return context.make_array(signature.args[number])(context, builder, args[number]).data
 
 
 def splat(builder: Any, number: Any, lanes: int) -> Any:
