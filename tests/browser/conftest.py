@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,28 +11,16 @@ import pytest
 if TYPE_CHECKING:
     from reader import Reader
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--disable-extensions")
-
 
 @pytest.fixture(scope="session")
 def reader() -> Iterator[Reader]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+    from reader import CHROMIUM, DRIVER, in_a_browser
+
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("there is no Chromium with its driver: apt-get install chromium chromium-driver")
-    from reader import Reader
-
-    options = webdriver.ChromeOptions()
-    for option in OPTIONS:
-        options.add_argument(option)
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        yield Reader(driver)
-    finally:
-        driver.quit()
+    with in_a_browser() as reader:
+        yield reader
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+_OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--disable-extensions")
+
+
+@contextmanager
+def in_a_browser(*more_options: str) -> Iterator[Reader]:
+    """A reader with a headless Chromium, which is closed at the end."""
+    options = webdriver.ChromeOptions()
+    for option in (*_OPTIONS, *more_options):
+        options.add_argument(option)
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        yield Reader(driver)
+    finally:
+        driver.quit()
 
 
 class Reader:
@@ -84,6 +108,11 @@ class Reader:
     def drawn(self) -> None:
         """Waits until what was asked for is drawn."""
         self.driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))")
+
+    def shot(self) -> bytes:
+        """The window as a PNG."""
+        self.drawn()
+        return base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
 
     def picture(self, id_: str) -> str:
         self.drawn()

@@ -442,3 +442,12 @@ def test_3d_is_turned_by_dragging(reader: Reader, written: Callable[[str], Path]
     reader.point("name", 5, 5)
     assert reader.picture("figure") == side
     assert reader.complaints == []
+
+
+def test_the_docs_pictures_are_taken_at_three_sizes(reader: Reader, file: Path, tmp_path: Path):
+    from pictures import SIZES, take
+
+    take(reader, file, "", tmp_path)
+    for name, (width, height, _) in SIZES.items():
+        picture = (tmp_path / f"page_{name}.png").read_bytes()
+        assert (int.from_bytes(picture[16:20]), int.from_bytes(picture[20:24])) == (width, height)
