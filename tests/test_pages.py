@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT, Commands
+from csvs import write_pose_csv
 
 from fastst.data.formats import BINARY_FORMS, JSON_FORMS, TEXT_FORMS
 from fastst.data.formats.form import Form
@@ -51,13 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, run: Commands) -> Path:
     walks = synthetic_walks(12, 1, seed=1)
     walks.attributes["label"] = ["Healthy", "Weak"] * 6
     write_walks_npz(folder / "walks.npz", walks)
-    header = ["image_name", *(f"{joint}_{what}" for joint in walks.layout.joints for what in ("x", "y", "conf"))]
-    rows = [",".join(header)]
-    for name, poses in zip(walks.names, walks.poses, strict=True):
-        for t, frame in enumerate(poses):
-            numbers = [f"{x:.2f},{y:.2f},{0 if x != x else 1}" for x, y in frame]
-            rows.append(f"casia/{name}/{t:06d}.jpg,{','.join(numbers)}")
-    (folder / "walks.csv").write_text("\n".join(rows) + "\n")
+    write_pose_csv(folder / "walks.csv", walks)
     labels = [f"{subject},{'ab'[i % 2]}" for i, subject in enumerate(walks.subjects)]
     (folder / "labels.csv").write_text("\n".join(["subject,label", *labels]) + "\n")
     do(MINE, folder, run)
