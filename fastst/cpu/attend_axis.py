@@ -121,13 +121,22 @@ def _multiply(width, like, a, a_row, a_step, b, b_step, steps, out, out_row, row
         tile_products(width, like, a, a_row, a_step, b + to, b_step, steps, out + to, out_row, rows, count, adds)
 
 
+@_INLINE
+def _in_vectors(width, like, rows, row, count, channels, room, pitch):
+    """Rows of which whole vectors can be read, and how far apart they are: as they lie where the channels fill vectors, else packed."""
+    if channels == pitch:
+        return rows, row
+    pack_rows(width, like, rows, row, count, channels, 0, 0, address(room, 0), pitch)
+    return address(room, 0), pitch
+
+
 @compile_loops
 def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads, along_frames, window, scale, width):
     queries, pitch, outer, inner, row, along, across = _extents(y, heads, along_frames, width)
     kind, size, channels = y.dtype.type, y.itemsize, y.shape[3] // heads
     lanes: int = lanes_of(width, y)
     scale, one, log_sums = kind(scale), kind(1), log_sum.reshape(-1)
-    across_q, across_k, along_v = room_for(pitch * queries, kind), room_for(pitch * _KEYS, kind), room_for(pitch * _KEYS, kind)
+    across_q, along_v = room_for(pitch * queries, kind), room_for(pitch * _KEYS, kind)
     score, out = room_for(_KEYS * queries, kind), room_for(queries * pitch, kind)
     largest, total, factor = room_for(queries, kind), room_for(queries, kind), room_for(queries, kind)
     q_row, k_row, v_row = strides[along], strides[3 + along], strides[6 + along]
@@ -146,10 +155,9 @@ def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads,
                 begin, end = max(0, i0 - reach), min(S, i0 + n + reach)
                 for j0 in range(begin, end, _KEYS):
                     keys, again = min(_KEYS, end - j0), 1 if j0 > begin else 0
-                    pack_rows(width, y, k + j0 * k_row * size, k_row, keys, channels, address(across_k, 0), _KEYS, 0, 0)
-                    pack_rows(width, y, v + j0 * v_row * size, v_row, keys, channels, 0, 0, address(along_v, 0), pitch)
+                    v_, v_step = _in_vectors(width, y, v + j0 * v_row * size, v_row, keys, channels, along_v, pitch)
                     _multiply(
-                        width, y, address(across_k, 0), 1, _KEYS, address(across_q, 0), queries, channels,
+                        width, y, k + j0 * k_row * size, k_row, 1, address(across_q, 0), queries, channels,
                         address(score, 0), queries, keys, columns, 0,
                     )  # fmt: skip
                     if window >= 0:
@@ -161,7 +169,7 @@ def _forward(first, last, of_q, of_k, of_v, strides, y, log_sum, lengths, heads,
                     if again:
                         scale_rows(width, y, address(out, 0), pitch, address(factor, 0), address(out, 0), pitch, n, pitch)
                     _multiply(
-                        width, y, address(score, 0), 1, queries, address(along_v, 0), pitch, keys, address(out, 0), pitch,
+                        width, y, address(score, 0), 1, queries, v_, v_step, keys, address(out, 0), pitch,
                         n, pitch, again,
                     )  # fmt: skip
                 for x in range(queries):
@@ -189,9 +197,8 @@ def _backward(first, last, of_q, of_k, of_v, of_dy, of_y, strides, log_sum, dq, 
     kind, size, channels = dq.dtype.type, dq.itemsize, dq.shape[3] // heads
     lanes: int = lanes_of(width, dq)
     scale, log_sums = kind(scale), log_sum.reshape(-1)
-    across_q, along_q = room_for(pitch * queries, kind), room_for(pitch * queries, kind)
-    across_dy, along_dy, across_y = room_for(pitch * queries, kind), room_for(pitch * queries, kind), room_for(pitch * queries, kind)
-    across_k, along_k, across_v = room_for(pitch * _KEYS, kind), room_for(pitch * _KEYS, kind), room_for(pitch * _KEYS, kind)
+    across_q, across_dy, across_y = room_for(pitch * queries, kind), room_for(pitch * queries, kind), room_for(pitch * queries, kind)
+    along_q, along_dy, along_k = room_for(pitch * queries, kind), room_for(pitch * queries, kind), room_for(pitch * _KEYS, kind)
     score, through = room_for(_KEYS * queries, kind), room_for(_KEYS * queries, kind)
     shift, less = room_for(queries, kind), room_for(queries, kind)
     q_row, k_row, v_row, dy_row, y_row = strides[along], strides[3 + along], strides[6 + along], strides[9 + along], strides[12 + along]
@@ -205,15 +212,18 @@ def _backward(first, last, of_q, of_k, of_v, of_dy, of_y, strides, log_sum, dq, 
             y = _head(of_y, strides, 4, b, o, across, h * channels)
             for j0 in range(0, S, _KEYS):
                 keys = min(_KEYS, S - j0)
-                pack_rows(width, dq, k + j0 * k_row * size, k_row, keys, channels, address(across_k, 0), _KEYS, address(along_k, 0), pitch)
-                pack_rows(width, dq, v + j0 * v_row * size, v_row, keys, channels, address(across_v, 0), _KEYS, 0, 0)
+                k_, v_ = k + j0 * k_row * size, v + j0 * v_row * size
+                packed_k, k_step = _in_vectors(width, dq, k_, k_row, keys, channels, along_k, pitch)
                 begin, end = max(0, j0 - reach), min(S, j0 + keys + reach)
                 for i0 in range(begin, end, queries):
                     n = min(queries, end - i0)
                     columns = _whole(n, lanes)
-                    pack_rows(width, dq, q + i0 * q_row * size, q_row, n, channels, address(across_q, 0), queries, address(along_q, 0), pitch)
-                    pack_rows(width, dq, dy + i0 * dy_row * size, dy_row, n, channels, address(across_dy, 0), queries, address(along_dy, 0), pitch)
-                    pack_rows(width, dq, y + i0 * y_row * size, y_row, n, channels, address(across_y, 0), queries, 0, 0)
+                    q_, dy_, y_ = q + i0 * q_row * size, dy + i0 * dy_row * size, y + i0 * y_row * size
+                    pack_rows(width, dq, q_, q_row, n, channels, address(across_q, 0), queries, 0, 0)
+                    pack_rows(width, dq, dy_, dy_row, n, channels, address(across_dy, 0), queries, 0, 0)
+                    pack_rows(width, dq, y_, y_row, n, channels, address(across_y, 0), queries, 0, 0)
+                    packed_q, q_step = _in_vectors(width, dq, q_, q_row, n, channels, along_q, pitch)
+                    packed_dy, dy_step = _in_vectors(width, dq, dy_, dy_row, n, channels, along_dy, pitch)
                     column_dots(width, dq, address(across_y, 0), address(across_dy, 0), channels, queries, columns, address(less, 0))
                     at = ((b * heads + h) * outer + o) * inner + i0
                     for x in range(columns):
@@ -221,18 +231,18 @@ def _backward(first, last, of_q, of_k, of_v, of_dy, of_y, strides, log_sum, dq, 
                     j1, j2 = max(0, i0 - reach - j0), min(keys, i0 + n + reach - j0)  # the keys of the block that these queries see
                     score_, through_ = address(score, j1 * queries), address(through, j1 * queries)
                     _multiply(
-                        width, dq, address(across_k, j1), 1, _KEYS, address(across_q, 0), queries, channels, score_, queries, j2 - j1, columns, 0
+                        width, dq, k_ + j1 * k_row * size, k_row, 1, address(across_q, 0), queries, channels, score_, queries, j2 - j1, columns, 0
                     )  # fmt: skip
                     _multiply(
-                        width, dq, address(across_v, j1), 1, _KEYS, address(across_dy, 0), queries, channels, through_, queries, j2 - j1, columns, 0
+                        width, dq, v_ + j1 * v_row * size, v_row, 1, address(across_dy, 0), queries, channels, through_, queries, j2 - j1, columns, 0
                     )  # fmt: skip
                     pull_columns(
                         width, dq, score_, through_, j2 - j1, queries, columns, scale, address(shift, 0), address(less, 0), j0 + j1 - i0, reach
                     )  # fmt: skip
                     again, at = 1 if window >= 0 or i0 > begin else 0, place + (j0 + j1) * row + h * channels
-                    _multiply(width, dq, score_, queries, 1, address(along_dy, 0), pitch, n, address(dv, at), row, j2 - j1, channels, again)
-                    _multiply(width, dq, through_, queries, 1, address(along_q, 0), pitch, n, address(dk, at), row, j2 - j1, channels, again)
+                    _multiply(width, dq, score_, queries, 1, packed_dy, dy_step, n, address(dv, at), row, j2 - j1, channels, again)
+                    _multiply(width, dq, through_, queries, 1, packed_q, q_step, n, address(dk, at), row, j2 - j1, channels, again)
                     _multiply(
-                        width, dq, through_, 1, queries, address(along_k, j1 * pitch), pitch, j2 - j1,
+                        width, dq, through_, 1, queries, packed_k + j1 * k_step * size, k_step, j2 - j1,
                         address(dq, place + i0 * row + h * channels), row, n, channels, 1 if S > _KEYS else 0,
                     )  # fmt: skip
