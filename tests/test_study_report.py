@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ def whole(tmp_path_factory):
         finish(cell, **as_the_paper_says(cell))
     write_report(grid, cells, folder)
     return folder, grid, cells
+
+
+def test_the_page_says_nothing_of_where_it_was_made(whole):
+    folder, grid, cells = whole
+    page = write_report(replace(grid, options=grid.options | {"labels": str(folder.parent / "labels.csv")}), cells, folder).read_text()
+    assert "labels labels.csv" in page
+    assert "Folders of the runs: study/cells" in page
+    assert str(folder.parent) not in page
 
 
 def test_every_claim_is_borne_out_by_such_numbers(whole):

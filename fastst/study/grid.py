@@ -27,7 +27,7 @@ Axes = dict[str, tuple[Any, ...]]  # option -> its values
 _FORM = "fastst grid 1"
 _MANIFEST = "grid.json"
 _NO_GRID = "bring it back from a copy, or name another --out"
-_FILES = ("data", "labels", "layout", "joints", "split_file", "init")  # options that may name a file or a folder
+FILES = ("data", "labels", "layout", "joints", "split_file", "init")  # options that may name a file or a folder
 _NOT_OF_A_RUN = ("out", "resume", "cuda_graph")
 _ADDRESS = 16  # hexadecimal digits
 
@@ -135,7 +135,7 @@ def options_of(config: TrainConfig) -> dict[str, Any]:
 
 def whole_path(name: str, value: Any) -> Any:
     """The value of an option; of one that names a file, its whole path."""
-    return str(Path(value).resolve()) if name in _FILES and value and Path(value).exists() else value
+    return str(Path(value).resolve()) if name in FILES and value and Path(value).exists() else value
 
 
 def check_axis(name: str) -> None:
@@ -279,7 +279,7 @@ def _cell(config: TrainConfig, folder: Path) -> Cell:
 
 def _digests(config: TrainConfig) -> dict[str, str]:
     """A hash of what is in every file and folder that the options name."""
-    named = [str(value) for name in _FILES if (value := getattr(config, name))]
+    named = [str(value) for name in FILES if (value := getattr(config, name))]
     return {name: _digest(Path(name)) for name in named if Path(name).exists() and name != "synthetic"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fastst.runs.folder import load_model, write_text
 from fastst.runs.tables import write_rows
 from fastst.study import figures
 from fastst.study.claims import ON_PAR, PAPER_TABLE, Table, judged
-from fastst.study.grid import Cell, Grid, in_words, make_folder, of_a_cell
+from fastst.study.grid import FILES, Cell, Grid, in_words, make_folder, of_a_cell
 from fastst.study.page import folded, picture, table, whole_page
 from fastst.study.results import (
     COLUMNS,
@@ -211,16 +212,18 @@ def _asked(cell: Cell) -> str:
 
 
 def _heading(grid: Grid, cells: Sequence[Cell], results: Sequence[Result], folder: Path) -> str:
-    options = in_words({name: value_in_words(value) for name, value in grid.options.items()})
+    # Files by their names: whoever is sent the page has nothing of the rest.
+    shared = {name: os.path.basename(value) if name in FILES and value else value for name, value in grid.options.items()}
+    options = in_words({name: value_in_words(value) for name, value in shared.items()})
     axes = "; ".join(in_words({name: " | ".join(map(value_in_words, values)) for name, values in block.items()}) for block in grid.blocks)
     missing = "" if len(results) == len(cells) else ' The others are named <a href="#missing">below</a>.'
     numbers = f"{len(results)} of {len(cells)} runs are finished, by fastst {fastst.__version__}.{missing}"
     return (
         "<h1>The paper's study, rerun</h1>"
         f"<p>{numbers} “Learning to Simplify Spatial-Temporal Graphs in Gait Analysis” (Cosma and Radoi) trained on CASIA-B; here the data are "
-        f"<b>{html.escape(str(grid.options.get('data', 'made-up walkers (synthetic)')))}</b>.</p>"
+        f"<b>{html.escape(str(shared.get('data', 'made-up walkers (synthetic)')))}</b>.</p>"
         f"<p>Axes: {html.escape(axes)}. Options beside the defaults: {html.escape(options)}. Folders of the runs: "
-        f"{html.escape(str(folder / 'cells'))}, any two of which <code>python -m fastst.compare</code> puts beside each other.</p>"
+        f"{html.escape(os.path.join(folder.name, 'cells'))}, any two of which <code>python -m fastst.compare</code> puts beside each other.</p>"
     )
 
 
