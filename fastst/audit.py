@@ -16,7 +16,6 @@ import tyro
 
 from fastst.config import option
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import Task
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.baselines import score_baselines
@@ -24,6 +23,7 @@ from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
 from fastst.runs.folder import read_lines, read_summary, write_json
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.load import Task
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import TrainedModel, labelled_task, open_run, seen_people, unlabelled_task
 from fastst.runs.own import own_task

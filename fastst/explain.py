@@ -13,7 +13,6 @@ import numpy as np
 import tyro
 
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import Task
 from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
@@ -26,6 +25,7 @@ from fastst.graph import SkeletonGraph
 from fastst.nn import LearnedGraph
 from fastst.runs.folder import as_written, read_summary, write_text
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.load import Task
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import TrainedModel, labelled_task, open_models, unlabelled_task
 from fastst.runs.own import own_task

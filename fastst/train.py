@@ -22,7 +22,6 @@ from rich.console import Console
 from fastst.config import RECIPES, TrainConfig, differences
 from fastst.cpu.memory import keep_freed_memory
 from fastst.data.identity import check_people
-from fastst.data.load import Task, load_task
 from fastst.data.splits import (
     Split,
     balanced_split,
@@ -43,6 +42,7 @@ from fastst.runs.arguments import model_arguments
 from fastst.runs.folder import as_written, read_run_config, read_summary, write_summary, write_text
 from fastst.runs.initial import check_fits, people_of
 from fastst.runs.left_out import LEFT_OUT, report_left_out
+from fastst.runs.load import Task, load_task
 from fastst.runs.lock import LOCK, check_owned, owned
 from fastst.runs.opened import open_run, seen_people
 from fastst.runs.scores import in_lines, known_in_words, mean_in_words, scores_of_folds

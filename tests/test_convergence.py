@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fastst.config import TrainConfig
-from fastst.data.load import load_task
 from fastst.ops import use_backend
 from fastst.runs.graphs import kept_graph_of_walk
+from fastst.runs.load import load_task
 from fastst.runs.opened import open_run
 from fastst.runs.predictions import Asked
 from fastst.train import train

@@ -13,12 +13,12 @@ from fastst.audit import main as audit_command
 from fastst.compare import main as compare_command
 from fastst.config import TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
-from fastst.data.load import load_task
 from fastst.data.splits import Split, balanced_split, casia_b_split, class_of_people
 from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
 from fastst.evaluate import main as evaluate
 from fastst.runs.comparison import compare
+from fastst.runs.load import load_task
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import read_outcomes
 from fastst.runs.trainer import Fold, Processes, Trainer

@@ -16,13 +16,13 @@ from commands import PEAK
 
 from fastst.config import TrainConfig
 from fastst.data.batches import random_windows
-from fastst.data.load import load_task
 from fastst.data.splits import balanced_split, class_of_people
 from fastst.evaluate import main as evaluate
 from fastst.nn import GraphClassifier
 from fastst.nn.sources import ExactlyKGraph, ReinforcedGraph
 from fastst.predict import main as predict
 from fastst.runs.folder import load_model
+from fastst.runs.load import load_task
 from fastst.runs.trainer import Fold, Processes, Trainer, _pairs
 from fastst.train import _control, read_config, train
 

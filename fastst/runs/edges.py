@@ -13,10 +13,10 @@ import pyarrow.parquet
 import torch
 
 from fastst.data.batches import even_windows
-from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.files import write_atomically
 from fastst.nn import GraphClassifier
+from fastst.runs.load import Task
 from fastst.runs.predictions import Asked, batches, evaluating
 
 _COLUMNS = pa.schema(

@@ -27,7 +27,6 @@ import fastst
 from fastst.config import TrainConfig
 from fastst.data.batches import Windows, in_order, made_ahead, make_batch, random_windows
 from fastst.data.copies import mark
-from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
 from fastst.files import is_there
@@ -48,6 +47,7 @@ from fastst.runs.folder import (
     write_text,
 )
 from fastst.runs.initial import start_from
+from fastst.runs.load import Task
 from fastst.runs.lock import check_owned
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes

@@ -82,7 +82,7 @@ TESTS = {
     "fastst/data/frames.py": "frames read pose_csv",
     "fastst/data/identity.py": "identity labels",
     "fastst/data/labels.py": "labels identity load",
-    "fastst/data/load.py": "load sides",
+    "fastst/runs/load.py": "load sides",
     "fastst/data/markers.py": "c3d meaning text_forms",
     "fastst/data/meaning.py": "meaning c3d text_forms",
     "fastst/data/noise.py": "planted synthetic",
