@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastst.errors import UserError
 from fastst.files import write_atomically
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 from fastst.nn import FixedGraph, GivenGraph, GraphClassifier
 from fastst.ops import sparse, use_backend
 from fastst.runs.predictions import evaluating

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch._guards import detect_fake_mode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastst.graph_index import GraphIndex, edge_exists, find_repeat, merge_equals, rows_of, sorted_by, sorted_slots
+from fastst.edge_order import find_repeat, merge_equals, rows_of, sorted_by, sorted_slots
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.layouts import Layout, get_layout
 
 

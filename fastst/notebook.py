@@ -60,7 +60,8 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
     """
-    from fastst.train import train
+    from fastst.explanation.report import EXPLAINED  # only now: what draws takes a second
+    from fastst.runs.training import train
 
     unknown = sorted(set(options) - set(_FIELDS) | set(options) & {"out", "data", "resume"})
     if unknown:
@@ -82,7 +83,7 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
     try:
         if isinstance(data, WalkSet):
             write_walks_npz(file, data)
-        train(config, on_epoch=on_epoch, quiet=True)
+        train(config, EXPLAINED, on_epoch=on_epoch, quiet=True)
     except BaseException:
         if isinstance(data, WalkSet) and not is_there(out / "config.json"):  # no run was begun that would need them
             file.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
-from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
+from fastst.graph import EdgeList, Graph, SlotGraph
+from fastst.graph_index import edge_exists
 from fastst.ops import propagate
 from fastst.ops.lifting import receiver_frames
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize as unit_length
 
-from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import edge_exists
 from fastst.nn.edges import Sides, frames_of, graph_of, one_batch, propagated, shaped, sides, with_own_loops
 from fastst.nn.stand_in import StandIn, channels_of_sides, check_options, is_theirs
 from fastst.ops import attend, gcn_norm

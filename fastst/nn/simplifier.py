@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
+from fastst.graph import EdgeList, Graph, SlotGraph
+from fastst.graph_index import edge_exists
 from fastst.nn.decisions import Decisions, decisions_of
 from fastst.nn.downstream import check_layers, depends_on, has_stand_ins, taken, takes_edge_weight
 from fastst.nn.edges import graph_of

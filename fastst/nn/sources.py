@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastst.graph import SlotGraph, edge_exists
+from fastst.graph import SlotGraph
+from fastst.graph_index import edge_exists
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings, sample_k_edges

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.attention_weights import attention_weights
 from fastst.ops.backends import compiled, current_backend
@@ -27,8 +28,8 @@ from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
 from fastst.ops.lifting import lift
 from fastst.ops.propagate import propagate
 from fastst.ops.registration import operation
-from fastst.ops.sampling import Sampling
 from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax
+from fastst.sampling import Sampling
 
 # Dropout of attention draws from numbers of its own where the edges are sampled with the same seed.
 _SEED_OF_DROPOUT = 0x5851F42D4C957F2D

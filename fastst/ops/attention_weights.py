@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from fastst.graph import Graph, GraphIndex, edge_exists
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled
 from fastst.ops.heads import fold_lengths

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, lower

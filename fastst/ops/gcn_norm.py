@@ -5,7 +5,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_edges, check_graph, check_lengths, lower, refuse_bipartite

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastst.ops.backends import current_backend
 from fastst.ops.registration import operation
-from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
+from fastst.sampling import Sampling, SamplingOptions, sampling_of
 
 
 def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **options: Unpack[SamplingOptions]) -> Tensor:

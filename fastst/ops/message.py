@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, check_shared_weights

@@ -5,7 +5,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_shared_weights, check_weights, lower

@@ -6,7 +6,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
@@ -14,7 +15,7 @@ from fastst.ops.lifting import lift
 from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniform
 from fastst.ops.registration import operation
-from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
+from fastst.sampling import Sampling, SamplingOptions, sampling_of
 
 
 def sample_edges(

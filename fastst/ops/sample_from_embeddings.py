@@ -7,7 +7,8 @@ from typing import Unpack, overload
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex, edge_exists
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import information, sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_prior, check_prior_value, check_sample_ids, check_seed, lower
@@ -17,7 +18,7 @@ from fastst.ops.loops import information_without_loops, keep_loops
 from fastst.ops.registration import operation
 from fastst.ops.sample_edges import keep_edges, straight_through
 from fastst.ops.sample_edges import reference as reference_sample
-from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
+from fastst.sampling import Sampling, SamplingOptions, sampling_of
 
 
 @overload

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import k_subsets
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
@@ -14,7 +15,7 @@ from fastst.ops.lifting import lift
 from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniforms
 from fastst.ops.registration import operation
-from fastst.ops.sampling import check_choice
+from fastst.sampling import check_choice
 
 GROUPS = ("graph", "frame", "dst")
 _MOST_ON_GPU = 511

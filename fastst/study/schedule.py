@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-import fastst
+from fastst import __version__
 from fastst.errors import UserError
 from fastst.files import WriteError, cannot_write, is_there
 from fastst.runs.folder import write_json
@@ -252,16 +252,16 @@ def _judged(client: Client, addresses: list[str], folder: Path) -> dict[str, str
     """Why each of these workers can't be used; None for those that can. A worker that is gone again is not in it."""
     if not addresses:
         return {}
-    wanted, manifest = fastst.__version__, str((folder / "grid.json").resolve())
+    wanted, manifest = __version__, str((folder / "grid.json").resolve())
 
     def looked() -> tuple[str, bool]:  # within, so that Dask sends its code: a worker may have another fastst, or none
         import os
 
         try:
-            import fastst
-            import fastst.study.cell
+            from fastst import __version__ as there
+            from fastst.study import cell  # noqa: F401 - whether it can be
 
-            return fastst.__version__, os.path.exists(manifest)
+            return there, os.path.exists(manifest)
         except (ImportError, AttributeError) as error:
             return f"that has no grids ({error})", True
 

@@ -71,7 +71,7 @@ TESTS = {
     "fastst/ops/sample_edges.py": "sample_edges sampling loops",
     "fastst/ops/sample_from_embeddings.py": "sample_from_embeddings sampling loops bipartite",
     "fastst/ops/sample_k_edges.py": "sample_k_edges",
-    "fastst/ops/sampling.py": "sampling sample_edges",
+    "fastst/sampling.py": "sampling sample_edges",
     "fastst/ops/scores.py": "edge_logits attend bipartite",
     "fastst/ops/sparse.py": "propagate edge_logits attend bipartite message",
     "fastst/data/assign.py": "tracks",
