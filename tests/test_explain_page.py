@@ -20,11 +20,11 @@ from fastst import SkeletonGraph
 from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
-from fastst.explain import _spread
 from fastst.explain import main as explain
 from fastst.explanation.audit import ARMS, probabilities_of_arms
 from fastst.explanation.exports import is_export
 from fastst.explanation.page import build
+from fastst.explanation.page.chosen import _spread
 from fastst.explanation.page.entries import class_means, upright
 from fastst.explanation.page.gait import gait_cycle
 from fastst.explanation.page.packing import pack
@@ -414,7 +414,7 @@ def test_bad_options_say_what_to_do(run: Path, walks: Path, tmp_path: Path, monk
     assert "ffmpeg" in refused("--data", str(walks), "--walk", some[0], "--video", str(tmp_path / "w.mp4"))
     (tmp_path / "mine.html").write_text("<p>mine")
     assert "not a file that fastst wrote" in refused(out=tmp_path / "mine.html")
-    monkeypatch.setattr("fastst.explain.MOST_WALKS", 3)
+    monkeypatch.setattr("fastst.explanation.page.chosen.MOST_WALKS", 3)
     assert "--most 3" in refused("--data", str(walks))
     assert not (tmp_path / "x.html").exists()
     explain(["--run", str(run), "--data", str(walks), "--most", "3", "--out", str(tmp_path / "x.html")])
