@@ -33,6 +33,12 @@ def write_onnx(path: str | Path, model: GraphClassifier, frames: int) -> None:
 
     Raises:
         UserError: packages that are missing, a graph that is sampled for every walk, or the file can't be written.
+
+    Examples:
+        >>> from fastst.export import write_onnx
+        >>> from fastst.nn import GraphClassifier
+        >>> model = GraphClassifier("coco17", num_classes=3, graph="fixed", layers=1, hidden=8)
+        >>> write_onnx("model.onnx", model, frames=60)
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:

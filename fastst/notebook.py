@@ -40,6 +40,12 @@ def load_walks(path: str | Path, **options: Any) -> WalkSet:
     Raises:
         DataError: nothing is there, or it can't be used; the message says where and why.
         TypeError: an option that does not exist.
+
+    Examples:
+        >>> import fastst
+        >>> walks = fastst.load_walks("walks.npz")
+        >>> len(walks), walks.layout.name, walks.poses[0].shape
+        (8, 'coco17', (16, 17, 2))
     """
     return read_walks(path, ReadOptions(**options), progress=False)
 
@@ -59,6 +65,13 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
 
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
+
+    Examples:
+        >>> import fastst
+        >>> small = {"graph": "fixed", "hidden": 8, "layers": 1, "frames": 12, "epochs": 1}
+        >>> run = fastst.fit("walks.npz", "runs/mine", **small)
+        >>> run.summary["classes"], run.summary["train_walks"]
+        (['female', 'male'], 6)
     """
     from fastst.explanation.report import EXPLAINED  # only now: what draws takes a second
     from fastst.runs.training import train
@@ -96,6 +109,13 @@ def load_run(folder: str | Path) -> Run:
 
     Raises:
         UserError: it holds no run.
+
+    Examples:
+        >>> import fastst
+        >>> run = fastst.load_run("runs/mine")
+        >>> rows = run.predict("walks.npz")
+        >>> rows[0]["walk"], sorted(rows[0]["probabilities"])
+        ('001-nm-01-000', ['female', 'male'])
     """
     folder = Path(folder)
     summary = read_summary(folder)

@@ -35,6 +35,13 @@ class GCNConv(StandIn):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GCNConv
+        >>> conv = GCNConv(16, 32)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     weighs_edges = True
@@ -143,6 +150,13 @@ class GATv2Conv(StandIn):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GATv2Conv
+        >>> conv = GATv2Conv(16, 8, heads=4)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     weighs_edges = True
@@ -278,6 +292,13 @@ class SAGEConv(StandIn):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import SAGEConv
+        >>> conv = SAGEConv(16, 32)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     weighs_edges = True

@@ -122,6 +122,14 @@ def attend(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> x, att = torch.randn(2, 12, 17, 8), torch.randn(4, 2)
+        >>> ops.attend(x, x, att, graph, heads=4).shape
+        torch.Size([2, 12, 17, 8])
     """
     senders = check_nodes("x_src", x_src, graph)
     receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src), receive=True)

@@ -34,6 +34,13 @@ def attend_axis(q: Tensor, k: Tensor, v: Tensor, heads: int, axis: str, window: 
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> q, k, v = torch.randn(3, 2, 12, 17, 8)
+        >>> ops.attend_axis(q, k, v, heads=4, axis="frames", window=3).shape
+        torch.Size([2, 12, 17, 8])
     """
     _check(q, k, v, heads, axis, window)
     lengths = check_lengths(lengths, None, q.shape[0], ("q", q))

@@ -28,6 +28,14 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> q, k = torch.randn(2, 2, 12, 17, 8)
+        >>> ops.edge_logits(q, k, graph).shape  # [B, P, T]
+        torch.Size([2, 72, 12])
     """
     receivers, senders, lifted = check_embeddings(q, k, graph, bias, lengths)
     backend = current_backend(q.device.type)

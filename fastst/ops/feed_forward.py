@@ -28,6 +28,15 @@ def feed_forward(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor, out_weight
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> norm = torch.nn.LayerNorm(8)
+        >>> inner, outer = torch.nn.Linear(8, 32), torch.nn.Linear(32, 8)
+        >>> parts = (norm.weight, norm.bias, norm.eps), inner.weight, inner.bias, outer.weight, outer.bias
+        >>> ops.feed_forward(torch.randn(2, 8), *parts).shape
+        torch.Size([2, 8])
     """
     check_float("x", x)
     if x.ndim < 1 or x.shape[-1] == 0:

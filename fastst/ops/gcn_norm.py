@@ -34,6 +34,13 @@ def gcn_norm(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named; a bipartite graph.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList, ops
+        >>> graph = EdgeList([[0, 1], [1, 0]], num_nodes=2)
+        >>> ops.gcn_norm(torch.ones(1, 2), graph)  # both nodes have an edge and their loop
+        (tensor([[0.5000, 0.5000]]), tensor([[0.5000, 0.5000]]))
     """
     check_graph(graph)
     refuse_bipartite("gcn_norm", graph, "a node has no self-loop; divide the weights by the receivers' sums, for a mean")

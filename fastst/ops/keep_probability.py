@@ -26,6 +26,14 @@ def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **opti
 
     Raises:
         ValueError, TypeError: an option that does not exist, or of a wrong value.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> ops.keep_probability(torch.zeros(1), noise="logistic")
+        tensor([0.5000])
+        >>> ops.keep_probability(torch.zeros(1), noise="gumbel")
+        tensor([0.3935])
     """
     sampling = sampling_of(sampling, options)
     if current_backend(logits.device.type) == "reference":

@@ -39,6 +39,12 @@ def linear(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> ops.linear(torch.tensor([[1.0, -2.0]]), torch.eye(2), torch.ones(2), relu=True)
+        tensor([[2., 0.]])
     """
     _check(x, weight, bias, norm)
     if residual is not None:
@@ -64,6 +70,13 @@ def linears(x: Tensor, weight: Tensor, bias: Tensor, parts: int, norm: Norm | No
 
     Raises:
         ValueError, TypeError: as of `linear`.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> q, k, v = ops.linears(torch.randn(2, 12, 17, 8), torch.randn(24, 8), torch.zeros(24), parts=3)
+        >>> q.shape
+        torch.Size([2, 12, 17, 8])
     """
     _check(x, weight, bias, norm)
     if not 1 <= parts <= MOST_PARTS or weight.shape[0] % parts:

@@ -23,6 +23,13 @@ def mean_average_distance(h: Tensor, lengths: Tensor | None = None) -> Tensor:
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> h = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 1, 2, 2)  # two nodes at a right angle
+        >>> ops.mean_average_distance(h)
+        tensor([0.5000])
     """
     if not h.is_floating_point() or h.ndim not in (3, 4):
         raise ValueError(f"h must be floating-point [B, T, J, C] or [B, N, C], got {h.dtype} {list(h.shape)}")

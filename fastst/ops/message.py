@@ -45,6 +45,16 @@ def message(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, or an unknown activation, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList, ops
+        >>> graph = EdgeList([[0, 1], [2, 2]], num_nodes=3)
+        >>> x, edge_attr = torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([[[0.5], [-9.0]]])
+        >>> ops.message(x, edge_attr, None, graph)
+        tensor([[[0.0000],
+                 [0.0000],
+                 [1.5000]]])
     """
     nodes = check_nodes("x", x, graph)
     B, T = nodes.shape[0], receiver_frames(graph, nodes.shape[1])

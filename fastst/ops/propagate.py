@@ -38,6 +38,16 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList, ops
+        >>> graph = EdgeList([[0, 1], [2, 2]], num_nodes=3)
+        >>> x, weight = torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([[1.0, 10.0]])
+        >>> ops.propagate(x, weight, graph)
+        tensor([[[ 0.],
+                 [ 0.],
+                 [21.]]])
     """
     nodes = check_nodes("x", x, graph)
     if isinstance(weight, Tensor) and weight.ndim == x.ndim:

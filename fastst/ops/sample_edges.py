@@ -52,6 +52,15 @@ def sample_edges(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> logits = torch.zeros(2, graph.num_slots, 12)
+        >>> kept, again = (ops.sample_edges(logits, graph, seed=1, noise="logistic") for _ in range(2))
+        >>> kept.unique(), torch.equal(kept, again)
+        (tensor([0., 1.]), True)
     """
     sampling = sampling_of(sampling, options)
     edges, like = check_edges("logits", logits, graph), ("logits", logits)

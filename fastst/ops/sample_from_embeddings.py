@@ -88,6 +88,15 @@ def sample_from_embeddings(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> q, k = torch.randn(2, 2, 12, 17, 8)
+        >>> kept, information = ops.sample_from_embeddings(q, k, graph, seed=1, prior=0.5)
+        >>> kept.shape, information.shape
+        (torch.Size([2, 72, 12]), torch.Size([2]))
     """
     sampling, like = sampling_of(sampling, options), ("q", q)
     receivers, senders, lifted = check_embeddings(q, k, graph, bias, lengths)

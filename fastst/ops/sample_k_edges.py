@@ -79,6 +79,15 @@ def sample_k_edges(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> logits = torch.randn(2, graph.num_slots, 12)
+        >>> kept, marginals, log_probability = ops.sample_k_edges(logits, graph, 20, seed=1, per="frame")
+        >>> kept.shape, kept.sum(2).unique()
+        (torch.Size([1, 2, 72, 12]), tensor([20.]))
     """
     edges, like = check_edges("logits", logits, graph), ("logits", logits)
     k, samples, lam = _check_count("k", k, 0), _check_count("samples", samples, 1), float(lam)

@@ -110,9 +110,7 @@ def sample_k_edges(
 
     def backward(dkept: ndarray, dmarginals: ndarray | None, dlog: ndarray | None) -> Gradients:
         dlogits = np.zeros(logits.shape)
-        for group in found:
-            if not group.has_gradient or not group.open:
-                continue
+        for group in (group for group in found if group.has_gradient and group.open):
             weights = np.exp(group.gamma - group.gamma.mean())
             dz = np.array([dkept[:, e.b, e.p, e.t] for e in group.open]).T  # [S, n]
             if estimator == "imle":
