@@ -77,7 +77,7 @@ class ConvTemporalGraphical(StandIn):
         h = h.unflatten(3, (K, -1)).flatten(2, 3)  # [N, T, V * K, C]
         y = propagate(h, A.detach()[_entries(graph, K, A.device)], graph)[:, :, ::K]
         if A.requires_grad:
-            y = _GradientOfMatrices.apply(y, h, A)
+            y = _GradientOfMatrices.apply(y, h, A)  # type: ignore[no-untyped-call]
         return y.permute(0, 3, 1, 2).contiguous(), A
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -258,7 +258,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
+def _(x_src: Tensor, x_dst: Tensor, att: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=compute_dtype(x_src))
 
 
@@ -297,7 +297,7 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
+def _(dy: Tensor, y: Tensor, log_sum: Tensor, x_src: Tensor, x_dst: Tensor, att: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape)
 
 
@@ -310,14 +310,14 @@ def _unfold_edges(values: Tensor, heads: int) -> Tensor:
     return values.unflatten(0, (-1, heads)).permute(2, 0, 3, 1)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x_src, x_dst, att, lengths, slots, bounds, ctx.slots_of_offset, ctx.negative_slope, ctx.backend = inputs
     y, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(y, log_sum, x_src, x_dst, att, lengths, slots, bounds)
 
 
-def _autograd(ctx, dy, _):
+def _autograd(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     y, log_sum, x_src, x_dst, att, lengths, slots, bounds = ctx.saved_tensors
     rest = ctx.slots_of_offset, ctx.negative_slope, ctx.backend
     dsrc, ddst, datt = _backward(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, *rest)

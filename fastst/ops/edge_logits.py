@@ -1,5 +1,7 @@
 """A logit for every edge from the embeddings of its two ends."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -98,7 +100,7 @@ def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, 
 
 
 @_forward.register_fake
-def _(q, k, bias, lengths, slots, bounds, hops, backend):
+def _(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, *_: object) -> Tensor:
     return q.new_empty(q.shape[0], GraphIndex(slots, bounds).num_slots, q.shape[1], dtype=logits_dtype(q))
 
 
@@ -115,16 +117,16 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dlogits, q, k, bias, lengths, slots, bounds, hops, backend):
+def _(dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(q, k, bias, lengths, slots, bounds)
 
 
-def _autograd(ctx, dlogits):
+def _autograd(ctx: Any, dlogits: Tensor) -> tuple[Tensor | None, ...]:
     q, k, bias, lengths, slots, bounds = ctx.saved_tensors
     dq, dk, dbias = _backward(dlogits, q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend)
     return dq, dk, None if bias is None else dbias, None, None, None, None, None

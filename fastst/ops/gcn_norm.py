@@ -1,6 +1,7 @@
 """The symmetric normalisation of a graph convolution, on the edges that were kept."""
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,9 @@ def _forward(
 
 
 @_forward.register_fake
-def _(kept, lengths, slots, bounds, loop, num_joints, hops, backend):
+def _(
+    kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, loop: float, num_joints: int, *others: object
+) -> tuple[Tensor, Tensor, Tensor]:
     B, _, T = kept.shape
     root = kept.new_empty(B, num_joints, T, dtype=torch.promote_types(kept.dtype, torch.float32))
     return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints), root
@@ -137,17 +140,17 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dweight, dself, kept, root, lengths, slots, bounds, loop, hops, backend):
+def _(dweight: Tensor, dself: Tensor, kept: Tensor, *others: object) -> Tensor:
     return kept.new_empty(kept.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     kept, lengths, slots, bounds, ctx.loop, _, ctx.hops, ctx.backend = inputs
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(kept, output[2], lengths, slots, bounds)
 
 
-def _autograd(ctx, dweight, dself, _):
+def _autograd(ctx: Any, dweight: Tensor, dself: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(dweight, dself, *ctx.saved_tensors, ctx.loop, ctx.hops, ctx.backend), *[None] * 7
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def _forward(logits: Tensor, options: Sequence[float]) -> Tensor:
 
 
 @_forward.register_fake
-def _(logits, options):
+def _(logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
@@ -75,16 +75,16 @@ def _backward(dprobability: Tensor, logits: Tensor, options: Sequence[float]) ->
 
 
 @_backward.register_fake
-def _(dprobability, logits, options):
+def _(dprobability: Tensor, logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     logits, ctx.options = inputs
     ctx.save_for_backward(logits)
 
 
-def _autograd(ctx, dprobability):
+def _autograd(ctx: Any, dprobability: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(dprobability, ctx.saved_tensors[0], ctx.options), None
 
 

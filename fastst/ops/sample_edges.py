@@ -1,7 +1,7 @@
 """Which edges stay: the straight-through Gumbel sampling of the paper (Eq. 2 and 3)."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -163,7 +163,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(logits, *_):
+def _(logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
@@ -188,16 +188,16 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dkept, logits, *_):
+def _(dkept: Tensor, logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.hops, ctx.options, ctx.backend = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _autograd(ctx, dkept):
+def _autograd(ctx: Any, dkept: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.options, ctx.backend), *[None] * 8
 
 

@@ -159,7 +159,7 @@ def reference(
     left = torch.minimum(k - certain.sum(1), is_open.sum(1))[:, None]  # of the open ones [G, 1]
 
     if estimator == "imle":
-        kept = _Perturbed.apply(gamma, k_subsets.gumbel(u), certain, is_open, left, lam)
+        kept = _Perturbed.apply(gamma, k_subsets.gumbel(u), certain, is_open, left, lam)  # type: ignore[no-untyped-call]
         return as_edges(torch.where(poisoned, torch.nan, kept), S).to(logits.dtype), None, None
 
     def log_sum(gamma: Tensor) -> Tensor:
@@ -276,7 +276,20 @@ def _sample(
 
 
 @_sample.register_fake
-def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, widest, samples, *_):
+def _(
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    seed: Tensor,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
+    samples: int,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.promote_types(logits.dtype, torch.float32)
     kept, marginals = logits.new_empty(samples, *logits.shape), logits.new_empty(logits.shape, dtype=dtype)
     return kept, marginals, logits.new_empty(samples, len(logits), dtype=dtype)
@@ -318,18 +331,18 @@ def _sample_backward(
 
 
 @_sample_backward.register_fake
-def _(logits, *_):
+def _(logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_sample(ctx, inputs, output):
+def _setup_sample(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     logits, _, *tensors, _, ctx.hops, ctx.k, ctx.per, ctx.widest, _, ctx.estimator, ctx.backend = inputs
     kept, marginals, _ = output
     ctx.set_materialize_grads(False)  # a result that nobody uses costs no gradient
     ctx.save_for_backward(logits, kept, marginals, *tensors)
 
 
-def _sample_autograd(ctx, *gradients):
+def _sample_autograd(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     *saved, lengths, slots, bounds = ctx.saved_tensors
     dlogits = _sample_backward(*saved, *gradients, lengths, slots, bounds, ctx.hops, ctx.k, ctx.per, ctx.widest, ctx.estimator, ctx.backend)
     return dlogits, *[None] * 12
@@ -359,7 +372,20 @@ def _perturb(
 
 
 @_perturb.register_fake
-def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, widest, samples, *_):
+def _(
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    seed: Tensor,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
+    samples: int,
+    *_: object,
+) -> Tensor:
     return logits.new_empty(samples, *logits.shape)
 
 
@@ -387,16 +413,16 @@ def _perturb_backward(
 
 
 @_perturb_backward.register_fake
-def _(dkept, kept, logits, *_):
+def _(dkept: Tensor, kept: Tensor, logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_perturb(ctx, inputs, output):
+def _setup_perturb(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     logits, *tensors, ctx.hops, ctx.k, ctx.per, ctx.widest, _, ctx.lam, ctx.backend = inputs
     ctx.save_for_backward(output, logits, *tensors)
 
 
-def _perturb_autograd(ctx, dkept):
+def _perturb_autograd(ctx: Any, dkept: Tensor) -> tuple[Tensor | None, ...]:
     dlogits = _perturb_backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.k, ctx.per, ctx.widest, ctx.lam, ctx.backend)
     return dlogits, *[None] * 12
 

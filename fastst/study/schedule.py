@@ -132,7 +132,7 @@ class _Board:
     say: News
     tracker: Tracker
     waiting: deque[Cell]
-    running: dict[Future, tuple[Cell, str]] = field(default_factory=dict)
+    running: dict[Future[Any], tuple[Cell, str]] = field(default_factory=dict)
     usable: dict[str, int] = field(default_factory=dict)  # address of a worker -> its threads
     refused: dict[str, str] = field(default_factory=dict)  # address of a worker -> why
     deaths: Counter[str] = field(default_factory=Counter)
@@ -298,7 +298,7 @@ def _jobs(where: Where) -> Any:
     except ImportError:
         raise UserError("jobs are asked for by dask-jobqueue, which is not installed: pip install 'fastst[experiments]'") from None
     try:
-        cluster = (SLURMCluster if where.cluster == "slurm" else PBSCluster)(processes=1, silence_logs=logging.CRITICAL)
+        cluster: Any = (SLURMCluster if where.cluster == "slurm" else PBSCluster)(processes=1, silence_logs=logging.CRITICAL)
     except (ValueError, TypeError) as error:
         told = " ".join(str(error).split())
         raise UserError(
