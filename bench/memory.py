@@ -35,7 +35,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastst.cpu
-from bench.contenders import CONTENDERS, Contender, Dense, Fastst, TorchScatter
+from bench.contender import Contender, Fastst
+from bench.contenders import CONTENDERS
+from bench.libraries import TorchScatter
+from bench.plain import Dense
 from bench.works import JOINTS, Size, paper_model
 from csrc_triton.compilation import KERNEL_MODULES
 from fastst.nn import GraphClassifier

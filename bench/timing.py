@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from bench.clocks import DEVICE, NotCaptured, captured, seconds_of
-from bench.contenders import CONTENDERS, Contender, FaststReference, FaststTorch
+from bench.contender import Contender, FaststReference, FaststTorch
+from bench.contenders import CONTENDERS
 from bench.works import WORKS, GcnLayer, Size, Work
 from fastst.cpu.memory import give_back_freed_memory
 

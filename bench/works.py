@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bench.contenders import Contender, Dense, Fastst
+from bench.contender import Contender, Fastst
+from bench.plain import Dense
 from fastst import SkeletonGraph
 from fastst.config import TrainConfig
 from fastst.nn import GraphClassifier

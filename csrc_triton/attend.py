@@ -22,11 +22,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.launch import Settled, launch, launch_options, parts_of_a_row
 from csrc_triton.parts import apart, by_row, channels, load_tile, over_groups, parts_of, store_tile, sum_of_rows, zeros
 from csrc_triton.products import feature_bytes, frames_read
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 _FAR = tl.constexpr(1 << 30)  # a frame out of every slot's reach
 # Chips have an instruction for powers of two, so scores are multiplied by this, in every kernel in the same way: α is a difference of large numbers.
@@ -438,9 +438,9 @@ def _sum_rows(x_ptr, y_ptr, N, C, BN: tl.constexpr, BC: tl.constexpr):
     tl.store(y_ptr + c, tl.sum(total, 0, keep_dims=True), c < C)
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels in 4 heads."""
-    B, T, H, W, graph = 8, 60, 4, 16, SkeletonGraph("coco18", 3)
+    B, T, H, W = 8, 60, 4, 16
     J, kind = graph.num_joints, DTYPES[dtype]
     x, att = torch.empty(B, T, J, H * W, dtype=kind, device="meta"), torch.empty(H, W, dtype=kind, device="meta")
     known: dict[str, Any] = dict.fromkeys(("ptr_ptr", "frames_ptr", "nodes_ptr"), torch.int32)

@@ -15,11 +15,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import bound_rows, row_strides, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options
 from csrc_triton.products import strides_of
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 _TILE = 1024  # numbers, of four warps: with five tiles at once more would need more registers than there are
 _FRAMES = 16  # of a tile
@@ -354,11 +354,11 @@ def _features_of_edges(
         tl.store(dattr_ptr + row[:, None] * W + c, total.to(dattr_ptr.dtype.element_ty), (has & (t < T))[:, None] & (c < W))
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels in 4 heads, with features and
     weights of all edges."""
-    B, T, H, W, graph = 8, 60, 4, 16, SkeletonGraph("coco18", 3)
-    J, P, kind, index = graph.num_joints, graph.num_slots, DTYPES[dtype], graph.index()
+    B, T, H, W = 8, 60, 4, 16
+    J, P, kind, index = graph.num_joints, graph.num_slots, DTYPES[dtype], graph.index
     x, att = torch.empty(B, T, J, H * W, dtype=kind, device="meta"), torch.empty(H, W, dtype=kind, device="meta")
     attr = torch.empty(B, P, T, H * W, dtype=kind, device="meta")
     numbers = _numbers(x, att, attr, index, 0.2)

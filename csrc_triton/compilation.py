@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from csrc_triton.launch import launch_options
+from fastst.graph_index import GraphIndex
 
 KERNEL_MODULES = (
     "products", "propagate", "sample_edges", "sample_from_embeddings", "sample_k_edges", "gcn_norm", "attend", "attention_weights", "message",
@@ -65,6 +66,28 @@ class Compilation:
     max_registers: int | None = None
 
 
+@dataclass(frozen=True)
+class Example:
+    """The graphs that kernels are compiled for.
+
+    Attributes:
+        index, hops: slots, and how many frames they reach.
+        edges: an edge list, which has as many nodes as the slots have in 60 frames.
+    """
+
+    index: GraphIndex
+    hops: int
+    edges: GraphIndex
+
+    @property
+    def num_slots(self) -> int:
+        return self.index.num_slots
+
+    @property
+    def num_joints(self) -> int:
+        return self.index.bounds.shape[1] - 1
+
+
 class Chip(NamedTuple):
     """What bounds the warps of a multiprocessor (CUDA C++ Programming Guide, compute capabilities)."""
 
@@ -87,9 +110,10 @@ AMD = {"gfx90a": 64, "gfx1100": 32}  # threads in a warp
 
 
 @functools.cache
-def compilations(dtype: str, modules: tuple[str, ...] = KERNEL_MODULES) -> list[Compilation]:
-    """Of all kernel modules, for features of `dtype`, a key of DTYPES."""
-    return [compilation for name in modules for compilation in importlib.import_module(f"csrc_triton.{name}").compilations(dtype)]
+def compilations(dtype: str, example: Callable[[], Example], modules: tuple[str, ...] = KERNEL_MODULES) -> list[Compilation]:
+    """Of all kernel modules, for features of `dtype`, a key of DTYPES. `example` makes the graphs."""
+    graph = example()
+    return [compilation for name in modules for compilation in importlib.import_module(f"csrc_triton.{name}").compilations(dtype, graph)]
 
 
 def specialise(compilation: Compilation) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list]]:
@@ -247,11 +271,15 @@ def unrolled(code: list[Instruction]) -> list[Instruction]:
     return code[under_way[0] : under_way[-1] + 2]
 
 
-def inspect_all(modules: Sequence[str] = KERNEL_MODULES) -> list[dict[str, Any]]:
-    """Every kernel, for every chip and every feature dtype that it has, in a few processes of their own."""
+def inspect_all(example: Callable[[], Example], modules: Sequence[str] = KERNEL_MODULES) -> list[dict[str, Any]]:
+    """Every kernel, for every chip and every feature dtype that it has, in a few processes of their own.
+
+    Args:
+        example: makes the graphs; a function of a module, which every process imports.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(4, os.cpu_count() or 1), initializer=_compile_for_real) as pool:
-        jobs = [job for found in pool.starmap(_jobs, itertools.product(DTYPES, modules)) for job in found]
+        jobs = [job for found in pool.starmap(_jobs, itertools.product([example], DTYPES, modules)) for job in found]
         return pool.starmap(_inspect_job, jobs, chunksize=1)
 
 
@@ -260,13 +288,13 @@ def _compile_for_real() -> None:
     os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # the same code, in less time
 
 
-def _jobs(dtype: str, module: str) -> list[tuple[str, int, str, int | str]]:
+def _jobs(example: Callable[[], Example], dtype: str, module: str) -> list[tuple[Callable[[], Example], str, int, str, int | str]]:
     targets: list[int | str] = [*(chip for chip in CHIPS if chip not in LEFT_OUT[dtype]), *AMD]
-    return [(module, number, dtype, target) for number in range(len(compilations(dtype, (module,)))) for target in targets]
+    return [(example, module, number, dtype, target) for number in range(len(compilations(dtype, example, (module,)))) for target in targets]
 
 
-def _inspect_job(module: str, number: int, dtype: str, target: int | str) -> dict[str, Any]:
-    compilation = compilations(dtype, (module,))[number]
+def _inspect_job(example: Callable[[], Example], module: str, number: int, dtype: str, target: int | str) -> dict[str, Any]:
+    compilation = compilations(dtype, example, (module,))[number]
     row = {
         "kernel": compilation.name,
         "dtype": dtype,

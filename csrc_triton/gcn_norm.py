@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import bound_rows, row_strides, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 
 def gcn_norm(kept: Tensor, lengths: Tensor | None, index: GraphIndex, loop: float, num_joints: int, hops: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,12 +177,12 @@ def _weights_backward(
     tl.store(dkept_ptr + at, dweight * roots + tl.load(ddegree_ptr + receiver, exists, 0.0), inside)
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched at B = 8, T = 60 on coco18 with k = 3 (P = 494)."""
-    B, T, graph, kind = 8, 60, SkeletonGraph("coco18", 3), DTYPES[dtype]
+    B, T, kind = 8, 60, DTYPES[dtype]
     J, P = graph.num_joints, graph.num_slots
     kept = torch.empty(B, P, T, dtype=kind, device="meta")
-    nodes, edges = _over_nodes(kept, J, graph.hops, graph.index(), {"LOOP": 1.0}), _over_edges(kept, J, graph.index())
+    nodes, edges = _over_nodes(kept, J, graph.hops, graph.index, {"LOOP": 1.0}), _over_edges(kept, J, graph.index)
     known: dict[str, Any] = {"root_ptr": torch.float32, "ddegree_ptr": torch.float32, "lengths_ptr": torch.int64}
     known |= {"slots_ptr": torch.int32, "bounds_ptr": torch.int32}
 

@@ -1,9 +1,9 @@
-"""How kernels read a graph: the rows of `fastst.graph.GraphIndex`, from where its two tables begin."""
+"""How kernels read a graph: the rows of `fastst.graph_index.GraphIndex`, from where its two tables begin."""
 
 import triton
 import triton.language as tl
 
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 
 def row_strides(index: GraphIndex) -> tuple[int, int]:

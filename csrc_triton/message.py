@@ -14,12 +14,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options, rows_of_features
 from csrc_triton.parts import add_parts, dot_parts, load_parts, parts_for_four_threads, store_parts, zero_parts
 from csrc_triton.products import feature_bytes, frames_read, joints_and_frames, strides_of, warps_of
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 _INT32 = 1 << 31
 _JOINTS = 4  # of a program on a skeleton
@@ -344,10 +344,10 @@ def _sum_parts(total, x):
     return parts
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels."""
-    B, T, C, graph, kind = 8, 60, 64, SkeletonGraph("coco18", 3), DTYPES[dtype]
-    J, P, hops, index = graph.num_joints, graph.num_slots, graph.hops, graph.index()
+    B, T, C, kind = 8, 60, 64, DTYPES[dtype]
+    J, P, hops, index = graph.num_joints, graph.num_slots, graph.hops, graph.index
     x, edges, weight = (torch.empty(shape, dtype=kind, device="meta") for shape in ((B, T, J, C), (B, P, T, C), (B, P, T)))
     shared, dots = torch.empty(1, P, 1, C, dtype=kind, device="meta"), torch.empty(B, P, T, 1, device="meta")
     pointers = {"slots_ptr": torch.int32, "bounds_ptr": torch.int32, "lengths_ptr": torch.int64, "dots_ptr": torch.float32}

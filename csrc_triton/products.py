@@ -22,11 +22,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
 from csrc_triton.launch import Settled, enough_programs, launch, launch_options, rows_of_features
 from csrc_triton.parts import add_parts, load_parts, parts_for_four_threads, store_parts, zero_parts
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 _INT32 = 1 << 31
 _TILE = 1024  # numbers that two warps have
@@ -289,10 +289,10 @@ def _node_dot(
     tl.store(dots_ptr + row, tl.sum(total, 1), row < rows)
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The three products on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels."""
-    B, T, C, graph = 8, 60, 64, SkeletonGraph("coco18", 3)
-    index, J, P, kind = graph.index(), graph.num_joints, graph.num_slots, DTYPES[dtype]
+    B, T, C = 8, 60, 64
+    index, J, P, kind = graph.index, graph.num_joints, graph.num_slots, DTYPES[dtype]
     x = torch.empty(B, T, J, C, dtype=kind, device="meta")
     values, diagonal = torch.empty(B, P, T, device="meta"), torch.empty(B, T, J, device="meta")
     dots = torch.empty(B, T, J, 1, device="meta")
@@ -325,9 +325,9 @@ def frames_read(T: int, BT: int, hops: int) -> int:
     return sum(min(T, t0 + BT + hops) - max(0, t0 - hops) for t0 in range(0, T, BT))
 
 
-def feature_bytes(graph: SkeletonGraph, BT: int, row: int, transposed: bool = False, joints: int = 1) -> tuple[int, int]:
+def feature_bytes(graph: Example, BT: int, row: int, transposed: bool = False, joints: int = 1) -> tuple[int, int]:
     """Of the mean program away from a walk's ends: rows of neighbours asked for and distinct ones, in bytes. `joints`: of a program."""
-    index = graph.index()
+    index = graph.index
     (ptr, order, neighbour), ranked = (
         ((index.src_ptr, index.src_order, index.dst), index.senders) if transposed else ((index.dst_ptr, index.dst_order, index.src), index.receivers)
     )

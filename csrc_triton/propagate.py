@@ -13,12 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import bound_rows, row_strides, rows_of_group, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options, rows_of_features
 from csrc_triton.parts import add_parts, dot_parts, load_parts, parts_for_four_threads, store_parts, zero_parts
 from csrc_triton.products import feature_bytes, frames_read, joints_and_frames, strides_of, warps_of
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 _INT32 = 1 << 31
 _MOST_CHANNELS = 256  # of a program
@@ -152,12 +152,12 @@ def _four(values):
     return tl.join(tl.join(values[0], values[2]), tl.join(values[1], values[3])).reshape(values[0].shape[0], 4)
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernel of this file as launched on the paper's skeleton with k = 3, eight walks of 60 frames and 64 channels."""
-    B, T, C, graph, kind = 8, 60, 64, SkeletonGraph("coco18", 3), DTYPES[dtype]
+    B, T, C, kind = 8, 60, 64, DTYPES[dtype]
     J, P = graph.num_joints, graph.num_slots
     x, weight, own = (torch.empty(shape, dtype=kind, device="meta") for shape in ((B, T, J, C), (B, P, T), (B, T, J)))
-    settled = _settle((x, x, weight, own, x, weight, own), graph.index(), graph.hops)
+    settled = _settle((x, x, weight, own, x, weight, own), graph.index, graph.hops)
     pointers = {"slots_ptr": torch.int32, "bounds_ptr": torch.int32, "lengths_ptr": torch.int64}
     arguments = {name: {**pointers, **settled.numbers}.get(name, kind) for name in _propagate_backward.arg_names}
     BT, features, edges, nodes = settled.numbers["BT"], x.nbytes, weight.nbytes, own.nbytes

@@ -6,20 +6,18 @@ four neighbours in a row, so the noise of a tile is made on a tile of a quarter 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import row_strides, slot_rows, walk_length
 from csrc_triton.launch import Settled, launch, launch_options, number_or_pointer
-from fastst.graph import GraphIndex, SkeletonGraph
-
-if TYPE_CHECKING:
-    from fastst.ops.sampling import Sampling
+from fastst.graph_index import GraphIndex
+from fastst.sampling import Sampling
 
 _BELOW_ONE = tl.constexpr(1 - 2**-24)  # the largest uniform number
 _LIMIT = tl.constexpr(750.0)  # e^-750 is 0, in float64 too, and numbers up to here have products with 0
@@ -274,11 +272,11 @@ def _sample_backward(
     tl.store(dlogits_ptr + at, tl.where(exists, gradient, 0.0), inside)
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3; with the information term they read the seed and the
     prior on the GPU."""
-    B, T, graph = 8, 60, SkeletonGraph("coco18", 3)
-    P, kind, sampling = graph.num_slots, DTYPES[dtype], default_sampling()
+    B, T = 8, 60
+    P, kind, sampling = graph.num_slots, DTYPES[dtype], Sampling()
     known: dict[str, Any] = {"seed": -(2**40) - 1, "prior": 0.5, "slots_ptr": torch.int32}
     known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64)
     known |= dict.fromkeys(("logits_ptr", "dkept_ptr", "dlogits_ptr", "kept_ptr"), kind)
@@ -295,7 +293,7 @@ def compilations(dtype: str) -> list[Compilation]:
 
     values = torch.empty(B, P, T, device="meta")
     work, edges = f"B={B} T={T} k={graph.hops}", B * P * T * kind.itemsize
-    found = [one("sample_edges", _sample, {}, _over_edges(values, graph.index(), graph.hops, sampling), work, 2 * edges, 2 * edges)]
+    found = [one("sample_edges", _sample, {}, _over_edges(values, graph.index, graph.hops, sampling), work, 2 * edges, 2 * edges)]
     no_noise = {"ids_ptr": None}
     for name, changes, itemsize in (
         ("sigmoid", {}, kind.itemsize),
@@ -303,12 +301,6 @@ def compilations(dtype: str) -> list[Compilation]:
         ("sigmoid, information", float32 | informed, 4),
         ("identity, information", float32 | informed | no_noise, 4),
     ):
-        moved, settled = 3 * B * P * T * itemsize, _over_edges(values, graph.index(), graph.hops, sampling, backward=True)
+        moved, settled = 3 * B * P * T * itemsize, _over_edges(values, graph.index, graph.hops, sampling, backward=True)
         found.append(one(f"sample_edges backward ({name})", _sample_backward, changes, settled, work, moved, moved))
     return found
-
-
-def default_sampling() -> Sampling:
-    from fastst.ops.sampling import Sampling  # the kernels are not to import the operations
-
-    return Sampling()

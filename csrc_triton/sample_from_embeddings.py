@@ -8,20 +8,19 @@ made once for 32 products. The noise is made on quads, four frames of a slot, wh
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import bound_rows, row_strides, rows_of_group, sender_nodes, slot_rows, walk_length
 from csrc_triton.launch import Settled, enough_programs, launch, launch_options, number_or_pointer
 from csrc_triton.parts import dot_parts, load_parts
 from csrc_triton.products import edge_dot, feature_bytes, frames_read
 from csrc_triton.sample_edges import (
-    default_sampling,
     divergence_of,
     keep,
     logarithms,
@@ -30,10 +29,8 @@ from csrc_triton.sample_edges import (
     uniform,
     write_slope,
 )
-from fastst.graph import EdgeList, GraphIndex, SkeletonGraph
-
-if TYPE_CHECKING:
-    from fastst.ops.sampling import Sampling
+from fastst.graph_index import GraphIndex
+from fastst.sampling import Sampling
 
 _EDGES_A_PROGRAM = 256  # of an edge list
 _ROWS = 128  # of a program on a skeleton
@@ -274,19 +271,18 @@ def _sample_list(
         tl.store(parts_ptr + program, tl.sum(divergence))
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, and on an edge list of 4096 edges; those with the information term
     read the seed and the prior on the GPU."""
-    B, T, D, E, graph, kind, sampling = 8, 60, 64, 4096, SkeletonGraph("coco18", 3), DTYPES[dtype], default_sampling()
+    B, T, D, E, kind, sampling = 8, 60, 64, graph.edges.num_slots, DTYPES[dtype], Sampling()
     J, P = graph.num_joints, graph.num_slots
     known: dict[str, Any] = {"seed": -(2**40) - 1, "prior": 0.5, "slots_ptr": torch.int32, "bounds_ptr": torch.int32, "kept_ptr": torch.float32}
     known |= dict.fromkeys(("ids_ptr", "lengths_ptr"), torch.int64) | dict.fromkeys(("q_ptr", "k_ptr"), kind) | {"bias_ptr": torch.float32}
     known |= dict.fromkeys(("parts_ptr", "seed_ptr", "prior_ptr"))
     informed = dict.fromkeys(("parts_ptr", "prior_ptr"), torch.float32) | {"seed_ptr": torch.int64}
     q = torch.empty(B, T, J, D, dtype=kind, device="meta")
-    skeleton = _settle_slots(q, graph.index(), sampling)
-    edge_list = EdgeList(torch.arange(2 * E).view(2, E) % (T * J), T * J, parallel=True)
-    listed = _settle_list(q.view(B, 1, T * J, D), edge_list.index(), sampling)
+    skeleton = _settle_slots(q, graph.index, sampling)
+    listed = _settle_list(q.view(B, 1, T * J, D), graph.edges, sampling)
     BT, GROUP = skeleton.numbers["BT"], skeleton.numbers["GROUP"]
 
     def one(note: str, kernel: Any, settled: Settled, work: str, edges: int, features: int, window: tuple[int, int]) -> list[Compilation]:

@@ -16,11 +16,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from csrc_triton.compilation import DTYPES, Compilation
+from csrc_triton.compilation import DTYPES, Compilation, Example
 from csrc_triton.index import walk_length
 from csrc_triton.launch import enough_programs, launch_options, number_or_pointer, on_device_of
 from csrc_triton.sample_edges import edge_rows, edge_tile, seed_of, uniform
-from fastst.graph import GraphIndex, SkeletonGraph
+from fastst.graph_index import GraphIndex
 
 _EPS = tl.constexpr(1e-10)  # of `fastst.ops.k_subsets`
 
@@ -466,9 +466,9 @@ def _perturb(
             tl.debug_barrier()
 
 
-def compilations(dtype: str) -> list[Compilation]:
+def compilations(dtype: str, graph: Example) -> list[Compilation]:
     """The kernels of this file as launched on the paper's skeleton with k = 3, for 20 edges of a frame, and for 20 of 4096 edges of a list."""
-    B, T, k, samples, graph, kind = 8, 60, 20, 4, SkeletonGraph("coco18", 3), DTYPES[dtype]
+    B, T, k, samples, kind = 8, 60, 20, 4, DTYPES[dtype]
     known: dict[str, Any] = {"k": k, "seed": -(2**40) - 1, "seed_ptr": None, "S": samples, "edges": 1 << 32, "walks": B}
     known |= {"ids_ptr": torch.int64, "taken_ptr": torch.int32} | dict.fromkeys(("offset_ptr", "src_ptr", "dst_ptr"), torch.int32)
     known |= dict.fromkeys(("logits_ptr", "nudge_ptr"), kind)
@@ -490,7 +490,7 @@ def compilations(dtype: str) -> list[Compilation]:
             ("sample_k_edges backward", _multiply, k, 12, 4),
             ("perturbed_top_k", _perturb, 0, 4 + samples * (8 + kind.itemsize), 0),
         ):
-            launch = _Launch.of(theta, graph.index(), per, shape[1], counts)
+            launch = _Launch.of(theta, graph.index, per, shape[1], counts)
             known |= dict(zip(("items", "widest", "T", "P", "order_ptr", "bounds_ptr"), launch.groups, strict=True)) | launch.tile
             arguments = {parameter.name: known[parameter.name] for parameter in kernel.params}
             title, work = name + " (edge list)" * listed, f"{note}, {k} of a {per}"

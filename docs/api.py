@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 MODULES = ("fastst", "fastst.nn", "fastst.ops", "fastst.export")
-_SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Example|Examples):$", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Examples):$", re.MULTILINE)
 
 
 def page() -> str:
@@ -57,7 +57,7 @@ def _prose(docstring: str) -> str:
     parts = _SECTION.split(docstring)
     text = [parts[0].strip()]
     for title, body in zip(parts[1::2], parts[2::2], strict=True):
-        text.append(f"**{title}**\n\n```text\n{inspect.cleandoc(body)}\n```")
+        text.append(f"**{title}**\n\n```{'python' if title == 'Examples' else 'text'}\n{inspect.cleandoc(body)}\n```")
     return "\n\n".join(text)
 
 

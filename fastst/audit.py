@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 import sys
@@ -11,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from fastst.config import option
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import Task
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.baselines import score_baselines
@@ -24,6 +21,7 @@ from fastst.explanation.report import draw_walk, examine, in_words
 from fastst.explanation.views import View
 from fastst.runs.folder import read_lines, read_summary, write_json
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.load import Task
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import TrainedModel, labelled_task, open_run, seen_people, unlabelled_task
 from fastst.runs.own import own_task
@@ -119,21 +117,13 @@ def _check_options(config: AuditConfig) -> None:
 
 def _draw(config: AuditConfig, finished: Finished, path: Path) -> None:
     """Draws the walk that the options name."""
-    walk, poses = _walk_called(config.walk or "", finished.task)
+    walk = finished.task.walk_called(config.walk or "")
+    poses = finished.task.walks.poses[walk]
     if poses.shape[2] == 2 and (config.azimuth is not None or config.elevation is not None):
         raise UserError("these walks are in 2D, which are drawn as in the image; leave --azimuth and --elevation out")
     view = View(90.0 if config.azimuth is None else config.azimuth, config.elevation or 0.0)
     frames = _frames(config.frames or ":", len(poses))
     draw_walk(finished, walk, path, frames, view, labelled=config.data in (None, "synthetic"))
-
-
-def _walk_called(name: str, task: Task) -> tuple[int, np.ndarray]:
-    """Its number and poses."""
-    names, name = task.walks.names, visible(name)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
-        raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
-    return names.index(name), task.walks.poses[names.index(name)]
 
 
 def _frames(text: str, length: int) -> tuple[int, int]:

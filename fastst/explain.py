@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ import numpy as np
 import tyro
 
 from fastst.cpu.memory import keep_freed_memory
-from fastst.data.load import Task
 from fastst.data.options import OtherFiles
 from fastst.data.read import read_walks
 from fastst.errors import UserError, run_command, visible
 from fastst.explanation.exports import SHEETS, TABLES, VIDEOS, ShownWalk, check_ending, is_export, write_kept_edges, write_sheet, write_video
 from fastst.explanation.page.build import Beside, Told, page
+from fastst.explanation.page.chosen import check_size, chosen
 from fastst.explanation.page.entries import Entry, entries_of
 from fastst.explanation.page.words import of_run, of_walk
 from fastst.files import open_file
@@ -26,14 +25,13 @@ from fastst.graph import SkeletonGraph
 from fastst.nn import LearnedGraph
 from fastst.runs.folder import as_written, read_summary, write_text
 from fastst.runs.left_out import check_left_out_file, left_out_file, report_left_out
+from fastst.runs.load import Task
 from fastst.runs.lock import owned_around
 from fastst.runs.opened import TrainedModel, labelled_task, open_models, unlabelled_task
 from fastst.runs.own import own_task
 from fastst.runs.tables import check_not_needed
 from fastst.runs.trainer import fingerprint
 
-MOST_WALKS = 500
-MOST_EDGES = 200_000_000  # with one byte each, what a browser can hold
 _GENERATOR = b'<meta name="generator" content="fastst '
 
 
@@ -121,8 +119,8 @@ def _explain(config: ExplainConfig) -> None:
     if config.data is not None:
         for line in report_left_out(task.walks.left_out, left_out_file(config.out)):
             print(line, file=sys.stderr)
-    walks = _chosen(config, task, walks)
-    _check_size(config, task, walks, models[0])
+    walks = chosen(task, walks, config.walk, config.most)
+    check_size(task, walks, models[0].model.graph.num_slots * (1 if config.beside is None else 2))
     entries = entries_of(models, task, walks, labelled, config.other_people)
     told = _told(config.run, models[0], task)
     beside = None if config.beside is None else _beside(config, config.beside, others, task, walks)
@@ -205,42 +203,6 @@ def _split(trained: TrainedModel) -> Any:
     if trained.split is None:
         raise UserError(f"{trained.folder} has no split.json, which says whom it was trained on: bring it back, or train it again")
     return trained.split
-
-
-def _chosen(config: ExplainConfig, task: Task, walks: list[int]) -> list[int]:
-    """Those that are named, or some of all."""
-    names = task.walks.names
-    for name in map(visible, config.walk):
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
-            raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
-    if config.walk:
-        walks = list(dict.fromkeys(names.index(visible(name)) for name in config.walk))
-    return _spread(walks, task.walks.subjects, config.most) if config.most else walks
-
-
-def _spread(walks: list[int], subjects: list[str], most: int) -> list[int]:
-    """So many of the walks: first one of everybody, then another; where one of everybody is too much, of people evenly spread."""
-    turn: dict[int, int] = {}
-    count: dict[str, int] = {}
-    for walk in walks:
-        turn[walk] = count.get(subjects[walk], 0)
-        count[subjects[walk]] = turn[walk] + 1
-    firsts = [walk for walk in walks if turn[walk] == 0]
-    if len(firsts) > most:
-        return [firsts[place] for place in np.linspace(0, len(firsts) - 1, most).round().astype(int)]
-    return sorted(sorted(walks, key=lambda walk: (turn[walk], walk))[:most])
-
-
-def _check_size(config: ExplainConfig, task: Task, walks: list[int], trained: TrainedModel) -> None:
-    edges = trained.model.graph.num_slots * sum(task.lengths[walk] for walk in walks) * (1 if config.beside is None else 2)
-    if len(walks) > MOST_WALKS or edges > MOST_EDGES:
-        people = len({task.walks.subjects[walk] for walk in walks})
-        fit = min(MOST_WALKS, max(1, MOST_EDGES * len(walks) // edges))
-        raise UserError(
-            f"{len(walks)} walks of {people} people with {edges:,} edges are too much for one page, which shows at most {MOST_WALKS} walks and "
-            f"{MOST_EDGES:,} edges: name some with --walk, or say --most {fit} for some of as many people as can be"
-        )
 
 
 if __name__ == "__main__":

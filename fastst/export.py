@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastst.errors import UserError
 from fastst.files import write_atomically
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 from fastst.nn import FixedGraph, GivenGraph, GraphClassifier
 from fastst.ops import sparse, use_backend
 from fastst.runs.predictions import evaluating
@@ -33,6 +33,12 @@ def write_onnx(path: str | Path, model: GraphClassifier, frames: int) -> None:
 
     Raises:
         UserError: packages that are missing, a graph that is sampled for every walk, or the file can't be written.
+
+    Examples:
+        >>> from fastst.export import write_onnx
+        >>> from fastst.nn import GraphClassifier
+        >>> model = GraphClassifier("coco17", num_classes=3, graph="fixed", layers=1, hidden=8)
+        >>> write_onnx("model.onnx", model, frames=60)
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:

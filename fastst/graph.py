@@ -21,7 +21,8 @@ from torch import Tensor
 from torch._guards import detect_fake_mode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastst.graph_index import GraphIndex, edge_exists, find_repeat, merge_equals, rows_of, sorted_by, sorted_slots
+from fastst.edge_order import find_repeat, merge_equals, rows_of, sorted_by, sorted_slots
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.layouts import Layout, get_layout
 
 
@@ -199,6 +200,14 @@ class SlotGraph(Graph):
 
     Raises:
         ValueError: a wrong shape or dtype, a joint outside 0 … J - 1, a slot twice, a count or stride below 1.
+
+    Examples:
+        >>> from fastst import SlotGraph
+        >>> graph = SlotGraph(src=[0, 0], dst=[1, 0], offset=[0, -1], num_src=2)  # 0 to 1, 0 to itself
+        >>> graph
+        SlotGraph(2 slots, 2 joints, 1 hops)
+        >>> graph.edge_index(T=3).tolist()
+        [[0, 2, 4, 0, 2], [1, 3, 5, 2, 4]]
     """
 
     def __init__(
@@ -306,6 +315,14 @@ class SkeletonGraph(SlotGraph):
 
     Raises:
         ValueError: an unknown layout, or hops below 1.
+
+    Examples:
+        >>> from fastst import SkeletonGraph
+        >>> graph = SkeletonGraph("coco18", hops=2)
+        >>> graph
+        SkeletonGraph('coco18', hops=2: 228 slots)
+        >>> graph.src.shape, graph.edge_index(T=10).shape
+        (torch.Size([228]), torch.Size([2, 2100]))
     """
 
     def __init__(self, layout: Layout | str | Mapping[str, Any], hops: int) -> None:
@@ -338,6 +355,17 @@ class EdgeList(Graph):
     Raises:
         ValueError: a wrong shape or dtype, a node outside 0 … N - 1, an edge twice that may not; `coalesce` and `parallel` at once; `add_self_loops`
             to a bipartite graph.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList
+        >>> graph = EdgeList([[0, 1, 1], [1, 0, 2]], num_nodes=3)
+        >>> graph
+        EdgeList(3 edges, 3 nodes)
+        >>> graph.dense()
+        tensor([[0., 1., 0.],
+                [1., 0., 0.],
+                [0., 1., 0.]])
     """
 
     _for_repeats = "merge repeated ones with coalesce=True, or keep them with parallel=True"

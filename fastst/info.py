@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-import fastst
+from fastst import __version__
 from fastst.errors import UserError, run_command
 from fastst.files import open_file
 from fastst.graph import EdgeList
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.kernels:
         _show_kernels(console, config.write)
         return
-    versions = f"fastst {fastst.__version__}, torch {torch.__version__}, numpy {numpy.__version__}, python {platform.python_version()}"
+    versions = f"fastst {__version__}, torch {torch.__version__}, numpy {numpy.__version__}, python {platform.python_version()}"
     console.print(f"{versions}, {torch.get_num_threads()} threads", highlight=False)
     table = Table("backend", "can run", "what it is")
     for name, description in BACKENDS.items():
@@ -123,8 +123,9 @@ def _show_kernels(console: Console, file: Path | None) -> None:
     if importlib.util.find_spec("triton") is None:
         raise UserError("triton is not installed, so there are no kernels to compile")
     from csrc_triton.compilation import inspect_all
+    from fastst.ops.example import example
 
-    rows = inspect_all()
+    rows = inspect_all(example)
     for row in rows:
         row["over_least"] = row["bytes_moved"] / row["bytes_least"]
         if "feature_bytes_requested" in row:

@@ -36,6 +36,14 @@ class Layout:
 
     Raises:
         ValueError: a name twice, a bone, pair or root that names no joint, a bone from a joint to itself.
+
+    Examples:
+        >>> from fastst import Layout
+        >>> stick = Layout.custom(["hip", "knee", "ankle"], [("hip", "knee"), ("knee", "ankle")])
+        >>> stick.joints, stick.bones
+        (('hip', 'knee', 'ankle'), ((0, 1), (1, 2)))
+        >>> stick.joint_distance().tolist()
+        [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
     """
 
     name: str

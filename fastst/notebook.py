@@ -40,6 +40,12 @@ def load_walks(path: str | Path, **options: Any) -> WalkSet:
     Raises:
         DataError: nothing is there, or it can't be used; the message says where and why.
         TypeError: an option that does not exist.
+
+    Examples:
+        >>> import fastst
+        >>> walks = fastst.load_walks("walks.npz")
+        >>> len(walks), walks.layout.name, walks.poses[0].shape
+        (8, 'coco17', (16, 17, 2))
     """
     return read_walks(path, ReadOptions(**options), progress=False)
 
@@ -59,8 +65,16 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
 
     Raises:
         UserError: an option that does not exist or of a wrong value, data that can't be used, a folder that is taken.
+
+    Examples:
+        >>> import fastst
+        >>> small = {"graph": "fixed", "hidden": 8, "layers": 1, "frames": 12, "epochs": 1}
+        >>> run = fastst.fit("walks.npz", "runs/mine", **small)
+        >>> run.summary["classes"], run.summary["train_walks"]
+        (['female', 'male'], 6)
     """
-    from fastst.train import train
+    from fastst.explanation.report import EXPLAINED  # only now: what draws takes a second
+    from fastst.runs.training import train
 
     unknown = sorted(set(options) - set(_FIELDS) | set(options) & {"out", "data", "resume"})
     if unknown:
@@ -82,7 +96,7 @@ def fit(data: str | Path | WalkSet, out: str | Path, *, on_epoch: Callable[[dict
     try:
         if isinstance(data, WalkSet):
             write_walks_npz(file, data)
-        train(config, on_epoch=on_epoch, quiet=True)
+        train(config, EXPLAINED, on_epoch=on_epoch, quiet=True)
     except BaseException:
         if isinstance(data, WalkSet) and not is_there(out / "config.json"):  # no run was begun that would need them
             file.unlink(missing_ok=True)
@@ -95,6 +109,13 @@ def load_run(folder: str | Path) -> Run:
 
     Raises:
         UserError: it holds no run.
+
+    Examples:
+        >>> import fastst
+        >>> run = fastst.load_run("runs/mine")
+        >>> rows = run.predict("walks.npz")
+        >>> rows[0]["walk"], sorted(rows[0]["probabilities"])
+        ('001-nm-01-000', ['female', 'male'])
     """
     folder = Path(folder)
     summary = read_summary(folder)

@@ -17,9 +17,10 @@ from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
 from fastst.explanation import report
 from fastst.explanation.audit import ARMS
+from fastst.explanation.report import EXPLAINED
 from fastst.layouts import LAYOUTS
 from fastst.predict import main as predict
-from fastst.train import train
+from fastst.runs.training import train
 
 OF_AN_AUDIT = {*ARMS, "fidelity_plus", "fidelity_minus", "est", "mask_probe", "deletion", "insertion", "permuted"}
 OF_AN_AUDIT |= {"calibration", "agreement", "information", "verdict"}
@@ -28,7 +29,7 @@ OF_AN_AUDIT |= {"calibration", "agreement", "information", "verdict"}
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("audit") / "run"
-    train(tiny(out, planted=("left_knee", "right_knee"), permuted=True, seeds=2))
+    train(tiny(out, planted=("left_knee", "right_knee"), permuted=True, seeds=2), EXPLAINED)
     return out
 
 
@@ -53,7 +54,8 @@ def test_a_summary_has_the_audit_and_the_truth(planted: Path):
 
 @pytest.mark.parametrize("kind", ["timing", "relation", "episode"])
 def test_every_kind_of_planting_is_scored(kind: str, tmp_path: Path):
-    truth = train(tiny(tmp_path / "run", planted=("left_elbow", "left_wrist", "right_elbow", "right_wrist"), planted_kind=kind, epochs=1))["truth"]
+    planted = ("left_elbow", "left_wrist", "right_elbow", "right_wrist")
+    truth = train(tiny(tmp_path / "run", planted=planted, planted_kind=kind, epochs=1), EXPLAINED)["truth"]
     assert truth["kind"] == kind
     assert 0 <= truth["edges"]["within"]["roc_auc"] <= 1
     assert (truth["frames"] is None) == (kind != "episode")
@@ -77,7 +79,7 @@ def test_seeds_are_compared_and_the_control_stands_beside(planted: Path):
 
 
 def test_folds_are_put_together(tmp_path: Path):
-    result = train(tiny(tmp_path / "run", folds=2, epochs=1))
+    result = train(tiny(tmp_path / "run", folds=2, epochs=1), EXPLAINED)
     found = result["audit"]
     parts = [fold["audit"] for fold in result["folds"]]
     assert found["kept"]["macro_f1"] == pytest.approx(sum(part["kept"]["macro_f1"] for part in parts) / 2)
@@ -96,7 +98,7 @@ def test_a_fold_whose_audit_fails_takes_nothing_else_with_it(tmp_path: Path, mon
         return whole(finished, *rest)
 
     monkeypatch.setattr(report, "audit", fails_once)
-    result = train(tiny(tmp_path / "run", folds=2, epochs=1))
+    result = train(tiny(tmp_path / "run", folds=2, epochs=1), EXPLAINED)
     assert "RuntimeError: out of luck" in result["folds"][0]["audit"]["error"]
     assert result["audit"]["failed_folds"] == 1
     assert result["audit"]["kept"] == result["folds"][1]["audit"]["kept"]
@@ -105,13 +107,13 @@ def test_a_fold_whose_audit_fails_takes_nothing_else_with_it(tmp_path: Path, mon
 
 @pytest.mark.parametrize("graph", ["fixed", "random"])
 def test_a_graph_that_is_not_learned_explains_nothing(graph: str, tmp_path: Path):
-    found = train(tiny(tmp_path / "run", graph=graph))["audit"]
+    found = train(tiny(tmp_path / "run", graph=graph), EXPLAINED)["audit"]
     assert found["verdict"]["code"] == "not_learned"
     assert found["mask_probe"] is None
 
 
 def test_five_test_walks_are_too_few_to_say(tmp_path: Path):
-    found = train(tiny(tmp_path / "run", people=5, walks_per_person=2))["audit"]
+    found = train(tiny(tmp_path / "run", people=5, walks_per_person=2), EXPLAINED)["audit"]
     assert found["verdict"]["code"] == "too_few_people"
 
 
@@ -150,7 +152,7 @@ def in_3d(tmp_path_factory) -> Path:
     walks.poses = [np.concatenate([np.zeros((30, 17, 1), np.float32), poses], axis=2) for poses in walks.poses]
     walks.names = [f"../步行 {number}\n" for number in range(12)]
     write_walks_npz(folder / "walks.npz", walks)
-    train(tiny(folder / "run", data=str(folder / "walks.npz"), epochs=1))
+    train(tiny(folder / "run", data=str(folder / "walks.npz"), epochs=1), EXPLAINED)
     return folder / "run"
 
 
@@ -227,7 +229,7 @@ def test_a_run_without_its_split_is_named(planted: Path, tmp_path: Path):
 
 
 def test_baselines_need_something_planted(tmp_path: Path):
-    train(tiny(tmp_path / "run", epochs=1))
+    train(tiny(tmp_path / "run", epochs=1), EXPLAINED)
     with pytest.raises(UserError, match="were not made with --planted"):
         audit_command(["--run", str(tmp_path / "run"), "--baselines"])
 
@@ -268,7 +270,7 @@ def test_the_mean_of_audits_is_that_of_their_numbers():
 
 def test_walks_that_have_changed_are_not_audited(tmp_path: Path):
     write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 2, seed=3, frames=20))
-    train(tiny(tmp_path / "run", data=str(tmp_path / "walks.npz"), epochs=1))
+    train(tiny(tmp_path / "run", data=str(tmp_path / "walks.npz"), epochs=1), EXPLAINED)
     audit_command(["--run", str(tmp_path / "run")])
     write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 2, seed=4, frames=20))
     with pytest.raises(UserError, match=r"the walks in .*walks\.npz have changed since the model was trained on them"):
@@ -298,7 +300,7 @@ def test_a_picture_of_a_new_walk_takes_no_labels(planted: Path, tmp_path: Path, 
 
 def test_new_walks_are_audited_where_the_run_s_own_are_gone(tmp_path: Path):
     write_walks_npz(tmp_path / "walks.npz", synthetic_walks(12, 2, seed=3, frames=20))
-    train(tiny(tmp_path / "run", data=str(tmp_path / "walks.npz"), epochs=1))
+    train(tiny(tmp_path / "run", data=str(tmp_path / "walks.npz"), epochs=1), EXPLAINED)
     (tmp_path / "walks.npz").rename(tmp_path / "moved.npz")
     audit_command(["--run", str(tmp_path / "run"), "--data", str(tmp_path / "moved.npz"), "--out", str(tmp_path / "said.json")])
     assert json.loads((tmp_path / "said.json").read_text())["audit"]["people"]

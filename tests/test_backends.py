@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from fastst import EdgeList, graph_index, info
+from fastst import EdgeList, edge_order, info
 from fastst.ops import backends
 from fastst.ops.backends import BACKENDS, current_backend, use_backend, why_not
 
@@ -105,11 +105,11 @@ def test_a_large_edge_list_is_sorted_without_numba_too(monkeypatch):
 
     edges = torch.randint(0, 300, (2, 20_000), generator=torch.Generator().manual_seed(0))
     compiled = EdgeList(edges, 300, coalesce=True)
-    graph_index._sort_edges.cache_clear()
-    monkeypatch.setattr(graph_index.importlib, "import_module", broken)
+    edge_order._sort_edges.cache_clear()
+    monkeypatch.setattr(edge_order.importlib, "import_module", broken)
     try:
         plain = EdgeList(edges, 300, coalesce=True)
     finally:
-        graph_index._sort_edges.cache_clear()
+        edge_order._sort_edges.cache_clear()
     assert torch.equal(compiled.edge_index(), plain.edge_index())
     assert torch.equal(compiled.inverse, plain.inverse)

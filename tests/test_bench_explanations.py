@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import explanations
-from fastst.train import read_config, train
+from fastst.explanation.report import EXPLAINED
+from fastst.runs.training import train
+from fastst.train import read_config
 
 TINY = ["--people", "12", "--walks-per-person", "2", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--epochs", "1"]
 
@@ -15,7 +17,7 @@ TINY = ["--people", "12", "--walks-per-person", "2", "--frames", "12", "--hidden
 @pytest.mark.slow
 def test_the_table_is_made_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def quick(folder: Path, words: list[str]) -> None:
-        train(read_config([*words, *TINY, "--out", str(folder)]))
+        train(read_config([*words, *TINY, "--out", str(folder)]), EXPLAINED)
 
     monkeypatch.setattr(explanations, "_train", quick)
     page = tmp_path / "docs" / "explanations.md"

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fastst.config import TrainConfig
-from fastst.data.load import load_task
 from fastst.ops import use_backend
 from fastst.runs.graphs import kept_graph_of_walk
+from fastst.runs.load import load_task
 from fastst.runs.opened import open_run
 from fastst.runs.predictions import Asked
-from fastst.train import train
+from fastst.runs.training import train
 
 SIZES = {"people": 8, "walks_per_person": 2, "frames": 8, "hidden": 8, "heads": 2, "layers": 2, "batch_size": 8, "epochs": 4}
 LEARNED = [{}, {"recipe": "paper", "noise": "gumbel", "estimator": "identity", "hops": 2}]
@@ -40,7 +40,7 @@ def trained(out: Path, backend: str, **options) -> tuple[list[float], list[torch
     """The epochs' losses, the kept edges of a few walks, and how likely all of their edges are."""
     config = TrainConfig(**{**SIZES, "out": out, **options})
     with use_backend(backend):
-        train(config, on_finished=None, quiet=True)
+        train(config, quiet=True)
         run = open_run(out)
         task = load_task(config)
         graphs = [kept_graph_of_walk(run.model, task, walk, Asked(config.frames, seed=1)) for walk in range(3)]

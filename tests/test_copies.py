@@ -9,10 +9,10 @@ from fastst.config import TrainConfig
 from fastst.data import copies as module
 from fastst.data.copies import copies
 from fastst.data.formats.walks_npz import write_walks_npz
-from fastst.data.load import Task, load_task
 from fastst.data.walks import DataError, WalkSet
 from fastst.explanation.preview import description
 from fastst.layouts import LAYOUTS
+from fastst.runs.load import Task, load_task
 
 
 def walks(same: dict[int, int], subjects: list[str], labels: list[str]) -> WalkSet:

@@ -20,7 +20,7 @@ from fastst.predict import main as predict
 from fastst.runs.lock import LOCK
 from fastst.runs.outcomes import read_outcomes
 from fastst.runs.tables import check_not_needed
-from fastst.train import train
+from fastst.runs.training import train
 
 SIZES = {"frames": 8, "hidden": 4, "heads": 2, "layers": 1, "encoder_layers": 0, "epochs": 1}
 
@@ -41,7 +41,7 @@ def made(tmp_path_factory) -> Path:
     write_walks_npz(folder / "others.npz", people(everybody, names[24:]))
     for name, options in (("single", {"validation": 0.2}), ("folds", {"folds": 2})):
         config = TrainConfig(data=str(folder / "walks.npz"), out=folder / name, **SIZES, **options)
-        train(config, on_finished=lambda finished: {}, quiet=True)
+        train(config, quiet=True)
     return folder
 
 
@@ -164,7 +164,7 @@ def test_a_run_with_folds_goes_on_to_the_same_table(made: Path, tmp_path: Path):
     run = Path(shutil.copytree(made / "folds", tmp_path / "run"))
     for name in ("summary.json", "predictions.csv", "fold-2/summary.json", "fold-2/predictions.csv"):
         (run / name).unlink()
-    train(TrainConfig.from_json((run / "config.json").read_text(), run), on_finished=lambda finished: {}, quiet=True)
+    train(TrainConfig.from_json((run / "config.json").read_text(), run), quiet=True)
     assert (run / "predictions.csv").read_bytes() == (made / "folds" / "predictions.csv").read_bytes()
     again, before = (read(folder / "summary.json") for folder in (run, made / "folds"))
     for name in ("balanced_accuracy", "intervals", "p_value", "baselines", "mean_of_folds"):

@@ -1,6 +1,7 @@
 """The page of `fastst.explain`: what is packed, what is said, and that nothing in a file becomes more than text. `browser/` opens it."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,22 +20,22 @@ from fastst import SkeletonGraph
 from fastst.data.formats.walks_npz import write_walks_npz
 from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
-from fastst.explain import _spread
 from fastst.explain import main as explain
 from fastst.explanation.audit import ARMS, probabilities_of_arms
 from fastst.explanation.exports import is_export
 from fastst.explanation.page import build
+from fastst.explanation.page.chosen import _spread
 from fastst.explanation.page.entries import class_means, upright
 from fastst.explanation.page.gait import gait_cycle
 from fastst.explanation.page.packing import pack
 from fastst.explanation.page.words import NOT_TO_CONCLUDE, of_run, of_walk
-from fastst.explanation.report import examine
+from fastst.explanation.report import EXPLAINED, examine
 from fastst.explanation.views import View, seen_from
 from fastst.layouts import LAYOUTS
 from fastst.runs.edges import edge_table
 from fastst.runs.opened import open_run
 from fastst.runs.own import own_task
-from fastst.train import train
+from fastst.runs.training import train
 
 GRAPH = SkeletonGraph("coco18", 1)
 NASTY = "</script><script>alert(1)</script><!--<script><img src=x onerror=alert(2)>&lt;\u2028{{script}}"
@@ -217,7 +218,7 @@ def test_every_verdict_says_what_may_not_be_concluded():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("page") / "run"
-    train(tiny(out, planted=("left_knee", "right_knee"), seeds=2), on_finished=examine, quiet=True)
+    train(tiny(out, planted=("left_knee", "right_knee"), seeds=2), dataclasses.replace(EXPLAINED, of_fold=examine), quiet=True)
     return out
 
 
@@ -317,7 +318,7 @@ def test_walks_without_classes_are_of_no_class(run: Path, tmp_path: Path):
 
 
 def test_a_run_without_a_learned_graph_says_why_there_are_no_edges(tmp_path: Path):
-    train(tiny(tmp_path / "fixed", graph="fixed", epochs=1), on_finished=examine, quiet=True)
+    train(tiny(tmp_path / "fixed", graph="fixed", epochs=1), dataclasses.replace(EXPLAINED, of_fold=examine), quiet=True)
     explain(["--run", str(tmp_path / "fixed"), "--out", str(tmp_path / "fixed.html")])
     data = Parts((tmp_path / "fixed.html").read_text(encoding="utf-8")).data
     assert "not learned (--graph fixed)" in data["noEdges"]
@@ -326,7 +327,7 @@ def test_a_run_without_a_learned_graph_says_why_there_are_no_edges(tmp_path: Pat
 
 
 def test_every_walk_of_a_run_with_folds_is_judged_by_the_fold_that_tested_it(tmp_path: Path):
-    train(tiny(tmp_path / "folds", folds=2, epochs=1), on_finished=lambda _: {}, quiet=True)
+    train(tiny(tmp_path / "folds", folds=2, epochs=1), quiet=True)
     explain(["--run", str(tmp_path / "folds"), "--out", str(tmp_path / "folds.html")])
     data = Parts((tmp_path / "folds.html").read_text(encoding="utf-8")).data
     assert "this run was not audited" in data["verdict"]["quote"]
@@ -341,7 +342,7 @@ def test_every_walk_of_a_run_with_folds_is_judged_by_the_fold_that_tested_it(tmp
 def test_another_run_stands_beside(run: Path, own: Parts, tmp_path: Path):
     """The page has the same walks once more, as the page of the other run alone has them; where a slot or a walk is another one it is refused."""
     other, out = tmp_path / "other", tmp_path / "both.html"
-    train(tiny(other, planted=("left_knee", "right_knee"), hidden=4, epochs=1), on_finished=lambda _: {}, quiet=True)
+    train(tiny(other, planted=("left_knee", "right_knee"), hidden=4, epochs=1), quiet=True)
     names = [form["name"] for form in own.data["walks"]][:2]
     explain(["--run", str(run), "--beside", str(other), "--walk", *names, "--out", str(out)])
     explain(["--run", str(other), "--walk", *names, "--out", str(tmp_path / "alone.html")])
@@ -353,7 +354,7 @@ def test_another_run_stands_beside(run: Path, own: Parts, tmp_path: Path):
     assert both.texts("script", class_="walk") == own.texts("script", class_="walk")[:2] + alone.texts("script", class_="walk")
     assert [form["rows"] for form in both.data["walks"]] != [form["rows"] for form in alone.data["walks"]]
     for hops, why in ((2, "edges between them"), (1, "other walks")):
-        train(tiny(tmp_path / why, hops=hops, people=8, walks_per_person=1, epochs=1), on_finished=lambda _: {}, quiet=True)
+        train(tiny(tmp_path / why, hops=hops, people=8, walks_per_person=1, epochs=1), quiet=True)
         with pytest.raises(UserError, match=why):
             explain(["--run", str(run), "--beside", str(tmp_path / why), "--out", str(out)])
 
@@ -413,7 +414,7 @@ def test_bad_options_say_what_to_do(run: Path, walks: Path, tmp_path: Path, monk
     assert "ffmpeg" in refused("--data", str(walks), "--walk", some[0], "--video", str(tmp_path / "w.mp4"))
     (tmp_path / "mine.html").write_text("<p>mine")
     assert "not a file that fastst wrote" in refused(out=tmp_path / "mine.html")
-    monkeypatch.setattr("fastst.explain.MOST_WALKS", 3)
+    monkeypatch.setattr("fastst.explanation.page.chosen.MOST_WALKS", 3)
     assert "--most 3" in refused("--data", str(walks))
     assert not (tmp_path / "x.html").exists()
     explain(["--run", str(run), "--data", str(walks), "--most", "3", "--out", str(tmp_path / "x.html")])

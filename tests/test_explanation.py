@@ -292,7 +292,7 @@ def test_folds_agree_where_their_slots_do():
 
 def small_task(tmp_path, people: int = 8):
     from fastst.config import TrainConfig
-    from fastst.data.load import load_task
+    from fastst.runs.load import load_task
 
     return load_task(TrainConfig(people=people, walks_per_person=2, out=tmp_path), progress=False)
 

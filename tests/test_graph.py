@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph, SlotGraph, graph_index
+from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph, SlotGraph, edge_order
 from fastst.layouts import get_layout
 from fastst.ops import propagate
 
@@ -234,7 +234,7 @@ EDGES = [
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(("edges", "N"), EDGES, ids=["random", "hub", "none", "one node"])
 def test_edges_are_sorted_by_both_ends_and_keep_their_order(edges: torch.Tensor, N: int, compiled: bool, monkeypatch):
-    monkeypatch.setattr(graph_index, "_MANY", 0 if compiled else 1 << 40)
+    monkeypatch.setattr(edge_order, "_MANY", 0 if compiled else 1 << 40)
     src, dst = edges.numpy()
     for given_edges in (edges, edges.t().contiguous().t()):
         slots, bounds = EdgeList(given_edges, N, parallel=True).index()
@@ -254,7 +254,7 @@ def test_edges_are_sorted_by_both_ends_and_keep_their_order(edges: torch.Tensor,
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(("edges", "N"), EDGES, ids=["random", "hub", "none", "one node"])
 def test_a_coalesced_list_has_every_edge_once(edges: torch.Tensor, N: int, compiled: bool, monkeypatch):
-    monkeypatch.setattr(graph_index, "_MANY", 0 if compiled else 1 << 40)
+    monkeypatch.setattr(edge_order, "_MANY", 0 if compiled else 1 << 40)
     graph, given_pairs = EdgeList(edges, N, coalesce=True), list(zip(*edges.tolist(), strict=True))
     pairs = list(dict.fromkeys(given_pairs))  # in the order in which they first come
     assert list(zip(*graph.edge_index().tolist(), strict=True)) == pairs
@@ -281,7 +281,7 @@ def test_a_coalesced_list_has_no_parallel_edges():
 
 
 def test_an_edge_twice_in_a_large_list_is_named(monkeypatch):
-    monkeypatch.setattr(graph_index, "_MANY", 0)
+    monkeypatch.setattr(edge_order, "_MANY", 0)
     with pytest.raises(ValueError, match="the edge from node 2 to node 1 appears more than once; merge repeated ones with coalesce=True"):
         EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 2, 1]]), 3)
     with pytest.raises(ValueError, match="edge 2 goes from node 1 to node 3"):

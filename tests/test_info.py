@@ -197,8 +197,9 @@ def test_kernels_compile_where_every_size_is_one():
 ALL_SIZES_ONE = """
 from dataclasses import replace
 from csrc_triton.compilation import compilations, compile_for
+from fastst.ops.example import example
 sizes = {"T", "J", "P", "N", "E", "rows", "columns", "tiles", "chunks"}
-for compilation in compilations("float32"):
+for compilation in compilations("float32", example):
     ones = {name: 1 for name in compilation.arguments if name in sizes} | {"lengths_ptr": None, "QUADS": False}
     arguments = {name: ones.get(name, value) for name, value in compilation.arguments.items()}
     compile_for(replace(compilation, arguments=arguments), 75)

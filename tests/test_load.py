@@ -7,10 +7,10 @@ import pytest
 
 from fastst.config import TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
-from fastst.data.load import load_task
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import DataError, WalkSet
 from fastst.layouts import LAYOUTS
+from fastst.runs.load import load_task
 
 
 def walks_file(path: Path, **columns: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -19,7 +20,10 @@ import pytest
 from commands import TINY, Commands, has_ended
 
 from fastst import audit, evaluate, predict, train
+from fastst.config import TrainConfig
 from fastst.errors import UserError
+from fastst.explanation.report import EXPLAINED
+from fastst.runs import training
 from fastst.runs.lock import LOCK, check_owned, owned, owned_around
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +87,7 @@ def test_it_ends_with_its_process(tmp_path: Path, words: tuple[str, ...]) -> Non
     with another(folder, *words) as (process, child):
         process.kill()
         process.wait()
-        train._check_folder(train.TrainConfig(out=folder))
+        training._check_folder(TrainConfig(out=folder))
         with owned(folder):
             assert names(folder) == {LOCK}
         if words:
@@ -208,7 +212,7 @@ def test_a_folder_that_was_made_anew_is_somebody_elses(tmp_path: Path) -> None:
     assert names(tmp_path) == {"run", LOCK}  # the other's
 
 
-@pytest.mark.parametrize("when", ["on_epoch", "on_finished"])
+@pytest.mark.parametrize("when", ["on_epoch", "of_fold"])
 def test_nothing_is_written_into_a_folder_that_was_made_anew(when: str, tmp_path: Path) -> None:
     """After the last epoch, before the model and the predictions, and after these, before the summary."""
     run = tmp_path / "run"
@@ -218,10 +222,10 @@ def test_nothing_is_written_into_a_folder_that_was_made_anew(when: str, tmp_path
         run.mkdir()
         return {}
 
-    callbacks = {"on_finished": lambda finished: {}, when: anew}
-    config = train.TrainConfig(out=run, people=12, walks_per_person=2, frames=12, hidden=8, heads=2, layers=1, epochs=1, encoder_layers=0)
+    callbacks = {"on_epoch": anew} if when == "on_epoch" else {"examination": dataclasses.replace(EXPLAINED, of_fold=anew)}
+    config = TrainConfig(out=run, people=12, walks_per_person=2, frames=12, hidden=8, heads=2, layers=1, epochs=1, encoder_layers=0)
     with pytest.raises(UserError, match="was deleted or made anew"):
-        train.train(config, quiet=True, **callbacks)
+        training.train(config, quiet=True, **callbacks)
     assert names(run) == set()
 
 
@@ -249,7 +253,7 @@ def test_whatever_writes_into_a_run_waits_for_its_turn(command: str, tmp_path: P
     run.mkdir()
     (tmp_path / "data.csv").touch()
     if command != "train":
-        (run / "config.json").write_text(train.TrainConfig(out=run).to_json())
+        (run / "config.json").write_text(TrainConfig(out=run).to_json())
     data = ["--run", str(run), "--data", str(tmp_path / "data.csv"), "--out", str(run / "out.json")]
     main, arguments = {
         "train": (train.main, ["--out", str(run)]),

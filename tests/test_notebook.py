@@ -115,7 +115,15 @@ def test_a_folder_without_a_run(tmp_path: Path):
 def test_importing_fastst_brings_in_no_command():
     code = "import sys, fastst; fastst.SkeletonGraph; print(*[m for m in sys.modules if m.startswith('fastst.')])"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert set(modules) == {"fastst.errors", "fastst.files", "fastst.graph", "fastst.graph_index", "fastst.interrupts", "fastst.layouts"}
+    assert set(modules) == {
+        "fastst.edge_order",
+        "fastst.errors",
+        "fastst.files",
+        "fastst.graph",
+        "fastst.graph_index",
+        "fastst.interrupts",
+        "fastst.layouts",
+    }
 
 
 def test_a_run_is_tested_on_walks_with_classes(run, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastst import EdgeList, SkeletonGraph, SlotGraph, graph_index
+from fastst import EdgeList, SkeletonGraph, SlotGraph, edge_order
 from fastst.nn import GATv2Conv, GCNConv, SAGEConv, edges, pyg
 from fastst.nn.edges import graph_of
 from fastst.ops import use_backend
@@ -335,7 +335,7 @@ def test_what_is_no_graph_is_named():
 @pytest.mark.parametrize("many", [0, 1 << 40])
 def test_parallel_edges_have_no_matrix(monkeypatch: pytest.MonkeyPatch, many: int):
     """Where an edge does come twice, however this is found."""
-    monkeypatch.setattr(graph_index, "_MANY", many)
+    monkeypatch.setattr(edge_order, "_MANY", many)
     with pytest.raises(ValueError, match="has parallel edges"):
         EdgeList(torch.tensor([[0, 1, 0], [1, 1, 1]]), 2, parallel=True).dense()
     assert EdgeList(torch.tensor([[0, 1, 0], [1, 1, 0]]), 2, parallel=True).dense().tolist() == [[1, 0], [1, 1]]

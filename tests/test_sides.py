@@ -13,16 +13,17 @@ from fastst.audit import main as audit_command
 from fastst.compare import main as compare_command
 from fastst.config import TrainConfig
 from fastst.data.formats.walks_npz import write_walks_npz
-from fastst.data.load import load_task
 from fastst.data.splits import Split, balanced_split, casia_b_split, class_of_people
 from fastst.data.synthetic import synthetic_walks
 from fastst.errors import UserError
 from fastst.evaluate import main as evaluate
+from fastst.explanation.report import EXPLAINED
 from fastst.runs.comparison import compare
+from fastst.runs.load import load_task
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import read_outcomes
 from fastst.runs.trainer import Fold, Processes, Trainer
-from fastst.train import _split, train
+from fastst.runs.training import _split, train
 
 SIZES = {"people": 12, "walks_per_person": 2, "frames": 8, "hidden": 4, "heads": 2, "layers": 1, "encoder_layers": 0, "epochs": 1}
 
@@ -32,7 +33,7 @@ def config(out: Path, **options) -> TrainConfig:
 
 
 def run(out: Path, **options) -> dict:
-    return train(config(out, **options), on_finished=lambda finished: {}, quiet=True)
+    return train(config(out, **options), quiet=True)
 
 
 def read(path: Path) -> dict:
@@ -67,7 +68,7 @@ def test_the_split_of_a_run_is_another_ones(first: Path, tmp_path: Path):
 def test_a_split_file_may_leave_people_out_and_validate(tmp_path: Path, capsys):
     lines = [f"{i},{('train', 'train', 'validation', 'test')[i % 4]}" for i in range(1, 12)]
     (tmp_path / "split.csv").write_text("\n".join(["subject,split", *lines]) + "\n")
-    train(config(tmp_path / "run", split_file=str(tmp_path / "split.csv"), epochs=2, patience=1), on_finished=lambda finished: {})
+    train(config(tmp_path / "run", split_file=str(tmp_path / "split.csv"), epochs=2, patience=1))
     assert "'012' is not in" in capsys.readouterr().err
     split = read(tmp_path / "run" / "split.json")
     assert split == {"train": ["001", "004", "005", "008", "009"], "validation": ["002", "006", "010"], "test": ["003", "007", "011"]}
@@ -87,7 +88,7 @@ def test_a_split_that_changed_is_not_gone_on_with(first: Path, tmp_path: Path):
     sides = read(file)
     file.write_text(json.dumps({**sides, "train": sides["train"][1:]}))
     with pytest.raises(UserError, match=r"whom training trains and tests on has changed since .*split\.json was written"):
-        train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"), quiet=True)
+        train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"), EXPLAINED, quiet=True)
 
 
 def test_casia_bs_protocol_is_an_option(first: Path):
@@ -138,7 +139,7 @@ def test_a_training_starts_from_anothers_weights(first: Path, tmp_path: Path):
 
 def test_whom_the_first_model_knew_is_remembered(first: Path, tmp_path: Path, capsys):
     out, before = tmp_path / "run", read(first / "split.json")
-    train(config(out, init=str(first), seed=2), on_finished=lambda finished: {})
+    train(config(out, init=str(first), seed=2))
     split, said = read(out / "split.json"), capsys.readouterr().err
     known = set(split["test"]) & set(before["train"])
     assert known
@@ -166,7 +167,7 @@ def test_a_training_from_other_weights_goes_on_to_the_same_numbers(first: Path, 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", init=str(first), epochs=2)
     monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
-    train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"), on_finished=lambda finished: {}, quiet=True)
+    train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"), quiet=True)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     again, whole = (open_run(tmp_path / name).model.state_dict() for name in ("run", "whole"))
     assert all(torch.equal(again[name], whole[name]) for name in whole)
@@ -198,7 +199,7 @@ def test_what_is_no_run_cant_be_started_from(first: Path, tmp_path: Path):
 def test_audit_and_compare_say_whom_the_first_model_knew(first: Path, tmp_path: Path, capsys):
     """Of a run with folds, everybody that it knew is tested on."""
     knew = read(first / "split.json")["train"]
-    summary = train(config(tmp_path / "folds", init=str(first), seed=2, folds=2), quiet=True)
+    summary = train(config(tmp_path / "folds", init=str(first), seed=2, folds=2), EXPLAINED, quiet=True)
     assert summary["known_to_init"] == len(knew)
     words = f"{len(knew)} of the people tested on had a part in the model that this one started from."
     assert summary["audit"]["verdict"]["sentence"].endswith(words)

@@ -12,10 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fastst.config import TrainConfig
-from fastst.data.load import load_task
 from fastst.data.splits import balanced_split, class_of_people
 from fastst.nn import GraphClassifier
 from fastst.ops import use_backend
+from fastst.runs.load import load_task
 from fastst.runs.step import CapturedSteps, Packed, Step
 from fastst.runs.trainer import Fold, Processes, Trainer
 

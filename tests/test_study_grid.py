@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from study import TINY, asked, paper_grid
 
-import fastst
 from fastst.config import TrainConfig
 from fastst.errors import UserError
 from fastst.study.asked import asked_grid
@@ -77,7 +76,7 @@ def test_an_address_changes_with_the_version_and_what_is_in_the_files(tmp_path: 
     first, second = (asked("seed=0", words=[*TINY, "--labels", str(path)]).cells(tmp_path)[0] for path in labels)
     assert first.address != second.address
     (tmp_path / "two/labels.csv").rename(tmp_path / "kept.csv")
-    monkeypatch.setattr(fastst, "__version__", "0.0.1")
+    monkeypatch.setattr("fastst.study.grid.__version__", "0.0.1")
     assert asked("seed=0", words=[*TINY, "--labels", str(labels[0])]).cells(tmp_path)[0].address != first.address
 
 
@@ -189,7 +188,7 @@ def test_folders_of_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         open_grid(study, asked("seed=0,1"))
     with pytest.raises(UserError, match=r"study holds another grid: epochs is 3 there, 24 was asked for"):
         open_grid(study, asked("seed=0", words=TINY[:-1]))
-    monkeypatch.setattr(fastst, "__version__", "0.0.9")
+    monkeypatch.setattr("fastst.study.grid.__version__", "0.0.9")
     with pytest.raises(UserError, match=r"study is a grid of fastst 0\.1\.0, and this is 0\.0\.9: their numbers must not be mixed"):
         open_grid(study, None)
 

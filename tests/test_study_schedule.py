@@ -142,7 +142,7 @@ def test_workers_of_another_version_or_without_the_folder_are_refused(tmp_path: 
     with in_process(1) as client:
         with pytest.raises(UserError, match=r"no worker can be used: .*it does not see .*elsewhere/grid\.json; --out must be a folder that all"):
             run(client, cells, tmp_path / "elsewhere")
-        monkeypatch.setattr(schedule, "fastst", SimpleNamespace(__version__="9.0"))
+        monkeypatch.setattr(schedule, "__version__", "9.0")
         with pytest.raises(UserError, match=r"it has a fastst 0\.1\.0, and this is 9\.0; install the same there"):
             run(client, cells, tmp_path)
     assert cells[0].summary() is None
@@ -191,10 +191,10 @@ def test_a_cells_folder_is_one_that_training_can_go_on_in_and_its_errors_name_th
     _, (cell,) = open_grid(tmp_path, asked("seed=0"))
     assert cell.config.attention == "auto"
 
-    def train(config: TrainConfig, **_: object) -> None:
+    def train(config: TrainConfig, *_: object, **__: object) -> None:
         raise UserError("the loss became nan; go on with fastst.train --resume")
 
-    monkeypatch.setattr("fastst.train.train", train)
+    monkeypatch.setattr(cells_module, "train", train)
     message = r"the loss became nan.* In a grid not fastst\.train --resume, but the same fastst\.experiments command goes on"
     with pytest.raises(UserError, match=message):
         run_cell(cell.config.to_json(), str(cell.folder), 1)
@@ -291,14 +291,14 @@ def test_a_finished_run_is_left_as_it_is_and_one_in_use_is_waited_for(tmp_path: 
     _, (cell,) = open_grid(tmp_path, asked("seed=0"))
     asked_for = []
 
-    def train(config: TrainConfig, **_: object) -> None:
+    def train(config: TrainConfig, *_: object, **__: object) -> None:
         asked_for.append(config)
         if len(asked_for) == 1:
             raise InUseError(f"{config.out} is in use: another process writes in it")
         finish(cell)
 
     monkeypatch.setattr(cells_module, "_PAUSE", 0.01)
-    monkeypatch.setattr("fastst.train.train", train)
+    monkeypatch.setattr(cells_module, "train", train)
     for _ in range(2):
         run_cell(cell.config.to_json(), str(cell.folder), 1)
     assert asked_for == [dataclasses.replace(cell.config.settled(), resume=True)] * 2
@@ -404,12 +404,12 @@ def test_curves_go_where_they_are_asked_to(tracker: str, tmp_path: Path, monkeyp
     _, (cell,) = open_grid(tmp_path, asked("seed=0"))
     rows = [{"epoch": epoch, "loss": 1 / epoch, "kept": [1, 2]} for epoch in (1, 2, 1, 2)]  # of two folds
 
-    def train(config: TrainConfig, on_epoch, **_: object) -> None:
+    def train(config: TrainConfig, _: object, on_epoch, **__: object) -> None:
         for row in rows:
             on_epoch(row)
         finish(cell)
 
-    monkeypatch.setattr("fastst.train.train", train)
+    monkeypatch.setattr(cells_module, "train", train)
     run_cell(cell.config.to_json(), str(cell.folder), 1, tracker)
     assert steps == [(1, "loss", 1.0), (2, "loss", 0.5), (3, "loss", 1.0), (4, "loss", 0.5)]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -16,15 +16,17 @@ from commands import PEAK
 
 from fastst.config import TrainConfig
 from fastst.data.batches import random_windows
-from fastst.data.load import load_task
 from fastst.data.splits import balanced_split, class_of_people
 from fastst.evaluate import main as evaluate
+from fastst.explanation.report import EXPLAINED
 from fastst.nn import GraphClassifier
 from fastst.nn.sources import ExactlyKGraph, ReinforcedGraph
 from fastst.predict import main as predict
 from fastst.runs.folder import load_model
+from fastst.runs.load import load_task
 from fastst.runs.trainer import Fold, Processes, Trainer, _pairs
-from fastst.train import _control, read_config, train
+from fastst.runs.training import _control, train
+from fastst.train import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--people", "12", "--walks-per-person", "3", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--batch-size", "8"]
@@ -54,7 +56,7 @@ def losses(folder: Path) -> list[float]:
 def run(tmp_path_factory) -> Path:
     """A finished run, as it was never interrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    train(tiny(out, epochs=6))
+    train(tiny(out, epochs=6), EXPLAINED)
     return out
 
 
@@ -84,7 +86,7 @@ def test_a_run_leaves_everything(run: Path):
 @pytest.mark.parametrize("graph", ["fixed", "random", "learned"])
 def test_folds(graph: str, tmp_path: Path):
     out = tmp_path / "run"
-    result = train(tiny(out, graph=graph, folds=3, epochs=1, samples=2))
+    result = train(tiny(out, graph=graph, folds=3, epochs=1, samples=2), EXPLAINED)
     assert result["people"] == 12
     assert result["walks"] == 36
     assert len(result["folds"]) == 3
@@ -129,18 +131,18 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(how: signal.Signals, run
 def test_resume_after_a_crash_between_metrics_and_checkpoint(run: Path, tmp_path: Path):
     """The row of an epoch is there, its checkpoint is not: the epoch runs again and its row is not there twice."""
     out = tmp_path / "run"
-    train(tiny(out, epochs=6))
+    train(tiny(out, epochs=6), EXPLAINED)
     (out / "summary.json").unlink()
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 7, "loss": 0.1}\n{"epoch": 8, "lo')
-    train(TrainConfig.from_json((out / "config.json").read_text(), out))
+    train(TrainConfig.from_json((out / "config.json").read_text(), out), EXPLAINED)
     assert losses(out) == losses(run)
     assert summary(out) == summary(run)
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Path):
     before = (run / "summary.json").read_bytes()
-    train(TrainConfig.from_json((run / "config.json").read_text(), run))
+    train(TrainConfig.from_json((run / "config.json").read_text(), run), EXPLAINED)
     assert (run / "summary.json").read_bytes() == before
 
 
@@ -196,14 +198,14 @@ def test_pairs_of_windows_exchange_their_edges():
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_lower_precision_trains_to_similar_losses(amp: str, run: Path, tmp_path: Path):
-    train(tiny(tmp_path / "run", amp=amp, epochs=6, graph="fixed"))
-    train(tiny(tmp_path / "exact", epochs=6, graph="fixed"))
+    train(tiny(tmp_path / "run", amp=amp, epochs=6, graph="fixed"), EXPLAINED)
+    train(tiny(tmp_path / "exact", epochs=6, graph="fixed"), EXPLAINED)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "exact"), atol=0.05)
 
 
 def test_the_best_epoch_for_the_validation_people_is_kept(tmp_path: Path):
     out = tmp_path / "run"
-    result = train(tiny(out, people=20, epochs=8, validation=0.3, learning_rate=0.05))
+    result = train(tiny(out, people=20, epochs=8, validation=0.3, learning_rate=0.05), EXPLAINED)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     late = [row for row in rows if row["epoch"] >= 4]
     assert result["epoch"] == min(late, key=lambda row: row["validation_loss"])["epoch"]
@@ -216,14 +218,14 @@ def test_the_best_epoch_for_the_validation_people_is_kept(tmp_path: Path):
 def test_patience_ends_a_training_that_brings_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     worse = itertools.count(1)
     monkeypatch.setattr("fastst.runs.trainer.nll_loss", lambda *_: torch.tensor(float(next(worse))))
-    result = train(tiny(tmp_path / "run", people=20, epochs=12, validation=0.3, patience=2))
+    result = train(tiny(tmp_path / "run", people=20, epochs=12, validation=0.3, patience=2), EXPLAINED)
     assert result["epoch"] == 6
     assert len(losses(tmp_path / "run")) == 8
 
 
 def test_validation_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     options = {"people": 20, "epochs": 6, "validation": 0.3}
-    whole = train(tiny(tmp_path / "whole", **options))
+    whole = train(tiny(tmp_path / "whole", **options), EXPLAINED)
     train_epoch = Trainer.train_epoch
 
     def interrupted(self: Trainer):
@@ -233,9 +235,9 @@ def test_validation_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Trainer, "train_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(tmp_path / "run", **options))
+        train(tiny(tmp_path / "run", **options), EXPLAINED)
     monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
-    train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"))
+    train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text(), tmp_path / "run"), EXPLAINED)
     assert summary(tmp_path / "run") == {name: value for name, value in json.loads(json.dumps(whole)).items() if name not in VARYING}
 
 
@@ -271,7 +273,7 @@ def test_the_graph_is_settled_and_the_classifier_is_not(tmp_path: Path):
 
 def test_the_paper_to_the_letter_still_trains(tmp_path: Path):
     sizes = {"people": 12, "walks_per_person": 2, "frames": 12, "hidden": 8, "heads": 2, "layers": 2, "epochs": 2}
-    result = train(TrainConfig.with_recipe("paper", **sizes, out=tmp_path / "run"))
+    result = train(TrainConfig.with_recipe("paper", **sizes, out=tmp_path / "run"), EXPLAINED)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert "information" not in rows[0]
     assert result["audit"]["information"]["prior"] is None
@@ -279,7 +281,7 @@ def test_the_paper_to_the_letter_still_trains(tmp_path: Path):
 
 @pytest.mark.parametrize("estimator", ["reinforce", "exactly_k"])
 def test_other_estimators_train_and_are_saved_with_the_run(estimator: str, tmp_path: Path):
-    result = train(tiny(tmp_path / "run", estimator=estimator, keep=0.3))
+    result = train(tiny(tmp_path / "run", estimator=estimator, keep=0.3), EXPLAINED)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert ("information" in rows[0]) == (estimator == "reinforce")
     model, arguments = load_model(tmp_path / "run" / "model.safetensors")[:2]
@@ -381,6 +383,6 @@ def test_cmu_walks_with_made_up_labels_run_through(tmp_path: Path):
         pytest.skip("the recorded walks are not part of the repository")
     labels = tmp_path / "labels.csv"
     labels.write_text("subject,label\n002,a\n008,b\n012,a\n")
-    result = train(tiny(tmp_path / "run", data=str(data), labels=str(labels), epochs=1))
+    result = train(tiny(tmp_path / "run", data=str(data), labels=str(labels), epochs=1), EXPLAINED)
     assert result["people"] == 1
     assert result["train_people"] == 2

@@ -18,7 +18,7 @@ from fastst.cpu.microkernel import address, lanes_of, vectors_at_once
 from fastst.cpu.plans import channel_blocks
 from fastst.cpu.products import WIDTH, frame_counts, most_edges, node_dot
 from fastst.cpu.threads import run_ranges
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 _NODES = 32  # that a thread goes over at once, and that share one piece of att's gradient: its sum does not depend on the threads
 

@@ -21,7 +21,7 @@ from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import lanes_of
 from fastst.cpu.products import WIDTH, frame_counts, most_edges
 from fastst.cpu.threads import run_ranges
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 _FRAMES = 32  # of a joint, that a thread goes over at once
 _NODES = 32  # that share one piece of att's gradient: its sum does not depend on the threads

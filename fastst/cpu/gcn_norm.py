@@ -16,7 +16,7 @@ from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import clear
 from fastst.cpu.products import frame_counts, row_of
 from fastst.cpu.threads import run_ranges
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 _EDGES = 1024  # of a list that a thread goes over at once
 

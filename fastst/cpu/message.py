@@ -20,7 +20,7 @@ from fastst.cpu.microkernel import FRAMES, blocks, clear, fetch_rows, lanes_of, 
 from fastst.cpu.products import WIDTH, frame_counts, most_edges
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.values import Row, Value, Vectors, fma, leaky, span, where
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 _AHEAD = 8  # edges: a list's lie anywhere in memory, and would else be waited for
 _STORED, _ADDED = (0,), (0, 0)  # what becomes of the gradient of an edge's features; () for nothing

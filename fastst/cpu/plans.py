@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fastst.cpu.sum_kernels import RUNS
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 _PLANS = 128  # that are kept
 # Mostly a call hands over its graph's own tensor: found by it, a plan costs a fifth of what it does by its contents.

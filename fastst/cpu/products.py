@@ -27,7 +27,7 @@ from fastst.cpu.plans import dot_plan, plan_of, sum_plan
 from fastst.cpu.sum_kernels import pack_channels, pack_tile, run_sums, weighted_sum
 from fastst.cpu.threads import run_ranges
 from fastst.cpu.vectors import native_width
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 WIDTH = native_width()
 _HALF = (torch.bfloat16, torch.float16)

@@ -6,7 +6,6 @@ Four frames of a slot (or four edges of an edge list) share one Philox call. Loo
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -18,10 +17,8 @@ from fastst.cpu.memory import empty
 from fastst.cpu.microkernel import clear
 from fastst.cpu.products import frame_counts
 from fastst.cpu.threads import run_ranges
-from fastst.graph import GraphIndex
-
-if TYPE_CHECKING:
-    from fastst.ops.sampling import Sampling
+from fastst.graph_index import GraphIndex
+from fastst.sampling import Sampling
 
 _INLINE = numba.njit(nogil=True, error_model="numpy", forceinline=True, fastmath={"contract"})
 _CHUNK = 1024  # values that a thread makes at once

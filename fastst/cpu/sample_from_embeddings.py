@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from fastst.cpu.products import edge_dot
 from fastst.cpu.sample_edges import keep, work_of, write_slope
-from fastst.graph import GraphIndex
-
-if TYPE_CHECKING:
-    from fastst.ops.sampling import Sampling
+from fastst.graph_index import GraphIndex
+from fastst.sampling import Sampling
 
 
 def sample_from_embeddings(

@@ -22,7 +22,7 @@ from fastst.cpu.functions import compile_loops, compile_sums
 from fastst.cpu.products import frame_counts
 from fastst.cpu.sample_edges import uniforms
 from fastst.cpu.threads import run_ranges
-from fastst.graph import GraphIndex
+from fastst.graph_index import GraphIndex
 
 _INLINE = numba.njit(nogil=True, inline="always")
 _WORD = np.uint64(0xFFFFFFFF)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fastst.data.batches import even_windows
-from fastst.data.load import Task
 from fastst.explanation.profiles import joint_profile
 from fastst.nn import GraphClassifier
+from fastst.runs.load import Task
 from fastst.runs.predictions import Asked, batches, evaluating
 
 

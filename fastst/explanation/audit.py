@@ -12,7 +12,6 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fastst.data.batches import Batch, Windows, even_windows
-from fastst.data.load import Task
 from fastst.explanation.agreement import agreement_of_seeds
 from fastst.explanation.profiles import JointShares, SlotSums, joint_profile
 from fastst.explanation.truth import TruthScores
@@ -20,6 +19,7 @@ from fastst.explanation.verdict import people_scores, verdict
 from fastst.nn import GraphClassifier, LearnedGraph
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.ops.random import edge_uniform
+from fastst.runs.load import Task
 from fastst.runs.metrics import classification_metrics, mean_over_groups
 from fastst.runs.predictions import Asked, batches, evaluating, row_of_walk
 from fastst.runs.probes import probe

@@ -21,6 +21,7 @@ from fastst.runs.folder import load_model, read_summary
 from fastst.runs.graphs import kept_graph_of_walk
 from fastst.runs.lock import check_owned
 from fastst.runs.trainer import Finished
+from fastst.runs.training import Examination
 
 
 def explain(finished: Finished) -> dict[str, Any]:
@@ -80,8 +81,10 @@ def draw_walk(
 
 
 def in_words(found: dict[str, Any]) -> list[str]:
-    """What a console says of an audit, a line each."""
-    result = found["audit"]
+    """What a console says of an audit, a line each; nothing where there was none."""
+    result = found.get("audit")
+    if result is None:
+        return []
     if "error" in result:
         return [f"the audit failed: {result['error']}"]
     said = [result["verdict"]["sentence"]]
@@ -106,7 +109,10 @@ def in_words(found: dict[str, Any]) -> list[str]:
 
 
 def mean_of_folds(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The folds' audits and truths in one: means of numbers, the verdict over everybody tested on, agreement between folds."""
+    """The folds' audits and truths in one: means of numbers, the verdict over everybody tested on, agreement between folds. Nothing where there
+    were none."""
+    if "audit" not in results[0]:
+        return {}
     audits = [result["audit"] for result in results if "error" not in result["audit"]]
     if not audits:
         return {"audit": {"error": "the audit of every fold failed: " + results[0]["audit"]["error"]}}
@@ -170,3 +176,6 @@ def _other_seeds(finished: Finished) -> list[GraphClassifier]:
     device = next(finished.model.parameters()).device
     paths = sorted(finished.fold.folder.glob("seed-*/model.safetensors"))
     return [load_model(path)[0].to(device) for path in paths]
+
+
+EXPLAINED = Examination(explain, mean_of_folds, in_words)

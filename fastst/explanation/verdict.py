@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastst.data.load import Task
+from fastst.runs.load import Task
 from fastst.runs.uncertainty import FEWEST_OF_A_CLASS, FEWEST_PEOPLE, draw_people, interval
 
 # The name of a graph here, and in an audit; a quarter of the kept edges is taken away, the likeliest or any.

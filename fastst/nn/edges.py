@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
-from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
+from fastst.graph import EdgeList, Graph, SlotGraph
+from fastst.graph_index import edge_exists
 from fastst.ops import propagate
 from fastst.ops.lifting import receiver_frames
 
@@ -24,7 +25,7 @@ _KNOWN_MOST = 32  # edge lists that are remembered: a model's layers mostly shar
 class _Known:
     """Edges that were made a graph, and what they were like then."""
 
-    edges: weakref.ref
+    edges: weakref.ref[Tensor]
     version: tuple[Any, ...]
     graph: EdgeList
     copy: Tensor | None  # on the CPU: memory that numpy or another process shares changes without a new version
@@ -89,7 +90,7 @@ def _remembered(edges: Any, edge_index: Tensor, num_nodes: int | tuple[int, int]
     return graph
 
 
-def _forget(edges: weakref.ref) -> None:
+def _forget(edges: weakref.ref[Tensor]) -> None:
     _known[:] = [known for known in _known if known.edges is not edges]
 
 

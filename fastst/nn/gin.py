@@ -49,6 +49,13 @@ class GINConv(_Isomorphism):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GINConv
+        >>> conv = GINConv(torch.nn.Linear(16, 32))
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     def __init__(self, nn: Callable[[Tensor], Tensor], eps: float = 0.0, train_eps: bool = False, **options: Any) -> None:
@@ -96,6 +103,13 @@ class GINEConv(_Isomorphism):
 
     Raises:
         ValueError: an argument that is not supported, named; an nn that does not say how many channels `lin` has to make.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GINEConv
+        >>> conv = GINEConv(torch.nn.Linear(16, 32), edge_dim=4)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), torch.randn(4, 4)).shape
+        torch.Size([3, 32])
     """
 
     def __init__(self, nn: nn.Module, eps: float = 0.0, train_eps: bool = False, edge_dim: int | None = None, **options: Any) -> None:

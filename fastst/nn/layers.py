@@ -18,7 +18,17 @@ ATTENTIONS = ("factorized", "local", "full")
 
 
 class GraphConvolution(nn.Module):
-    """h' = D^-½ (A + I) D^-½ h W + b (Kipf & Welling 2017); `[B, T, J, C]` -> `[B, T, J, C']`. The weights are those of `fastst.ops.gcn_norm`."""
+    """h' = D^-½ (A + I) D^-½ h W + b (Kipf & Welling 2017); `[B, T, J, C]` -> `[B, T, J, C']`. The weights are those of `fastst.ops.gcn_norm`.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> from fastst.nn import GraphConvolution
+        >>> graph, layer = SkeletonGraph("coco17", hops=1), GraphConvolution(16, 32)
+        >>> weights = ops.gcn_norm(torch.ones(2, graph.num_slots, 12), graph)
+        >>> layer(torch.randn(2, 12, 17, 16), graph, *weights).shape
+        torch.Size([2, 12, 17, 32])
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -48,7 +58,16 @@ class GraphConvolution(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """GATv2 (Brody et al. 2022) over the edges of the graph; `[B, T, J, C]` -> `[B, T, J, C]`. A node without edges gets the bias."""
+    """GATv2 (Brody et al. 2022) over the edges of the graph; `[B, T, J, C]` -> `[B, T, J, C]`. A node without edges gets the bias.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import GraphAttention
+        >>> layer = GraphAttention(channels=16, heads=4)
+        >>> layer(torch.randn(2, 12, 17, 16), SkeletonGraph("coco17", hops=1)).shape
+        torch.Size([2, 12, 17, 16])
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -82,6 +101,13 @@ class EncoderLayer(nn.Module):
 
     `attention="full"`: every node looks at every node, O((J T)²) time. `"factorized"`: joints look at one another within a frame, then frames
     within a joint, O(T J² + J T²). `"local"`: as factorized, but a frame looks at those at most `window` frames away, O(T J² + J T window).
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import EncoderLayer
+        >>> layer = EncoderLayer(channels=16, heads=4, attention="factorized")
+        >>> layer(torch.randn(2, 10, 17, 16)).shape
+        torch.Size([2, 10, 17, 16])
     """
 
     def __init__(self, channels: int, heads: int, attention: str, window: int = 64) -> None:

@@ -24,6 +24,18 @@ ESTIMATORS = ("identity", "sigmoid", "reinforce", "exactly_k")
 
 
 class Classification(NamedTuple):
+    """What a `GraphClassifier` says of a batch of walks.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import GraphClassifier
+        >>> model = GraphClassifier("coco17", num_classes=3, layers=1, hidden=8)
+        >>> out = model(torch.zeros(2, 12, 17, 2))
+        >>> out.logits.shape, out.kept.shape, out.embedding.shape
+        (torch.Size([2, 3]), torch.Size([2, 72, 12]), torch.Size([2, 12, 17, 8]))
+    """
+
     logits: Tensor  # [B, classes]
     kept: Tensor  # [B, P, T], 0 or 1
     embedding: Tensor  # [B, T, J, C], after the last graph convolution
@@ -47,6 +59,16 @@ class Downstream(nn.Module):
     Args:
         residual: α, the initial residual of GCNII (Chen et al. 2020); without it many layers make all nodes alike.
         joint_embedding: whether a node knows which joint it is.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import Downstream
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> model = Downstream(graph, in_channels=2, hidden=8, layers=2, num_classes=3)
+        >>> logits, embedding = model(torch.randn(4, 10, 17, 2), torch.ones(4, graph.num_slots, 10))
+        >>> logits.shape, embedding.shape
+        (torch.Size([4, 3]), torch.Size([4, 10, 17, 8]))
     """
 
     class_log_share: Tensor
@@ -135,6 +157,14 @@ class GraphClassifier(nn.Module):
 
     Raises:
         ValueError: a size or a name that does not exist.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GraphClassifier
+        >>> model = GraphClassifier("coco17", num_classes=3, hops=2)
+        >>> out = model(torch.randn(4, 60, 17, 2), lengths=torch.tensor([60, 60, 45, 30]))
+        >>> out.logits.shape, out.kept.shape
+        (torch.Size([4, 3]), torch.Size([4, 234, 60]))
     """
 
     pose_mean: Tensor

@@ -36,6 +36,17 @@ class Patch:
 
     Attributes:
         swaps: a row for every layer that is known.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import patch
+        >>> from torch_geometric.nn.models import GCN
+        >>> model = GCN(16, 64, num_layers=2, out_channels=4)
+        >>> with patch(model):
+        ...     type(model.convs[0]).__module__
+        'fastst.nn.pyg'
+        >>> type(model.convs[0]).__module__
+        'torch_geometric.nn.conv.gcn_conv'
     """
 
     def __init__(self, swaps: list[Swap], places: list[tuple[nn.Module, str, StandIn]]) -> None:
@@ -80,7 +91,7 @@ def patch(model: nn.Module, dry_run: bool = False) -> Patch:
         TypeError: something that is no module.
         ValueError: a compiled model.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch_geometric.nn.models import GCN
         >>> from fastst.nn import patch

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize as unit_length
 
-from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import edge_exists
 from fastst.nn.edges import Sides, frames_of, graph_of, one_batch, propagated, shaped, sides, with_own_loops
 from fastst.nn.stand_in import StandIn, channels_of_sides, check_options, is_theirs
 from fastst.ops import attend, gcn_norm
@@ -34,6 +35,13 @@ class GCNConv(StandIn):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GCNConv
+        >>> conv = GCNConv(16, 32)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     weighs_edges = True
@@ -142,6 +150,13 @@ class GATv2Conv(StandIn):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import GATv2Conv
+        >>> conv = GATv2Conv(16, 8, heads=4)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     weighs_edges = True
@@ -277,6 +292,13 @@ class SAGEConv(StandIn):
 
     Raises:
         ValueError: an argument that is not supported, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import SAGEConv
+        >>> conv = SAGEConv(16, 32)
+        >>> conv(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([3, 32])
     """
 
     weighs_edges = True

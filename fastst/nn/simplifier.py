@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from fastst.graph import EdgeList, Graph, SlotGraph, edge_exists
+from fastst.graph import EdgeList, Graph, SlotGraph
+from fastst.graph_index import edge_exists
 from fastst.nn.decisions import Decisions, decisions_of
 from fastst.nn.downstream import check_layers, depends_on, has_stand_ins, taken, takes_edge_weight
 from fastst.nn.edges import graph_of
@@ -25,6 +26,18 @@ _SAMPLING = Sampling(tau=1.0, noise="logistic", estimator="sigmoid")
 
 
 class Simplified(NamedTuple):
+    """What a `GraphSimplifier` says of its input.
+
+    Examples:
+        >>> import torch
+        >>> from torch_geometric.nn import GCN
+        >>> from fastst.nn import GraphSimplifier
+        >>> simplifier = GraphSimplifier(GCN(16, 64, num_layers=2, out_channels=4), in_channels=16)
+        >>> out = simplifier(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]))
+        >>> out.logits.shape, out.kept.shape, out.probability.shape, out.information.shape
+        (torch.Size([3, 4]), torch.Size([4]), torch.Size([4]), torch.Size([]))
+    """
+
     logits: Any  # what the downstream model returns, class logits say
     kept: Tensor  # the weights of the edges in it: [E], [B, E] or [B, P, T]; 0 or 1 while training
     probability: Tensor  # how likely every edge was to be kept, in the same shape
@@ -70,7 +83,7 @@ class GraphSimplifier(nn.Module):
         TypeError, ValueError: an argument of the wrong kind or value, named; a downstream model with a layer that would not see the kept edges, or
             those of its first call in all others (`cached=True`), by name; one whose forward has `**kwargs`, so that it can't be known what it takes.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch_geometric.nn import GCN
         >>> from fastst.nn import GraphSimplifier
@@ -287,6 +300,14 @@ class EdgeScores(nn.Module):
 
     Raises:
         ValueError: embeddings of another shape.
+
+    Examples:
+        >>> import torch
+        >>> from torch_geometric.nn import GCN
+        >>> from fastst.nn import EdgeScores
+        >>> scores = EdgeScores(GCN(16, 32, num_layers=2), hidden=32)
+        >>> scores(torch.randn(3, 16), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])).shape
+        torch.Size([4])
     """
 
     def __init__(self, encoder: nn.Module, hidden: int, dropout: float = 0.5) -> None:

@@ -32,6 +32,14 @@ class ConvTemporalGraphical(StandIn):
         in_channels, out_channels: sizes of the features.
         kernel_size: K, the partitions of A.
         t_kernel_size, t_stride, t_padding, t_dilation, bias: of the convolution along time.
+
+    Examples:
+        >>> import torch
+        >>> from fastst.nn import ConvTemporalGraphical
+        >>> conv = ConvTemporalGraphical(in_channels=3, out_channels=8, kernel_size=2)
+        >>> y, A = conv(torch.randn(4, 3, 10, 5), torch.eye(5).repeat(2, 1, 1))
+        >>> y.shape
+        torch.Size([4, 8, 10, 5])
     """
 
     def __init__(
@@ -69,7 +77,7 @@ class ConvTemporalGraphical(StandIn):
         h = h.unflatten(3, (K, -1)).flatten(2, 3)  # [N, T, V * K, C]
         y = propagate(h, A.detach()[_entries(graph, K, A.device)], graph)[:, :, ::K]
         if A.requires_grad:
-            y = _GradientOfMatrices.apply(y, h, A)
+            y = _GradientOfMatrices.apply(y, h, A)  # type: ignore[no-untyped-call]
         return y.permute(0, 3, 1, 2).contiguous(), A
 
 
@@ -90,6 +98,15 @@ class SpatialTemporal_MS_GCN(StandIn):
 
     Raises:
         ValueError, TypeError: bones that are no square numpy array; an unknown activation.
+
+    Examples:
+        >>> import torch
+        >>> import numpy as np
+        >>> from fastst.nn import SpatialTemporal_MS_GCN
+        >>> chain = np.eye(5, k=1) + np.eye(5, k=-1)
+        >>> layer = SpatialTemporal_MS_GCN(3, 8, chain, num_scales=2, window_size=3)
+        >>> layer(torch.randn(4, 3, 10, 15)).shape
+        torch.Size([4, 8, 10, 15])
     """
 
     residual: Any  # a module with parameters, or any function of x

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastst.graph import SlotGraph, edge_exists
+from fastst.graph import SlotGraph
+from fastst.graph_index import edge_exists
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.nn.upstream import Upstream
 from fastst.ops import Sampling, edge_logits, keep_probability, sample_edges, sample_from_embeddings, sample_k_edges
@@ -23,7 +24,16 @@ _Ends = tuple[Tensor, Tensor, SlotGraph, Tensor]  # embeddings of both ends, the
 
 
 class Edges(NamedTuple):
-    """What a source gives for a batch of walks."""
+    """What a source gives for a batch of walks.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import FixedGraph
+        >>> edges = FixedGraph(SkeletonGraph("coco17", hops=1))(torch.zeros(2, 12, 17, 2))
+        >>> edges.kept.shape, edges.information
+        (torch.Size([2, 72, 12]), None)
+    """
 
     kept: Tensor  # [B, P, T], 0 or 1
     information: Tensor | None = None  # [B], where a prior was given and edges are learned
@@ -35,6 +45,15 @@ class GraphSource(nn.Module):
 
     Args:
         graph: the initial graph, of which edges are kept. None is ever added.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import GraphClassifier, RandomGraph
+        >>> source = RandomGraph(SkeletonGraph("coco17", hops=1), drop=0.5)
+        >>> model = GraphClassifier("coco17", num_classes=3, graph=source)
+        >>> model(torch.randn(2, 12, 17, 2)).logits.shape
+        torch.Size([2, 3])
     """
 
     def __init__(self, graph: SlotGraph) -> None:
@@ -68,7 +87,16 @@ class GraphSource(nn.Module):
 
 
 class FixedGraph(GraphSource):
-    """Keeps every edge."""
+    """Keeps every edge.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import FixedGraph
+        >>> source = FixedGraph(SkeletonGraph("coco17", hops=1))
+        >>> source(torch.zeros(2, 12, 17, 2)).kept[0, :, 5].unique()  # of a frame that is not at the end
+        tensor([1.])
+    """
 
     def forward(self, poses: Tensor, lengths: Tensor | None = None, **_: object) -> Edges:
         return Edges(self.existing(poses, lengths))
@@ -85,6 +113,15 @@ class GivenGraph(GraphSource):
 
     Raises:
         ValueError: not one value for every slot.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import GivenGraph
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> source = GivenGraph(graph, graph.offset == 0)  # bones, and nothing along time
+        >>> source(torch.zeros(2, 12, 17, 2)).kept.shape
+        torch.Size([2, 72, 12])
     """
 
     kept: Tensor
@@ -108,6 +145,15 @@ class RandomGraph(GraphSource):
 
     Raises:
         ValueError: drop is no share below 1.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import RandomGraph
+        >>> source = RandomGraph(SkeletonGraph("coco17", hops=1), drop=0.5)
+        >>> first, again = (source(torch.zeros(2, 12, 17, 2), seed=1).kept for _ in range(2))
+        >>> torch.equal(first, again), first.unique()
+        (True, tensor([0., 1.]))
     """
 
     def __init__(self, graph: SlotGraph, drop: float) -> None:
@@ -140,6 +186,16 @@ class LearnedGraph(GraphSource):
         upstream: poses -> logits.
         sampling: how edges are sampled from them.
         start: every edge's keep probability before training, but for what the random weights add; None for theirs alone.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import LearnedGraph, Upstream
+        >>> from fastst.ops import Sampling
+        >>> graph, sizes = SkeletonGraph("coco17", hops=1), (2, 8, 12, 2, 1)  # as in Upstream
+        >>> source = LearnedGraph(Upstream(graph, *sizes, "factorized"), Sampling(noise="logistic"))
+        >>> source(torch.zeros(2, 12, 17, 2), seed=1).kept.detach().unique()
+        tensor([0., 1.])
     """
 
     def __init__(self, upstream: Upstream, sampling: Sampling, start: float | None = None) -> None:

@@ -20,6 +20,16 @@ class Upstream(nn.Module):
     Projection, joint embedding and a learned position for every frame (interpolated beyond the trained length `frames`), GATv2 on the initial
     graph for local structure, a transformer encoder for global information; γ is query · key of an edge's two ends / √C plus a learned bias
     for every slot.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph
+        >>> from fastst.nn import Upstream
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> sizes = {"hidden": 8, "frames": 12, "heads": 2, "encoder_layers": 1}
+        >>> upstream = Upstream(graph, 2, **sizes, attention="factorized")
+        >>> upstream(torch.randn(2, 12, 17, 2)).shape  # [B, P, T]
+        torch.Size([2, 72, 12])
     """
 
     def __init__(

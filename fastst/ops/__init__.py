@@ -14,7 +14,7 @@ from fastst.ops.propagate import propagate
 from fastst.ops.sample_edges import sample_edges
 from fastst.ops.sample_from_embeddings import sample_from_embeddings
 from fastst.ops.sample_k_edges import sample_k_edges
-from fastst.ops.sampling import Sampling
+from fastst.sampling import Sampling
 
 __all__ = [
     "Sampling",

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.attention_weights import attention_weights
 from fastst.ops.backends import compiled, current_backend
@@ -27,8 +28,8 @@ from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
 from fastst.ops.lifting import lift
 from fastst.ops.propagate import propagate
 from fastst.ops.registration import operation
-from fastst.ops.sampling import Sampling
 from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax
+from fastst.sampling import Sampling
 
 # Dropout of attention draws from numbers of its own where the edges are sampled with the same seed.
 _SEED_OF_DROPOUT = 0x5851F42D4C957F2D
@@ -121,6 +122,14 @@ def attend(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> x, att = torch.randn(2, 12, 17, 8), torch.randn(4, 2)
+        >>> ops.attend(x, x, att, graph, heads=4).shape
+        torch.Size([2, 12, 17, 8])
     """
     senders = check_nodes("x_src", x_src, graph)
     receivers = check_nodes("x_dst", x_dst, graph, like=("x_src", x_src), receive=True)
@@ -249,7 +258,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
+def _(x_src: Tensor, x_dst: Tensor, att: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return x_src.new_empty(x_src.shape), x_src.new_empty(*x_src.shape[:3], att.shape[0], dtype=compute_dtype(x_src))
 
 
@@ -288,7 +297,7 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
+def _(dy: Tensor, y: Tensor, log_sum: Tensor, x_src: Tensor, x_dst: Tensor, att: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape)
 
 
@@ -301,14 +310,14 @@ def _unfold_edges(values: Tensor, heads: int) -> Tensor:
     return values.unflatten(0, (-1, heads)).permute(2, 0, 3, 1)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x_src, x_dst, att, lengths, slots, bounds, ctx.slots_of_offset, ctx.negative_slope, ctx.backend = inputs
     y, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(y, log_sum, x_src, x_dst, att, lengths, slots, bounds)
 
 
-def _autograd(ctx, dy, _):
+def _autograd(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     y, log_sum, x_src, x_dst, att, lengths, slots, bounds = ctx.saved_tensors
     rest = ctx.slots_of_offset, ctx.negative_slope, ctx.backend
     dsrc, ddst, datt = _backward(dy, y, log_sum, x_src, x_dst, att, lengths, slots, bounds, *rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,13 @@ def attend_axis(q: Tensor, k: Tensor, v: Tensor, heads: int, axis: str, window: 
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> q, k, v = torch.randn(3, 2, 12, 17, 8)
+        >>> ops.attend_axis(q, k, v, heads=4, axis="frames", window=3).shape
+        torch.Size([2, 12, 17, 8])
     """
     _check(q, k, v, heads, axis, window)
     lengths = check_lengths(lengths, None, q.shape[0], ("q", q))
@@ -131,7 +139,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(q, k, v, lengths, heads, axis, window, backend):
+def _(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, heads: int, axis: str, *others: object) -> tuple[Tensor, Tensor]:
     B, T, J, _ = q.shape
     inner = (J, T) if axis == "frames" else (T, J)
     return q.new_empty(q.shape), q.new_empty(B, heads, *inner, dtype=torch.promote_types(q.dtype, torch.float32))
@@ -157,18 +165,18 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, y, log_sum, q, k, v, lengths, heads, axis, window, backend):
+def _(dy: Tensor, y: Tensor, log_sum: Tensor, q: Tensor, k: Tensor, v: Tensor, *others: object) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     q, k, v, lengths, ctx.heads, ctx.axis, ctx.window, ctx.backend = inputs
     y, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(y, log_sum, q, k, v, lengths)
 
 
-def _autograd(ctx, dy, _):
+def _autograd(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     dq, dk, dv = _backward(dy, *ctx.saved_tensors, ctx.heads, ctx.axis, ctx.window, ctx.backend)
     return dq, dk, dv, None, None, None, None, None
 

@@ -5,12 +5,14 @@ One number an edge and head is stored, and never a message of an edge.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from fastst.graph import Graph, GraphIndex, edge_exists
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled
 from fastst.ops.heads import fold_lengths
@@ -119,7 +121,17 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds, slots_of_offset, negative_slope, backend):
+def _(
+    x_src: Tensor,
+    x_dst: Tensor,
+    att: Tensor,
+    edge_attr: Tensor | None,
+    edge_weight: Tensor | None,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    *others: object,
+) -> tuple[Tensor, Tensor]:
     (B, T, J, _), heads, P = x_src.shape, att.shape[0], GraphIndex(slots, bounds).num_slots
     return x_src.new_empty(B, heads, P, T, dtype=compute_dtype(x_src)), x_src.new_empty(B, T, J, heads, dtype=compute_dtype(x_src))
 
@@ -161,12 +173,28 @@ def _backward(
 
 @_backward.register_fake
 def _(
-    dalpha, alpha, log_sum, x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds, slots_of_offset, negative_slope, wants_attr,
-    wants_weight, backend,
-):  # fmt: skip
-    optional = (value.new_empty(value.shape) if value is not None and wants else x_src.new_empty(0)
-                for value, wants in ((edge_attr, wants_attr), (edge_weight, wants_weight)))  # fmt: skip
-    return *(value.new_empty(value.shape) for value in (x_src, x_dst, att)), *optional
+    dalpha: Tensor,
+    alpha: Tensor,
+    log_sum: Tensor,
+    x_src: Tensor,
+    x_dst: Tensor,
+    att: Tensor,
+    edge_attr: Tensor | None,
+    edge_weight: Tensor | None,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    slots_of_offset: Sequence[int],
+    negative_slope: float,
+    wants_attr: bool,
+    wants_weight: bool,
+    *others: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    of_attr, of_weight = (
+        value.new_empty(value.shape) if value is not None and wants else x_src.new_empty(0)
+        for value, wants in ((edge_attr, wants_attr), (edge_weight, wants_weight))
+    )
+    return x_src.new_empty(x_src.shape), x_dst.new_empty(x_dst.shape), att.new_empty(att.shape), of_attr, of_weight
 
 
 def _backward_in_torch(
@@ -203,14 +231,14 @@ def _prepared(x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None)
     return sparse.mask_frames(x_src, lengths).to(dtype), sparse.mask_frames(x_dst, lengths).to(dtype), att.to(dtype)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds, ctx.slots_of_offset, ctx.negative_slope, ctx.backend = inputs
     alpha, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(alpha, log_sum, x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds)
 
 
-def _autograd(ctx, dalpha, _):
+def _autograd(ctx: Any, dalpha: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     wants = ctx.needs_input_grad[3:5]
     dsrc, ddst, datt, dattr, dweight = _backward(dalpha, *ctx.saved_tensors, ctx.slots_of_offset, ctx.negative_slope, *wants, ctx.backend)
     return dsrc, ddst, datt, dattr if wants[0] else None, dweight if wants[1] else None, *[None] * 6

@@ -71,6 +71,15 @@ def use_backend(name: str) -> Iterator[None]:
     Raises:
         ValueError: an unknown backend.
         RuntimeError: one that can't run here, with the reason.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> x, weight = torch.ones(1, 3, 17, 4), torch.ones(1, graph.num_slots, 3)
+        >>> with ops.use_backend("torch"):
+        ...     ops.propagate(x, weight, graph).shape
+        torch.Size([1, 3, 17, 4])
     """
     _require(name, "use_backend")
     before, _chosen.name = _chosen.name, name

@@ -1,9 +1,12 @@
 """A logit for every edge from the embeddings of its two ends."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import current_backend, products
 from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, lower
@@ -27,6 +30,14 @@ def edge_logits(q: Tensor, k: Tensor, graph: Graph, bias: Tensor | None = None, 
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> q, k = torch.randn(2, 2, 12, 17, 8)
+        >>> ops.edge_logits(q, k, graph).shape  # [B, P, T]
+        torch.Size([2, 72, 12])
     """
     receivers, senders, lifted = check_embeddings(q, k, graph, bias, lengths)
     backend = current_backend(q.device.type)
@@ -89,7 +100,7 @@ def _forward(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, 
 
 
 @_forward.register_fake
-def _(q, k, bias, lengths, slots, bounds, hops, backend):
+def _(q: Tensor, k: Tensor, bias: Tensor | None, lengths: Tensor | None, slots: Tensor, bounds: Tensor, *_: object) -> Tensor:
     return q.new_empty(q.shape[0], GraphIndex(slots, bounds).num_slots, q.shape[1], dtype=logits_dtype(q))
 
 
@@ -106,16 +117,16 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dlogits, q, k, bias, lengths, slots, bounds, hops, backend):
+def _(dlogits: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(q, k, bias, lengths, slots, bounds)
 
 
-def _autograd(ctx, dlogits):
+def _autograd(ctx: Any, dlogits: Tensor) -> tuple[Tensor | None, ...]:
     q, k, bias, lengths, slots, bounds = ctx.saved_tensors
     dq, dk, dbias = _backward(dlogits, q, k, bias, lengths, slots, bounds, ctx.hops, ctx.backend)
     return dq, dk, None if bias is None else dbias, None, None, None, None, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,6 +30,15 @@ def feed_forward(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor, out_weight
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> norm = torch.nn.LayerNorm(8)
+        >>> inner, outer = torch.nn.Linear(8, 32), torch.nn.Linear(32, 8)
+        >>> parts = (norm.weight, norm.bias, norm.eps), inner.weight, inner.bias, outer.weight, outer.bias
+        >>> ops.feed_forward(torch.randn(2, 8), *parts).shape
+        torch.Size([2, 8])
     """
     check_float("x", x)
     if x.ndim < 1 or x.shape[-1] == 0:
@@ -60,7 +71,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bi
 
 
 @_forward.register_fake
-def _(x, weight, bias, out_weight, out_bias, eps, dtype, backend):
+def _(x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor, eps: float, dtype: torch.dtype, *_: object) -> Tensor:
     return x.new_empty(x.shape, dtype=dtype)
 
 
@@ -77,17 +88,17 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, x, weight, bias, out_weight, eps, backend):
+def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     out_bias = out_weight.new_empty(out_weight.shape[0], dtype=weight.dtype)
     return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(bias.shape), out_weight.new_empty(out_weight.shape), out_bias
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, bias, out_weight, _, ctx.eps, _, ctx.backend = inputs
     ctx.save_for_backward(x, weight, bias, out_weight)
 
 
-def _autograd(ctx, dy):
+def _autograd(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     gradients = _backward(dy, *ctx.saved_tensors, ctx.eps, ctx.backend)
     wanted = (gradient if wants else None for gradient, wants in zip(gradients, ctx.needs_input_grad, strict=False))
     return *wanted, None, None, None

@@ -1,11 +1,13 @@
 """The symmetric normalisation of a graph convolution, on the edges that were kept."""
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_edges, check_graph, check_lengths, lower, refuse_bipartite
@@ -33,6 +35,13 @@ def gcn_norm(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named; a bipartite graph.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList, ops
+        >>> graph = EdgeList([[0, 1], [1, 0]], num_nodes=2)
+        >>> ops.gcn_norm(torch.ones(1, 2), graph)  # both nodes have an edge and their loop
+        (tensor([[0.5000, 0.5000]]), tensor([[0.5000, 0.5000]]))
     """
     check_graph(graph)
     refuse_bipartite("gcn_norm", graph, "a node has no self-loop; divide the weights by the receivers' sums, for a mean")
@@ -93,7 +102,9 @@ def _forward(
 
 
 @_forward.register_fake
-def _(kept, lengths, slots, bounds, loop, num_joints, hops, backend):
+def _(
+    kept: Tensor, lengths: Tensor | None, slots: Tensor, bounds: Tensor, loop: float, num_joints: int, *others: object
+) -> tuple[Tensor, Tensor, Tensor]:
     B, _, T = kept.shape
     root = kept.new_empty(B, num_joints, T, dtype=torch.promote_types(kept.dtype, torch.float32))
     return kept.new_empty(kept.shape), kept.new_empty(B, T, num_joints), root
@@ -129,17 +140,17 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dweight, dself, kept, root, lengths, slots, bounds, loop, hops, backend):
+def _(dweight: Tensor, dself: Tensor, kept: Tensor, *others: object) -> Tensor:
     return kept.new_empty(kept.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     kept, lengths, slots, bounds, ctx.loop, _, ctx.hops, ctx.backend = inputs
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(kept, output[2], lengths, slots, bounds)
 
 
-def _autograd(ctx, dweight, dself, _):
+def _autograd(ctx: Any, dweight: Tensor, dself: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(dweight, dself, *ctx.saved_tensors, ctx.loop, ctx.hops, ctx.backend), *[None] * 7
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from fastst.graph import Graph, edge_exists
-from fastst.ops.sampling import Sampling
+from fastst.graph import Graph
+from fastst.graph_index import edge_exists
+from fastst.sampling import Sampling
 
 _LIMIT = 750.0  # e^-750 is 0, in float64 too, and numbers up to here have products with 0
 _TINY = 1e-37  # of a smaller probability the logarithm is multiplied by nothing

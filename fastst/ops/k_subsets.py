@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastst.graph import GraphIndex, edge_exists
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops.random import edge_uniforms
 
 _FURTHEST = 300.0  # e^-300 from the k-th largest weight a candidate is certain to be in or out

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from fastst.ops.backends import current_backend
 from fastst.ops.registration import operation
-from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
+from fastst.sampling import Sampling, SamplingOptions, sampling_of
 
 
 def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
@@ -26,6 +26,14 @@ def keep_probability(logits: Tensor, *, sampling: Sampling | None = None, **opti
 
     Raises:
         ValueError, TypeError: an option that does not exist, or of a wrong value.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> ops.keep_probability(torch.zeros(1), noise="logistic")
+        tensor([0.5000])
+        >>> ops.keep_probability(torch.zeros(1), noise="gumbel")
+        tensor([0.3935])
     """
     sampling = sampling_of(sampling, options)
     if current_backend(logits.device.type) == "reference":
@@ -50,7 +58,7 @@ def _forward(logits: Tensor, options: Sequence[float]) -> Tensor:
 
 
 @_forward.register_fake
-def _(logits, options):
+def _(logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
@@ -67,16 +75,16 @@ def _backward(dprobability: Tensor, logits: Tensor, options: Sequence[float]) ->
 
 
 @_backward.register_fake
-def _(dprobability, logits, options):
+def _(dprobability: Tensor, logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     logits, ctx.options = inputs
     ctx.save_for_backward(logits)
 
 
-def _autograd(ctx, dprobability):
+def _autograd(ctx: Any, dprobability: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(dprobability, ctx.saved_tensors[0], ctx.options), None
 
 

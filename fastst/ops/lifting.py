@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fastst.graph import EdgeList, Graph, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import edge_exists
 from fastst.ops import sparse
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -39,6 +41,12 @@ def linear(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> ops.linear(torch.tensor([[1.0, -2.0]]), torch.eye(2), torch.ones(2), relu=True)
+        tensor([[2., 0.]])
     """
     _check(x, weight, bias, norm)
     if residual is not None:
@@ -64,6 +72,13 @@ def linears(x: Tensor, weight: Tensor, bias: Tensor, parts: int, norm: Norm | No
 
     Raises:
         ValueError, TypeError: as of `linear`.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> q, k, v = ops.linears(torch.randn(2, 12, 17, 8), torch.randn(24, 8), torch.zeros(24), parts=3)
+        >>> q.shape
+        torch.Size([2, 12, 17, 8])
     """
     _check(x, weight, bias, norm)
     if not 1 <= parts <= MOST_PARTS or weight.shape[0] % parts:
@@ -172,7 +187,19 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x, weight, bias, residual, parts, normalized, eps, share, relu, dtype, backend):
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    parts: int,
+    normalized: bool,
+    eps: float,
+    share: float,
+    relu: bool,
+    dtype: torch.dtype,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor]:
     shape = (*x.shape[:-1], weight.shape[0] // parts)
     first, second, third = (x.new_empty(shape if part < parts else (0,), dtype=dtype) for part in range(MOST_PARTS))
     return first, second, third
@@ -205,18 +232,31 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, dy2, dy3, y, x, weight, parts, normalized, eps, wants_x, wants_sum, backend):
+def _(
+    dy: Tensor,
+    dy2: Tensor,
+    dy3: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    parts: int,
+    normalized: bool,
+    eps: float,
+    wants_x: bool,
+    wants_sum: bool,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dsum = dy.new_empty(dy.shape if wants_sum and y is not None else (0,))
     return x.new_empty(x.shape if wants_x else (0,)), weight.new_empty(weight.shape), weight.new_empty(weight.shape[0]), dsum
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, bias, residual, ctx.parts, ctx.normalized, ctx.eps, ctx.share, relu, _, ctx.backend = inputs
     ctx.kinds = bias.dtype, None if residual is None else residual.dtype
     ctx.save_for_backward(x, weight, output[0] if relu else None)
 
 
-def _autograd(ctx, dy, dy2, dy3):
+def _autograd(ctx: Any, dy: Tensor, dy2: Tensor, dy3: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, y = ctx.saved_tensors
     of_x, of_weight, of_bias, of_residual, *_ = ctx.needs_input_grad
     wants = of_x, of_residual

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import information, sparse
-from fastst.ops.sampling import Sampling
+from fastst.sampling import Sampling
 
 
 def keep_loops(kept: Tensor, graph: Graph, lengths: Tensor | None) -> Tensor:

@@ -1,5 +1,7 @@
 """How far apart the node embeddings of a graph still are (over-smoothing)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,13 @@ def mean_average_distance(h: Tensor, lengths: Tensor | None = None) -> Tensor:
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> h = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 1, 2, 2)  # two nodes at a right angle
+        >>> ops.mean_average_distance(h)
+        tensor([0.5000])
     """
     if not h.is_floating_point() or h.ndim not in (3, 4):
         raise ValueError(f"h must be floating-point [B, T, J, C] or [B, N, C], got {h.dtype} {list(h.shape)}")
@@ -78,7 +87,7 @@ def _forward(h: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 @_forward.register_fake
-def _(h, lengths):
+def _(h: Tensor, *_: object) -> Tensor:
     return h.new_empty(h.shape[0], dtype=_dtype(h))
 
 
@@ -91,15 +100,15 @@ def _backward(ddistance: Tensor, h: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 @_backward.register_fake
-def _(ddistance, h, lengths):
+def _(ddistance: Tensor, h: Tensor, *_: object) -> Tensor:
     return h.new_empty(h.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _autograd(ctx, ddistance):
+def _autograd(ctx: Any, ddistance: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(ddistance, *ctx.saved_tensors), None
 
 

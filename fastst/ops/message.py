@@ -1,9 +1,12 @@
 """Messages made of a node and an edge: what graph convolutions with edge features sum up."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_device, check_float, check_lengths, check_nodes, check_shared_weights
@@ -44,6 +47,16 @@ def message(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, or an unknown activation, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList, ops
+        >>> graph = EdgeList([[0, 1], [2, 2]], num_nodes=3)
+        >>> x, edge_attr = torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([[[0.5], [-9.0]]])
+        >>> ops.message(x, edge_attr, None, graph)
+        tensor([[[0.0000],
+                 [0.0000],
+                 [1.5000]]])
     """
     nodes = check_nodes("x", x, graph)
     B, T = nodes.shape[0], receiver_frames(graph, nodes.shape[1])
@@ -124,7 +137,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(x, edge_attr, weight, lengths, slots, bounds, hops, negative_slope, backend):
+def _(x: Tensor, *_: object) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -153,7 +166,20 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dy, x, edge_attr, weight, lengths, slots, bounds, hops, negative_slope, wants_edges, wants_weights, backend):
+def _(
+    dy: Tensor,
+    x: Tensor,
+    edge_attr: Tensor,
+    weight: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    hops: int,
+    negative_slope: float,
+    wants_edges: bool,
+    wants_weights: bool,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), edge_attr.new_empty(edge_attr.shape if wants_edges else 0), weight.new_empty(weight.shape if wants_weights else 0)
 
 
@@ -208,12 +234,12 @@ def _add_rows(total: Tensor, nodes: Tensor, rows: Tensor) -> None:
     total += (incidence @ rows.flatten(1)).view(total.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, edge_attr, weight, lengths, slots, bounds, ctx.hops, ctx.negative_slope, ctx.backend = inputs
     ctx.save_for_backward(x, edge_attr, weight, lengths, slots, bounds)
 
 
-def _autograd(ctx, dy):
+def _autograd(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     of_x, of_edges, of_weight, *_ = ctx.needs_input_grad
     dx, dedges, dweight = _backward(dy, *ctx.saved_tensors, ctx.hops, ctx.negative_slope, of_edges, of_weight, ctx.backend)
     return dx if of_x else None, dedges if of_edges else None, dweight if of_weight else None, None, None, None, None, None, None

@@ -1,11 +1,13 @@
 """Message passing along the edges: the sparse matrix product at the heart of a graph convolution."""
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_device, check_lengths, check_nodes, check_per_node, check_shared_weights, check_weights, lower
@@ -37,6 +39,16 @@ def propagate(x: Tensor, weight: Tensor, graph: Graph, self_weight: Tensor | Non
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype or device, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import EdgeList, ops
+        >>> graph = EdgeList([[0, 1], [2, 2]], num_nodes=3)
+        >>> x, weight = torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([[1.0, 10.0]])
+        >>> ops.propagate(x, weight, graph)
+        tensor([[[ 0.],
+                 [ 0.],
+                 [21.]]])
     """
     nodes = check_nodes("x", x, graph)
     if isinstance(weight, Tensor) and weight.ndim == x.ndim:
@@ -95,7 +107,7 @@ def _of_all(weight: Tensor, x: Tensor) -> Tensor:
 
 
 @_forward.register_fake
-def _(x, weight, self_weight, lengths, slots, bounds, hops, backend):
+def _(x: Tensor, *_: object) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -148,17 +160,29 @@ def _shared_gradient(dy: Tensor, x: Tensor, weight: Tensor, graph: GraphIndex, h
 
 
 @_backward.register_fake
-def _(dy, x, weight, self_weight, lengths, slots, bounds, hops, wants_x, wants_weights, backend):
+def _(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    self_weight: Tensor | None,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    hops: int,
+    wants_x: bool,
+    wants_weights: bool,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor]:
     dself = x.new_empty(0) if self_weight is None or not wants_weights else self_weight.new_empty(self_weight.shape)
     return x.new_empty(x.shape if wants_x else 0), weight.new_empty(weight.shape if wants_weights else 0), dself
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, self_weight, lengths, slots, bounds, ctx.hops, ctx.backend = inputs
     ctx.save_for_backward(x, weight, self_weight, lengths, slots, bounds)
 
 
-def _autograd(ctx, dy):
+def _autograd(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, self_weight, lengths, slots, bounds = ctx.saved_tensors
     of_x, of_weight, of_self, *_ = ctx.needs_input_grad
     wants = of_x, of_weight or of_self

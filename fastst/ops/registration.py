@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 _LIBRARY = torch.library.Library("fastst", "FRAGMENT")
-KERNELS: dict[str, Callable] = {}  # by the names of the dispatcher, for whoever wants to look inside
+KERNELS: dict[str, Callable[..., Any]] = {}  # by the names of the dispatcher, for whoever wants to look inside
 
 
 class Operation:
@@ -22,7 +22,7 @@ class Operation:
     (The function's annotations must be types, not strings: torch reads the schema from them.)
     """
 
-    def __init__(self, name: str, function: Callable) -> None:
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         schema, kernel = torch.library.infer_schema(function, mutates_args=()), _inside(function)
         for part in (name, f"{name}_kernel"):
@@ -33,16 +33,17 @@ class Operation:
         if name.endswith("_backward"):
             self.register_autograd(_no_second_derivative, lambda ctx, inputs, output: None)
 
-    def register_fake(self, fake: Callable) -> Callable:
+    def register_fake(self, fake: Callable[..., Any]) -> Callable[..., Any]:
         """What the outputs are like, without numbers."""
         for part in (self.name, f"{self.name}_kernel"):
             torch.library.register_fake(f"fastst::{part}", fake, lib=_LIBRARY)
         return fake
 
-    def register_autograd(self, backward: Callable, setup_context: Callable) -> None:
+    def register_autograd(self, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
         kernel = self._kernel
 
-        def forward(ctx, *inputs):  # and the context at once: with a `setup_context` of its own torch looks at the signature in every call
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            # The context at once: with a `setup_context` of its own torch looks at the signature in every call.
             output = kernel(*inputs)
             setup_context(ctx, inputs, output)
             return output
@@ -56,14 +57,14 @@ class Operation:
         return self._operation(*args) if recorded else self._kernel(*args)
 
 
-def operation(name: str) -> Callable[[Callable], Operation]:
+def operation(name: str) -> Callable[[Callable[..., Any]], Operation]:
     """Registers a function as the operation `fastst::name`."""
     return lambda function: Operation(name, function)
 
 
-def _inside(function: Callable) -> Callable:
+def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def run(*args):
+    def run(*args: Any) -> Any:
         device = args[0].device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
@@ -81,7 +82,7 @@ def _own(result: Tensor) -> Tensor:
     return result.new_empty(0).set_(result.untyped_storage(), result.storage_offset(), result.shape, result.stride()) if result._is_view() else result
 
 
-def _no_second_derivative(ctx, *_):
+def _no_second_derivative(ctx: Any, *_: Any) -> NoReturn:
     raise NotImplementedError(
         "fastst's operations can be differentiated once; for second derivatives run them inside fastst.ops.use_backend('reference'), on small graphs "
         "in which no edge comes twice"

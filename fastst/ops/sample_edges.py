@@ -1,12 +1,13 @@
 """Which edges stay: the straight-through Gumbel sampling of the paper (Eq. 2 and 3)."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
@@ -14,7 +15,7 @@ from fastst.ops.lifting import lift
 from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniform
 from fastst.ops.registration import operation
-from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
+from fastst.sampling import Sampling, SamplingOptions, sampling_of
 
 
 def sample_edges(
@@ -51,6 +52,15 @@ def sample_edges(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> logits = torch.zeros(2, graph.num_slots, 12)
+        >>> kept, again = (ops.sample_edges(logits, graph, seed=1, noise="logistic") for _ in range(2))
+        >>> kept.unique(), torch.equal(kept, again)
+        (tensor([0., 1.]), True)
     """
     sampling = sampling_of(sampling, options)
     edges, like = check_edges("logits", logits, graph), ("logits", logits)
@@ -153,7 +163,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(logits, *_):
+def _(logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
@@ -178,16 +188,16 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dkept, logits, *_):
+def _(dkept: Tensor, logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.hops, ctx.options, ctx.backend = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _autograd(ctx, dkept):
+def _autograd(ctx: Any, dkept: Tensor) -> tuple[Tensor | None, ...]:
     return _backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.options, ctx.backend), *[None] * 8
 
 

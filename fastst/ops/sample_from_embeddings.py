@@ -2,12 +2,13 @@
 one operation; and how far the graph that is sampled may be from what is expected of it."""
 
 from collections.abc import Sequence
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor
 
-from fastst.graph import Graph, GraphIndex, edge_exists
+from fastst.graph import Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import information, sparse
 from fastst.ops.backends import compiled, current_backend, products
 from fastst.ops.checks import check_prior, check_prior_value, check_sample_ids, check_seed, lower
@@ -17,7 +18,7 @@ from fastst.ops.loops import information_without_loops, keep_loops
 from fastst.ops.registration import operation
 from fastst.ops.sample_edges import keep_edges, straight_through
 from fastst.ops.sample_edges import reference as reference_sample
-from fastst.ops.sampling import Sampling, SamplingOptions, sampling_of
+from fastst.sampling import Sampling, SamplingOptions, sampling_of
 
 
 @overload
@@ -87,6 +88,15 @@ def sample_from_embeddings(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> q, k = torch.randn(2, 2, 12, 17, 8)
+        >>> kept, information = ops.sample_from_embeddings(q, k, graph, seed=1, prior=0.5)
+        >>> kept.shape, information.shape
+        (torch.Size([2, 72, 12]), torch.Size([2]))
     """
     sampling, like = sampling_of(sampling, options), ("q", q)
     receivers, senders, lifted = check_embeddings(q, k, graph, bias, lengths)
@@ -154,7 +164,18 @@ def _forward(
 
 
 @_forward.register_fake
-def _(q, k, bias, sample_ids, lengths, slots, bounds, seed, prior, *_):
+def _(
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    seed: Tensor,
+    prior: Tensor | None,
+    *_: object,
+) -> tuple[Tensor, Tensor]:
     (B, T), P, dtype = q.shape[:2], GraphIndex(slots, bounds).num_slots, logits_dtype(q)
     walks = 0 if prior is None else B
     return q.new_empty(B, P, T, dtype=dtype), q.new_empty(walks, dtype=dtype)
@@ -221,7 +242,7 @@ def _backward(
 
 
 @_backward.register_fake
-def _(dkept, dinformation, q, k, bias, *_):
+def _(dkept: Tensor, dinformation: Tensor, q: Tensor, k: Tensor, bias: Tensor | None, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     dbias = q.new_empty(0) if bias is None else bias.new_empty(bias.shape)
     return q.new_empty(q.shape), k.new_empty(k.shape), dbias
 
@@ -249,12 +270,12 @@ def _logits_gradient(
     return sparse.mask_edges(dlogits, graph.offset, lengths)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.hops, ctx.options, ctx.backend = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _autograd(ctx, dkept, dinformation):
+def _autograd(ctx: Any, dkept: Tensor, dinformation: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     rest = ctx.hops, ctx.options, ctx.backend
     dq, dk, dbias = _backward(dkept, dinformation, *tensors, *rest)

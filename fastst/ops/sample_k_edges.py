@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastst.graph import EdgeList, Graph, GraphIndex, edge_exists
+from fastst.graph import EdgeList, Graph
+from fastst.graph_index import GraphIndex, edge_exists
 from fastst.ops import k_subsets
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import check_edges, check_lengths, check_sample_ids, check_seed, lower
@@ -14,7 +15,7 @@ from fastst.ops.lifting import lift
 from fastst.ops.loops import keep_loops
 from fastst.ops.random import edge_uniforms
 from fastst.ops.registration import operation
-from fastst.ops.sampling import check_choice
+from fastst.sampling import check_choice
 
 GROUPS = ("graph", "frame", "dst")
 _MOST_ON_GPU = 511
@@ -78,6 +79,15 @@ def sample_k_edges(
 
     Raises:
         ValueError, TypeError: an argument of the wrong shape, dtype, device or value, named.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import SkeletonGraph, ops
+        >>> graph = SkeletonGraph("coco17", hops=1)
+        >>> logits = torch.randn(2, graph.num_slots, 12)
+        >>> kept, marginals, log_probability = ops.sample_k_edges(logits, graph, 20, seed=1, per="frame")
+        >>> kept.shape, kept.sum(2).unique()
+        (torch.Size([1, 2, 72, 12]), tensor([20.]))
     """
     edges, like = check_edges("logits", logits, graph), ("logits", logits)
     k, samples, lam = _check_count("k", k, 0), _check_count("samples", samples, 1), float(lam)
@@ -149,7 +159,7 @@ def reference(
     left = torch.minimum(k - certain.sum(1), is_open.sum(1))[:, None]  # of the open ones [G, 1]
 
     if estimator == "imle":
-        kept = _Perturbed.apply(gamma, k_subsets.gumbel(u), certain, is_open, left, lam)
+        kept = _Perturbed.apply(gamma, k_subsets.gumbel(u), certain, is_open, left, lam)  # type: ignore[no-untyped-call]
         return as_edges(torch.where(poisoned, torch.nan, kept), S).to(logits.dtype), None, None
 
     def log_sum(gamma: Tensor) -> Tensor:
@@ -266,7 +276,20 @@ def _sample(
 
 
 @_sample.register_fake
-def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, widest, samples, *_):
+def _(
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    seed: Tensor,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
+    samples: int,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.promote_types(logits.dtype, torch.float32)
     kept, marginals = logits.new_empty(samples, *logits.shape), logits.new_empty(logits.shape, dtype=dtype)
     return kept, marginals, logits.new_empty(samples, len(logits), dtype=dtype)
@@ -308,18 +331,18 @@ def _sample_backward(
 
 
 @_sample_backward.register_fake
-def _(logits, *_):
+def _(logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_sample(ctx, inputs, output):
+def _setup_sample(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     logits, _, *tensors, _, ctx.hops, ctx.k, ctx.per, ctx.widest, _, ctx.estimator, ctx.backend = inputs
     kept, marginals, _ = output
     ctx.set_materialize_grads(False)  # a result that nobody uses costs no gradient
     ctx.save_for_backward(logits, kept, marginals, *tensors)
 
 
-def _sample_autograd(ctx, *gradients):
+def _sample_autograd(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     *saved, lengths, slots, bounds = ctx.saved_tensors
     dlogits = _sample_backward(*saved, *gradients, lengths, slots, bounds, ctx.hops, ctx.k, ctx.per, ctx.widest, ctx.estimator, ctx.backend)
     return dlogits, *[None] * 12
@@ -349,7 +372,20 @@ def _perturb(
 
 
 @_perturb.register_fake
-def _(logits, sample_ids, lengths, slots, bounds, seed, hops, k, per, widest, samples, *_):
+def _(
+    logits: Tensor,
+    sample_ids: Tensor,
+    lengths: Tensor | None,
+    slots: Tensor,
+    bounds: Tensor,
+    seed: Tensor,
+    hops: int,
+    k: int,
+    per: str,
+    widest: int,
+    samples: int,
+    *_: object,
+) -> Tensor:
     return logits.new_empty(samples, *logits.shape)
 
 
@@ -377,16 +413,16 @@ def _perturb_backward(
 
 
 @_perturb_backward.register_fake
-def _(dkept, kept, logits, *_):
+def _(dkept: Tensor, kept: Tensor, logits: Tensor, *_: object) -> Tensor:
     return logits.new_empty(logits.shape)
 
 
-def _setup_perturb(ctx, inputs, output):
+def _setup_perturb(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     logits, *tensors, ctx.hops, ctx.k, ctx.per, ctx.widest, _, ctx.lam, ctx.backend = inputs
     ctx.save_for_backward(output, logits, *tensors)
 
 
-def _perturb_autograd(ctx, dkept):
+def _perturb_autograd(ctx: Any, dkept: Tensor) -> tuple[Tensor | None, ...]:
     dlogits = _perturb_backward(dkept, *ctx.saved_tensors, ctx.hops, ctx.k, ctx.per, ctx.widest, ctx.lam, ctx.backend)
     return dlogits, *[None] * 12
 

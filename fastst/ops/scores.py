@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from fastst.graph import GraphIndex, edge_exists
+from fastst.graph_index import GraphIndex, edge_exists
 
 _SLOTS_AT_ONCE = 4  # per joint: how many messages are held at a time, in units of the features' size
 

@@ -15,7 +15,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from fastst.graph import GraphIndex, edge_exists
+from fastst.graph_index import GraphIndex, edge_exists
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # torch says so once a process, to its users' surprise
 HALF = (torch.bfloat16, torch.float16)

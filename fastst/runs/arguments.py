@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastst.config import TrainConfig
-from fastst.data.load import Task
+from fastst.runs.load import Task
 
 # Those that its weights are of: a model made with others can't have them.
 ARCHITECTURE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,10 @@ import pyarrow.parquet
 import torch
 
 from fastst.data.batches import even_windows
-from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.files import write_atomically
 from fastst.nn import GraphClassifier
+from fastst.runs.load import Task
 from fastst.runs.predictions import Asked, batches, evaluating
 
 _COLUMNS = pa.schema(
@@ -30,7 +30,7 @@ _COLUMNS = pa.schema(
         ("kept", pa.bool_()),
     ]
 )
-_WRITERS: dict[str, Callable] = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWriter}
+_WRITERS: dict[str, Callable[..., Any]] = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWriter}
 
 
 def write_edges(path: Path, model: GraphClassifier, task: Task, asked: Asked) -> None:

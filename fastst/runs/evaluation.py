@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastst.data.load import Task
 from fastst.errors import UserError
+from fastst.runs.load import Task
 from fastst.runs.metrics import KeptEdges
 from fastst.runs.opened import TrainedModel, seen_people
 from fastst.runs.outcomes import Outcomes, together

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.files import write_atomically
 from fastst.graph import SkeletonGraph
 from fastst.nn import GraphClassifier
 from fastst.runs.edges import edges_of_windows
+from fastst.runs.load import Task
 from fastst.runs.predictions import Asked, evaluating
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import numpy as np
 
 from fastst.config import TrainConfig
 from fastst.data.copies import mark
-from fastst.data.load import Task, load_task
 from fastst.data.options import OtherFiles
 from fastst.data.prepare import drop_joints, layout_for, prepare
 from fastst.data.splits import Split, person
@@ -21,6 +20,7 @@ from fastst.errors import UserError
 from fastst.files import is_there
 from fastst.nn import GraphClassifier
 from fastst.runs.folder import WRITE_AGAIN, as_written, load_model, read_json, read_run_config, read_summary
+from fastst.runs.load import Task, load_task
 from fastst.runs.predictions import Asked
 
 _SIDES = ("train", "test", "validation", "initial")

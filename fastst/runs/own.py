@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastst.data.load import Task, load_task
 from fastst.errors import UserError
+from fastst.runs.load import Task, load_task
 from fastst.runs.opened import TrainedModel, for_model
 from fastst.runs.trainer import fingerprint
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fastst.config import TrainConfig
 from fastst.data.batches import Batch, Windows, even_windows, in_order, make_batch
-from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.nn import GraphClassifier
 from fastst.ops import mean_average_distance
+from fastst.runs.load import Task
 from fastst.runs.metrics import KeptEdges, mean_over_groups
 from fastst.runs.outcomes import Outcomes
 

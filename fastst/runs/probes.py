@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from fastst.data.load import Task
 from fastst.errors import UserError
 from fastst.runs.folder import read_json, write_json
+from fastst.runs.load import Task
 from fastst.runs.metrics import classification_metrics
 
 _FILE = "logistic_regression.json"  # in the folder of a run

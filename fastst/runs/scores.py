@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fastst.data.load import Task
+from fastst.runs.load import Task
 from fastst.runs.lock import check_owned
 from fastst.runs.outcomes import PREDICTIONS, read_outcomes, together, write_outcomes
 from fastst.runs.probes import Regression, baselines, pose_features

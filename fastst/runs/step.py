@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ class Step:
         others, count = of_all[:, None] - of_pair
         return torch.where(count > 0, others / count.clamp(min=1), 0)
 
-    def _autocast(self, device: str):
+    def _autocast(self, device: str) -> AbstractContextManager[Any]:
         if self.config.amp == "none":
             return nullcontext()
         return torch.autocast(device, torch.bfloat16 if self.config.amp == "bf16" else torch.float16)

@@ -23,11 +23,10 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 from torch.nn.parallel import DistributedDataParallel
 
-import fastst
+from fastst import __version__
 from fastst.config import TrainConfig
 from fastst.data.batches import Windows, in_order, made_ahead, make_batch, random_windows
 from fastst.data.copies import mark
-from fastst.data.load import Task
 from fastst.data.splits import Split
 from fastst.errors import UserError
 from fastst.files import is_there
@@ -48,6 +47,7 @@ from fastst.runs.folder import (
     write_text,
 )
 from fastst.runs.initial import start_from
+from fastst.runs.load import Task
 from fastst.runs.lock import check_owned
 from fastst.runs.opened import open_run
 from fastst.runs.outcomes import PREDICTIONS, write_outcomes
@@ -302,7 +302,7 @@ class Trainer:
             "left_out": len(self.task.walks.left_out),
             "filled_share": self.task.filled.share,
             "data": fingerprint(self.task),
-            "versions": {"fastst": fastst.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            "versions": {"fastst": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "threads": torch.get_num_threads(),
             "device": self.device.type,
         }

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastst.data.load import Task
 from fastst.graph import SkeletonGraph
+from fastst.runs.load import Task
 from fastst.runs.opened import TrainedModel
 from fastst.runs.outcomes import prediction
 from fastst.runs.predictions import predict_walks

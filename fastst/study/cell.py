@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from fastst.config import TrainConfig
 from fastst.data.batches import even_windows
 from fastst.explanation.profiles import SIDES
-from fastst.explanation.report import examine
+from fastst.explanation.report import EXPLAINED, examine
 from fastst.files import is_there
 from fastst.nn.rankings import first_of, ranking, share_of
 from fastst.ops import mean_average_distance
@@ -21,6 +22,7 @@ from fastst.runs.lock import InUseError
 from fastst.runs.metrics import KeptEdges
 from fastst.runs.predictions import batches, evaluating, predict_walks
 from fastst.runs.trainer import Finished
+from fastst.runs.training import train
 from fastst.study.grid import make_folder, of_a_cell
 from fastst.study.trackers import Tracker, tracked
 
@@ -56,15 +58,13 @@ def run_cell(config: str, folder: str, threads: int, tracker: Tracker = "none") 
 
 
 def _train(config: str, place: Path, tracker: Tracker) -> None:
-    from fastst.train import train
-
     make_folder(place)
     options = TrainConfig.from_json(config, place).settled()
     # Whatever somebody left here who was stopped, it goes on from there: the folder's name says that the options are the same.
     if not is_there(place / "config.json"):
         write_text(place / "config.json", options.to_json())
     with tracked(tracker, options, place) as on_epoch:
-        train(options, on_finished=look, on_epoch=on_epoch, quiet=True)
+        train(options, dataclasses.replace(EXPLAINED, of_fold=look), on_epoch=on_epoch, quiet=True)
 
 
 def look(finished: Finished) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import torch
 
 from fastst.config import TrainConfig
 from fastst.data.batches import even_windows, random_windows
-from fastst.data.load import Task, load_task
 from fastst.data.options import ReadOptions
 from fastst.data.splits import Split, balanced_split, class_of_people
 from fastst.runs.folder import save_checkpoint
+from fastst.runs.load import Task, load_task
 from fastst.runs.predictions import outcomes_of
 from fastst.runs.probes import baselines, fit_regression, pose_features
 from fastst.runs.trainer import Finished, Fold, Processes, Trainer

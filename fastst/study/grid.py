@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fastst
+from fastst import __version__
 from fastst.config import RECIPES, TrainConfig
 from fastst.errors import UserError
 from fastst.files import WriteError, is_there, open_file, read_json
@@ -230,7 +230,7 @@ def _saved_grid(folder: Path, before: dict[str, Any], grid: Grid | None) -> tupl
 def _manifest(grid: Grid, cells: list[Cell]) -> dict[str, Any]:
     value = {
         "format": _FORM,
-        "fastst": fastst.__version__,
+        "fastst": __version__,
         "options": grid.options,
         "axes": grid.blocks,
         "data": {name: digest for cell in cells for name, digest in _digests(cell.config).items()},
@@ -243,9 +243,9 @@ def _check_form(path: Path, manifest: Any) -> None:
     keys = {"format", "fastst", "options", "axes", "data", "cells"}
     if not isinstance(manifest, dict) or manifest.get("format") != _FORM or set(manifest) != keys:
         raise UserError(f"{path} is not the manifest of a grid of fastst.experiments; {_NO_GRID}")
-    if manifest["fastst"] != fastst.__version__:
+    if manifest["fastst"] != __version__:
         raise UserError(
-            f"{path.parent} is a grid of fastst {manifest['fastst']}, and this is {fastst.__version__}: their numbers must not be mixed. Name a new "
+            f"{path.parent} is a grid of fastst {manifest['fastst']}, and this is {__version__}: their numbers must not be mixed. Name a new "
             "--out, or finish it with that version"
         )
 
@@ -272,7 +272,7 @@ def _as_values(values: list[Any]) -> tuple[Any, ...]:
 
 def _cell(config: TrainConfig, folder: Path) -> Cell:
     """A run's address: a hash of its options, of what is in the files that they name, and of the version of fastst."""
-    named = json.dumps([json.loads(config.to_json()), _digests(config), fastst.__version__], sort_keys=True)
+    named = json.dumps([json.loads(config.to_json()), _digests(config), __version__], sort_keys=True)
     address = hashlib.sha256(named.encode()).hexdigest()[:_ADDRESS]
     return Cell(address, dataclasses.replace(config, out=folder / "cells" / address))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fastst
+from fastst import __version__
 from fastst.errors import UserError
 from fastst.explanation.figures import initial_adjacency
 from fastst.files import is_there, read_json
@@ -217,7 +217,7 @@ def _heading(grid: Grid, cells: Sequence[Cell], results: Sequence[Result], folde
     options = in_words({name: value_in_words(value) for name, value in shared.items()})
     axes = "; ".join(in_words({name: " | ".join(map(value_in_words, values)) for name, values in block.items()}) for block in grid.blocks)
     missing = "" if len(results) == len(cells) else ' The others are named <a href="#missing">below</a>.'
-    numbers = f"{len(results)} of {len(cells)} runs are finished, by fastst {fastst.__version__}.{missing}"
+    numbers = f"{len(results)} of {len(cells)} runs are finished, by fastst {__version__}.{missing}"
     return (
         "<h1>The paper's study, rerun</h1>"
         f"<p>{numbers} “Learning to Simplify Spatial-Temporal Graphs in Gait Analysis” (Cosma and Radoi) trained on CASIA-B; here the data are "

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-import fastst
+from fastst import __version__
 from fastst.errors import UserError
 from fastst.files import WriteError, cannot_write, is_there
 from fastst.runs.folder import write_json
@@ -132,7 +132,7 @@ class _Board:
     say: News
     tracker: Tracker
     waiting: deque[Cell]
-    running: dict[Future, tuple[Cell, str]] = field(default_factory=dict)
+    running: dict[Future[Any], tuple[Cell, str]] = field(default_factory=dict)
     usable: dict[str, int] = field(default_factory=dict)  # address of a worker -> its threads
     refused: dict[str, str] = field(default_factory=dict)  # address of a worker -> why
     deaths: Counter[str] = field(default_factory=Counter)
@@ -252,16 +252,16 @@ def _judged(client: Client, addresses: list[str], folder: Path) -> dict[str, str
     """Why each of these workers can't be used; None for those that can. A worker that is gone again is not in it."""
     if not addresses:
         return {}
-    wanted, manifest = fastst.__version__, str((folder / "grid.json").resolve())
+    wanted, manifest = __version__, str((folder / "grid.json").resolve())
 
     def looked() -> tuple[str, bool]:  # within, so that Dask sends its code: a worker may have another fastst, or none
         import os
 
         try:
-            import fastst
-            import fastst.study.cell
+            from fastst import __version__ as there
+            from fastst.study import cell  # noqa: F401 - whether it can be
 
-            return fastst.__version__, os.path.exists(manifest)
+            return there, os.path.exists(manifest)
         except (ImportError, AttributeError) as error:
             return f"that has no grids ({error})", True
 
@@ -298,7 +298,7 @@ def _jobs(where: Where) -> Any:
     except ImportError:
         raise UserError("jobs are asked for by dask-jobqueue, which is not installed: pip install 'fastst[experiments]'") from None
     try:
-        cluster = (SLURMCluster if where.cluster == "slurm" else PBSCluster)(processes=1, silence_logs=logging.CRITICAL)
+        cluster: Any = (SLURMCluster if where.cluster == "slurm" else PBSCluster)(processes=1, silence_logs=logging.CRITICAL)
     except (ValueError, TypeError) as error:
         told = " ".join(str(error).split())
         raise UserError(

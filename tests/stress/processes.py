@@ -154,11 +154,13 @@ class Reference:
     def __init__(self, start: tuple[Start, ...]) -> None:
         """By a training in this process, after which its copies have everything that is imported, compiled or drawn at first use; and by others
         that are started in these ways, which have to leave the same."""
-        from fastst import train
+        from fastst.explanation.report import EXPLAINED
+        from fastst.runs.training import train
+        from fastst.train import read_config
 
         with tempfile.TemporaryDirectory(prefix="fastst-stress-") as made:
             folder = Path(made)
-            train.train(train.read_config([*TRAINING, "--out", str(folder / "own")]), quiet=True)
+            train(read_config([*TRAINING, "--out", str(folder / "own")]), EXPLAINED, quiet=True)
             self.files = files_of(folder / "own")
             for number, begin in enumerate(start):
                 started, run = time.monotonic(), folder / str(number)

@@ -177,8 +177,10 @@ def _train(folder: Path, _: float) -> int:
     """From the command to the end of the first step."""
     from unittest import mock
 
-    from fastst import train
+    from fastst.explanation.report import EXPLAINED
     from fastst.runs.trainer import Trainer
+    from fastst.runs.training import train
+    from fastst.train import read_config
 
     step = Trainer._train_step
 
@@ -189,7 +191,7 @@ def _train(folder: Path, _: float) -> int:
     options = ["--data", str(folder / "data" / "walks.npz"), "--out", str(folder / "run"), "--epochs", "1"]
     with mock.patch.object(Trainer, "_train_step", first_step):
         try:
-            train.train(train.read_config(options))
+            train(read_config(options), EXPLAINED)
         except _Enough:
             return _size(folder / "data")
     raise AssertionError("no step was done")

@@ -110,16 +110,12 @@ def sample_k_edges(
 
     def backward(dkept: ndarray, dmarginals: ndarray | None, dlog: ndarray | None) -> Gradients:
         dlogits = np.zeros(logits.shape)
-        for group in found:
-            if not group.has_gradient or not group.open:
-                continue
+        for group in (group for group in found if group.has_gradient and group.open):
             weights = np.exp(group.gamma - group.gamma.mean())
             dz = np.array([dkept[:, e.b, e.p, e.t] for e in group.open]).T  # [S, n]
             if estimator == "imle":
                 u = np.array([uniform[:, e.b, e.p, e.t] for e in group.open], float).T
-                value = group.gamma + _gumbel(u)
-                states = [[_largest(row, group.left)[0] for row in value - step * dz] for step in (0, lam)]
-                gradient = (np.array(states[0], float) - np.array(states[1], float)).sum(0) / lam
+                gradient = _difference(group.gamma + _gumbel(u), dz, group.left, lam)
             else:
                 mu, b = _marginals(weights, group.left), group.open[0].b
                 z = np.array([kept[:, e.b, e.p, e.t] for e in group.open]).T
@@ -137,6 +133,12 @@ def sample_k_edges(
     if estimator == "imle":
         return (kept, None, None), backward, margin
     return (kept, marginals, log_probability), backward, margin
+
+
+def _difference(value: ndarray, dz: ndarray, left: int, lam: float) -> ndarray:
+    """What I-MLE takes for the gradient: how the largest change when the values are moved against it."""
+    states = [[_largest(row, left)[0] for row in value - step * dz] for step in (0, lam)]
+    return (np.array(states[0], float) - np.array(states[1], float)).sum(0) / lam
 
 
 def _draw(weights: ndarray, left: int, u: ndarray) -> tuple[ndarray, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fastst import compare, convert, evaluate, predict, train
+from fastst import compare, convert, evaluate, predict
 from fastst.config import TrainConfig
 from fastst.data.labels import apply_labels, read_labels
 from fastst.data.options import ReadOptions
@@ -19,6 +20,9 @@ from fastst.data.prepare import choose_layout
 from fastst.data.read import read_walks
 from fastst.data.splits import read_split
 from fastst.errors import UserError
+from fastst.explanation.report import EXPLAINED
+from fastst.runs.training import train
+from fastst.train import read_config
 
 from .common import ROOT, TRAINING
 from .mutate import signed
@@ -27,6 +31,7 @@ from .seeds import Seeds, good_file, others, seeds
 _SIZE = ("--image-size", "320", "240")
 _OPTIONS = ReadOptions(image_size=(320, 240))
 PEOPLE = ("001", "002", "003")
+_READ_ALONE = dataclasses.replace(EXPLAINED, of_fold=lambda _: {})  # what is there is read, and nothing looked at anew
 
 
 @dataclass(frozen=True)
@@ -187,9 +192,9 @@ def _of_run(run: Path, name: str, when: str) -> Target:
         if is_finished:
             _read_finished(path)
         elif name == "config.json":
-            train.read_config(["--resume", "--out", str(path.parent)])
+            read_config(["--resume", "--out", str(path.parent)])
         else:
-            train.train(train.read_config(["--resume", "--out", str(path.parent)]), on_finished=None, quiet=True)
+            train(read_config(["--resume", "--out", str(path.parent)]), _READ_ALONE, quiet=True)
         if name in _WITH_CHECKSUM and (given := path.read_bytes()) != content and signed(given) != given:
             raise Accepted(f"{name} was damaged, and nobody said so")
 
@@ -211,7 +216,7 @@ def _read_finished(path: Path) -> None:
         lambda: compare.main([run, run]),
     ]
     if path.name != "config.json":  # which may ask for a long training
-        reading.append(lambda: train.train(train.read_config(["--resume", "--out", run]), on_finished=None, quiet=True))
+        reading.append(lambda: train(read_config(["--resume", "--out", run]), _READ_ALONE, quiet=True))
     refused: UserError | None = None
     for command in reading:
         try:

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import fastst
-from fastst import files
+from fastst import __version__, files
 from fastst.data.planted import Planted
 from fastst.explanation.page.entries import Entry, class_means
 from fastst.explanation.page.packing import Packed, likely_bytes, pack
@@ -76,7 +75,7 @@ def page(
     style, script = _source("page.css"), script_of_page()
     parts = {
         "title": html.escape(f"{told.run}: {entries[0].name if len(entries) == 1 else f'{len(entries)} walks'}"),
-        "version": html.escape(fastst.__version__),
+        "version": html.escape(__version__),
         "policy": html.escape(policy(style, script)),
         "style": style,
         "script": script,
@@ -121,7 +120,7 @@ def _source(name: str) -> str:
 
 def _about(told: Told) -> dict[str, Any]:
     return {
-        "version": fastst.__version__,
+        "version": __version__,
         "run": told.run,
         "seed": told.seed,
         "data": told.data,

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastst.data.load import Task
 from fastst.explanation.agreement import agreement_of_seeds
 from fastst.explanation.audit import ARMS, probabilities_of_arms
 from fastst.explanation.page.gait import gait_cycle
@@ -18,6 +17,7 @@ from fastst.nn import GraphClassifier, LearnedGraph
 from fastst.runs.edges import edges_of_windows
 from fastst.runs.evaluation import judges_of
 from fastst.runs.folder import load_model
+from fastst.runs.load import Task
 from fastst.runs.opened import TrainedModel
 from fastst.runs.predictions import Asked
 from fastst.runs.probes import pose_features

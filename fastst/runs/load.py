@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from fastst.data.prepare import Filled, choose_layout, drop_joints, layout_for, 
 from fastst.data.read import read_walks
 from fastst.data.synthetic import synthetic_walks
 from fastst.data.walks import DataError, LeftOut, WalkSet
+from fastst.errors import UserError, visible
 from fastst.layouts import Layout
 
 # Classes that are numbers: so many different ones are a measure if most have a single person, and so many if they have fewer than so many people.
@@ -44,6 +46,18 @@ class Task:
     @property
     def lengths(self) -> list[int]:
         return [len(poses) for poses in self.walks.poses]
+
+    def walk_called(self, name: str) -> int:
+        """The number of the walk of that name.
+
+        Raises:
+            UserError: there is none.
+        """
+        names, name = self.walks.names, visible(name)
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
+            raise UserError(f"--walk {name}: none of the {len(names)} walks is called so; there are {', '.join(near)}, for instance")
+        return names.index(name)
 
     def description(self) -> str:
         pairs = set(zip(self.walks.subjects, self.classes.tolist(), strict=True))

@@ -37,6 +37,13 @@ class Sampling:
     Raises:
         ValueError: a number that is not above 0, too large an ε, a tensor that wants a gradient or is no
             single number, a name that does not exist.
+
+    Examples:
+        >>> import torch
+        >>> from fastst import ops
+        >>> sampling = ops.Sampling(noise="logistic", estimator="sigmoid", tau=1.0)
+        >>> ops.keep_probability(torch.tensor([0.0]), sampling=sampling)
+        tensor([0.5000])
     """
 
     beta: float = 2.0
