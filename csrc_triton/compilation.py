@@ -247,11 +247,13 @@ def unrolled(code: list[Instruction]) -> list[Instruction]:
     return code[under_way[0] : under_way[-1] + 2]
 
 
-def inspect_all(modules: Sequence[str] = KERNEL_MODULES) -> list[dict[str, Any]]:
+def inspect_all(
+    modules: Sequence[str] = KERNEL_MODULES, dtypes: Sequence[str] = DTYPES, targets: Sequence[int | str] = (*CHIPS, *AMD)
+) -> list[dict[str, Any]]:
     """Every kernel, for every chip and every feature dtype that it has, in a few processes of their own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(4, os.cpu_count() or 1), initializer=_compile_for_real) as pool:
-        jobs = [job for found in pool.starmap(_jobs, itertools.product(DTYPES, modules)) for job in found]
+        jobs = [job for found in pool.starmap(_jobs, itertools.product(dtypes, modules, (targets,))) for job in found]
         return pool.starmap(_inspect_job, jobs, chunksize=1)
 
 
@@ -260,9 +262,9 @@ def _compile_for_real() -> None:
     os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # the same code, in less time
 
 
-def _jobs(dtype: str, module: str) -> list[tuple[str, int, str, int | str]]:
-    targets: list[int | str] = [*(chip for chip in CHIPS if chip not in LEFT_OUT[dtype]), *AMD]
-    return [(module, number, dtype, target) for number in range(len(compilations(dtype, (module,)))) for target in targets]
+def _jobs(dtype: str, module: str, targets: Sequence[int | str]) -> list[tuple[str, int, str, int | str]]:
+    chosen = [target for target in targets if target not in LEFT_OUT[dtype]]
+    return [(module, number, dtype, target) for number in range(len(compilations(dtype, (module,)))) for target in chosen]
 
 
 def _inspect_job(module: str, number: int, dtype: str, target: int | str) -> dict[str, Any]:

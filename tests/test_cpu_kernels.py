@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 
 import numba
 import numpy as np
@@ -29,6 +30,16 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 1e-2, to
 WIDTHS = [(0,) * width for width in (1, 2, 4)]  # wider ones than the machine has, LLVM splits
 
 
+def each_with_each(dtypes: Iterable[torch.dtype], quick: set[tuple[torch.dtype, int]]) -> list:
+    """Every dtype at every width. Each kernel is compiled for each, which takes long: float32 at all, float64 at one, and the rest is slow."""
+    quick = quick | {(torch.float32, 1), (torch.float32, 2), (torch.float32, 4), (torch.float64, 1)}
+    return [
+        pytest.param(dtype, width, id=f"{dtype}-{16 * len(width)} bytes", marks=() if (dtype, len(width)) in quick else pytest.mark.slow)
+        for dtype in dtypes
+        for width in WIDTHS
+    ]
+
+
 def inputs(B: int, T: int, C: int, dtype: torch.dtype, graph: SkeletonGraph | EdgeList = GRAPH):
     x, k = torch.randn(2, B, T, graph.num_joints, C, generator=generator()).to(dtype)
     values = torch.randn(B, graph.num_slots, T, generator=generator()).to(torch.promote_types(dtype, torch.float32))
@@ -39,9 +50,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype) -> bool
     return (found.double() - wanted).abs().max().item() <= TOLERANCE[dtype] * max(wanted.abs().max().item(), 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS, ids=lambda width: f"{16 * len(width)} bytes")
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("dtype", "width"), each_with_each(TOLERANCE, quick={(torch.bfloat16, 2), (torch.float16, 4)}))
 def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
     """Channels below, at and beyond a vector, and those that are read in place; tiles at a walk's ends and inside it; values in half precision."""
     monkeypatch.setattr(products, "WIDTH", width)
@@ -66,9 +75,7 @@ def test_every_element_type_and_vector_width(dtype: torch.dtype, width: tuple[in
             assert all(torch.equal(found, made.to(dtype)) for found, made in zip(as_asked, (edges, nodes), strict=True)), (C, T)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS, ids=lambda width: f"{16 * len(width)} bytes")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("dtype", "width"), each_with_each((torch.float32, torch.float64), quick=set()))
 def test_attention_at_every_vector_width(dtype: torch.dtype, width: tuple[int, ...], monkeypatch):
     """Heads below, at and beyond a vector; more edges into a node than a vector has lanes."""
     for module in (compiled_attend, compiled_weights):

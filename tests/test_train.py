@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import PEAK
+from commands import PEAK, Commands, has_ended
 
 from fastst.config import TrainConfig
 from fastst.data.batches import random_windows
@@ -35,10 +35,6 @@ VARYING = {"sha256", "seconds", "threads"}
 def tiny(out: Path, **options) -> TrainConfig:
     sizes = {"people": 12, "walks_per_person": 3, "frames": 12, "hidden": 8, "heads": 2, "layers": 2, "batch_size": 8}
     return TrainConfig(**{**sizes, "epochs": 2, "out": out, **options})
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "fastst.train", *TINY, *arguments]
 
 
 def summary(folder: Path) -> dict:
@@ -93,35 +89,22 @@ def test_folds(graph: str, tmp_path: Path):
     assert json.loads((out / "summary.json").read_text())["balanced_accuracy"] == result["balanced_accuracy"]
 
 
-def wait_for_epochs(out: Path, count: int, process: subprocess.Popen) -> None:
-    for _ in range(600):
-        if (out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) >= count:
-            return
-        assert process.poll() is None, "the run ended before it could be interrupted"
-        time.sleep(0.1)
-    raise AssertionError("the run made no progress")
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_an_interrupted_run_goes_on_to_the_same_numbers(how: signal.Signals, run: Path, tmp_path: Path):
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        command("--epochs", "6", "--out", str(out)),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell has what it starts in the background ignore Ctrl-C
-    )
-    wait_for_epochs(out, 2, process)
-    process.send_signal(how)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode != 0
+def test_an_interrupted_run_goes_on_to_the_same_numbers(how: signal.Signals, run: Path, tmp_path: Path, commands: Commands):
+    out, said = tmp_path / "run", tmp_path / "said"
+    process = commands.start(*TINY, "--epochs", "6", "--out", out, said=said)
+    while not (out / "metrics.jsonl").exists() or len((out / "metrics.jsonl").read_text().splitlines()) < 2:
+        assert not has_ended(process), f"the run ended before it could be interrupted: {said.read_text()}"
+        time.sleep(0.01)
+    os.kill(process, how)
     if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert "interrupted; go on with --resume" in said
-        assert "Traceback" not in said
+        assert commands.code(process) == 130
+        assert "interrupted; go on with --resume" in said.read_text()
+        assert "Traceback" not in said.read_text()
+    else:
+        assert commands.code(process) == -signal.SIGKILL
     assert not (out / "summary.json").exists()
-    subprocess.run([sys.executable, "-m", "fastst.train", "--resume", "--out", str(out)], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert commands.code(commands.start("--resume", "--out", out, said=said)) == 0, said.read_text()
     assert summary(out) == summary(run)
     assert losses(out) == losses(run)
 
@@ -148,7 +131,7 @@ def test_resuming_a_finished_run_changes_nothing(run: Path):
 def test_two_processes_train_to_the_losses_of_one(tmp_path: Path):
     # 9 people are trained on: the last batch has fewer windows than the others, and pairs of windows exchange edges.
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run(command("--epochs", "3", "--out", str(one)), cwd=ROOT, check=True, capture_output=True, timeout=300)
+    train(tiny(one, epochs=3))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fastst.train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
