@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,31 @@ def commands() -> Iterator[Commands]:
     commands = Commands()
     yield commands
     commands.close()
+
+
+_FIGURES = ("learning_curve", "initial_adjacency", "audit", "kept_of_joints", "walk_with_kept_edges")
+
+
+def _draw_nothing(finished: Any, found: dict[str, Any]) -> None:
+    for name in _FIGURES:
+        (finished.fold.folder / f"{name}.png").write_bytes(b"\x89PNG")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def draw() -> Iterator[Callable[..., None] | None]:
+    """What draws the figures of a run. It takes longer than a small training: in this process files without a figure stand in their place, unless a
+    test asks for `with_figures`."""
+    report = sys.modules.get("fastst.explanation.report")  # all tests are imported; where none has needed it, none draws
+    draw = report and report.draw
+    with pytest.MonkeyPatch.context() as patch:
+        if report:
+            patch.setattr(report, "draw", _draw_nothing)
+        yield draw
+
+
+@pytest.fixture
+def with_figures(draw: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastst.explanation.report.draw", draw)
 
 
 @pytest.fixture
