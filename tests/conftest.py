@@ -33,6 +33,12 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    seed = config.getoption("randomly_seed", None)
+    if isinstance(seed, int):  # pytest-randomly is there
+        terminalreporter.write_line(f"the tests in the same order: --randomly-seed={seed}")
+
+
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     """Starts `python -m fastst.…` in processes that have imported everything."""

@@ -95,7 +95,6 @@ def test_make_knows_its_targets(command: str) -> None:
     subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if lines_of(page)], ids=lambda page: page.stem)
 def test_commands_run_in_their_order(page: Path, folder: Path, commands: Commands) -> None:
     todo = [made_small(command) for command in lines_of(page) if not command.startswith("make ")]

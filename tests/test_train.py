@@ -129,7 +129,6 @@ def test_resuming_a_finished_run_changes_nothing(run: Path):
     assert (run / "summary.json").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_two_processes_train_to_the_losses_of_one(tmp_path: Path):
     # 9 people are trained on: the last batch has fewer windows than the others, and pairs of windows exchange edges.
     one, two = tmp_path / "one", tmp_path / "two"
@@ -352,14 +351,12 @@ print(peak() / 2**30)
 """
 
 
-@pytest.mark.slow
 def test_a_walk_of_3000_frames_trains_in_under_4_gib():
     """The dense adjacency alone would be 11.7 GB."""
     done = subprocess.run([sys.executable, "-c", LONG_WALK], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     assert float(done.stdout) < 4
 
 
-@pytest.mark.slow
 def test_cmu_walks_with_made_up_labels_run_through(tmp_path: Path):
     data = ROOT.parent / "shared" / "data" / "cmu_coco17.csv"
     if not data.exists():
