@@ -271,7 +271,12 @@ def unrolled(code: list[Instruction]) -> list[Instruction]:
     return code[under_way[0] : under_way[-1] + 2]
 
 
-def inspect_all(example: Callable[[], Example], modules: Sequence[str] = KERNEL_MODULES) -> list[dict[str, Any]]:
+def inspect_all(
+    example: Callable[[], Example],
+    modules: Sequence[str] = KERNEL_MODULES,
+    dtypes: Sequence[str] = DTYPES,
+    targets: Sequence[int | str] = (*CHIPS, *AMD),
+) -> list[dict[str, Any]]:
     """Every kernel, for every chip and every feature dtype that it has, in a few processes of their own.
 
     Args:
@@ -279,7 +284,7 @@ def inspect_all(example: Callable[[], Example], modules: Sequence[str] = KERNEL_
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(4, os.cpu_count() or 1), initializer=_compile_for_real) as pool:
-        jobs = [job for found in pool.starmap(_jobs, itertools.product([example], DTYPES, modules)) for job in found]
+        jobs = [job for found in pool.starmap(_jobs, itertools.product([example], dtypes, modules, (targets,))) for job in found]
         return pool.starmap(_inspect_job, jobs, chunksize=1)
 
 
@@ -288,9 +293,11 @@ def _compile_for_real() -> None:
     os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # the same code, in less time
 
 
-def _jobs(example: Callable[[], Example], dtype: str, module: str) -> list[tuple[Callable[[], Example], str, int, str, int | str]]:
-    targets: list[int | str] = [*(chip for chip in CHIPS if chip not in LEFT_OUT[dtype]), *AMD]
-    return [(example, module, number, dtype, target) for number in range(len(compilations(dtype, example, (module,)))) for target in targets]
+def _jobs(
+    example: Callable[[], Example], dtype: str, module: str, targets: Sequence[int | str]
+) -> list[tuple[Callable[[], Example], str, int, str, int | str]]:
+    chosen = [target for target in targets if target not in LEFT_OUT[dtype]]
+    return [(example, module, number, dtype, target) for number in range(len(compilations(dtype, example, (module,)))) for target in chosen]
 
 
 def _inspect_job(example: Callable[[], Example], module: str, number: int, dtype: str, target: int | str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Processes of tests: commands that have imported everything already, a second each and not five; and how much memory a process took."""
+"""Processes of tests: commands that have imported everything already, and start at once, not after seconds; and how much memory a process took."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ def peak():  # bytes; on Linux, ru_maxrss is what the process that started this 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 """
 _SERVER = """
-import json, os, runpy, sys
-import torch
+import atexit, gc, json, os, runpy, sys, threading, traceback
+gc.disable()
+import torch, torch._dynamo, matplotlib.pyplot
 torch.set_num_threads(1)  # the others of a team would stay behind in a fork
-from fastst import interrupts, train
+from fastst import audit, compare, convert, evaluate, explain, info, interrupts, predict, train
+gc.freeze()  # or every process would look through what was imported, and have to copy it for that
+gc.enable()
 for line in sys.stdin:
     asked = json.loads(line)
     if isinstance(asked, int):
@@ -35,8 +38,19 @@ for line in sys.stdin:
         interrupts.catch()
         sys.argv = [asked["module"], *asked["arguments"]]
         sys.modules.pop(asked["module"], None)  # or runpy warns of it
-        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
-        sys.exit()
+        code = 1
+        try:
+            runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        except BaseException:
+            traceback.print_exc()
+        threading._shutdown()  # as at the end of any process, without the second that taking all modules apart takes
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     print(answer, flush=True)
 """
 

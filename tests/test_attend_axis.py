@@ -142,7 +142,6 @@ def test_opcheck_and_gradcheck(axis: str):
     assert torch.autograd.gradcheck(lambda *x: torch.ops.fastst.attend_axis(*x, *rest)[0], (q, k, v), fast_mode=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_time_and_memory_are_linear_with_a_window(backend: str):
     """A hundred thousand frames, whose scores would take 40 GB."""

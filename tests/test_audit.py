@@ -234,7 +234,6 @@ def test_baselines_need_something_planted(tmp_path: Path):
         audit_command(["--run", str(tmp_path / "run"), "--baselines"])
 
 
-@pytest.mark.slow
 def test_baselines_are_scored_on_a_model_of_the_whole_graph(planted: Path, tmp_path: Path):
     audit_command(["--run", str(planted), "--baselines", "--out", str(tmp_path / "audit.json")])
     scores = json.loads((tmp_path / "audit.json").read_text())["baselines"]

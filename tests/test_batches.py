@@ -72,7 +72,7 @@ def test_a_thread_makes_the_next_batch_while_the_last_is_used():
     for number, batch in enumerate(made_ahead([maker(n) for n in range(4)])):
         assert batch == number
         if number < 3:
-            assert started[number + 1].wait(10)  # before it is asked for
+            assert started[number + 1].wait(60)  # before it is asked for
         assert len(made) <= number + 2
     assert made == [0, 1, 2, 3]
     assert list(made_ahead([])) == []

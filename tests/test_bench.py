@@ -34,7 +34,6 @@ def test_every_contender_agrees_with_the_reference_or_says_why_it_is_not_there(w
     assert outcomes["fastst_torch"].skipped is None
 
 
-@pytest.mark.slow
 def test_compiled_contender_agrees():
     (outcomes,) = run_groups([Group("propagate", True, TINY, ("compiled",))], 0.0, timed=False)
     assert outcomes["compiled"].disagreement is None
@@ -267,7 +266,6 @@ def test_computed_peak_is_what_the_allocator_gives_out(name: str):
     assert computed.peak - computed.held == pytest.approx(allocated_peak(step), rel=0.03 if name == "dense" else 2e-3)
 
 
-@pytest.mark.slow
 def test_computed_peak_is_near_the_growth_of_a_process():
     size = Size(1, 1500, 2, 64, 8)
     growth = memory.real_step_of_its_own("fastst_cpu", size)["rss_growth"]
@@ -323,7 +321,6 @@ def test_the_profile_of_a_training_step_knows_its_groups():
 # Host time.
 
 
-@pytest.mark.slow
 def test_host_time_is_measured_without_a_gpu():
     """The stand-in fits this Triton's driver: every call is specialised, compiled and launched, into nothing."""
     pytest.importorskip("triton", reason="triton is not installed")

@@ -14,7 +14,6 @@ from fastst.train import read_config
 TINY = ["--people", "12", "--walks-per-person", "2", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "2", "--epochs", "1"]
 
 
-@pytest.mark.slow
 def test_the_table_is_made_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def quick(folder: Path, words: list[str]) -> None:
         train(read_config([*words, *TINY, "--out", str(folder)]), EXPLAINED)

@@ -55,7 +55,6 @@ def test_an_unknown_part_is_named(monkeypatch: pytest.MonkeyPatch):
         report.main()
 
 
-@pytest.mark.slow
 def test_a_rehearsal_leaves_json_and_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture):
     words = ["--rehearse", "--only", "device", "deterministic", "memory", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["gpu", *words])

@@ -24,7 +24,6 @@ def test_every_frame_is_read(form: str, tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
-@pytest.mark.slow
 def test_the_page_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(readers, "FORMS", {name: readers.FORMS[name] for name in ("pose CSV", "COCO results")})
     monkeypatch.setattr(sys, "argv", ["readers", "--frames", "200", "--report", str(tmp_path / "readers.md")])

@@ -236,10 +236,10 @@ def test_the_evaluation_model_can_be_exported():
         torch.testing.assert_close(program.module()(walk, evaluation="threshold").logits, model(walk, evaluation="threshold").logits)
 
 
-@pytest.mark.slow
-def test_a_model_compiles_in_full_for_changing_lengths_of_walks():
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_model_compiles_in_full_for_changing_lengths_of_walks(backend: str):
     model = classifier()
-    compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=True)
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=True, backend=backend)
     for frames in (8, 5, 7):
         walks = torch.randn(2, frames, J, 2)
         torch.testing.assert_close(compiled(walks, seed=1).logits, model(walks, seed=1).logits)
@@ -255,9 +255,8 @@ class Propagated(Dataset):
         return propagate(features(), WEIGHTS, GRAPH)[i % B]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_runs_in_the_workers_of_a_data_loader(context: str):
+@pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
+def test_runs_in_the_workers_of_a_data_loader(context: str, workers: int):
     here = propagate(features(), WEIGHTS, GRAPH)  # threads have been started before the fork
-    loaded = torch.cat(list(DataLoader(Propagated(), num_workers=2, multiprocessing_context=context)))
+    loaded = torch.cat(list(DataLoader(Propagated(), num_workers=workers, multiprocessing_context=context)))
     assert torch.equal(loaded, torch.cat((here, here)))

@@ -21,14 +21,12 @@ def test_the_reference_is_of_the_docstrings():
     assert (DOCS / "api.md").read_text(encoding="utf-8") == api.page(), "python docs/api.py --write docs/api.md"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("code", PROGRAMS, ids=range(1, len(PROGRAMS) + 1))
 def test_programs_of_the_page_swap_it_in(code: str):
     pytest.importorskip("torch_geometric", reason="torch-geometric is not installed")
     exec(compile(code, "swap_it_in.md", "exec"), {})
 
 
-@pytest.mark.slow
 def test_the_site_is_made(tmp_path: Path):
     """Every page is in its contents, and every link leads to a page."""
     pytest.importorskip("mkdocs", reason="mkdocs-material is not installed")

@@ -17,13 +17,11 @@ def run(name: str, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_lightning():
     pytest.importorskip("lightning", reason="lightning is not installed")
     assert "'accuracy': " in run("lightning_walks.py", "--epochs", "1")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gcn", "gat"])
 def test_geometric(model: str):
     """Groups of nodes are found, which their features alone don't tell: one in five would be right by chance, one in three by the hints."""
@@ -33,7 +31,6 @@ def test_geometric(model: str):
     assert model == "gat" or float(said.split()[-1]) > 0.6
 
 
-@pytest.mark.slow
 def test_notebook():
     said = run("notebook.py", "--quick")
     assert "Too few people were tested on" in said  # in the quick form

@@ -78,11 +78,11 @@ def test_a_walk_takes_few_bytes():
 
 
 def test_100000_frames_are_packed_in_seconds():
-    T, begin = 100_000, time.perf_counter()
+    T, begin = 100_000, time.process_time()
     poses = np.sin(np.arange(T) / 9)[:, None, None] * np.ones((1, 3, 2))
     form, content = pack(poses, np.full((4, T), 0.5), np.ones((4, T), bool))
     assert gait_cycle(poses) == pytest.approx(18 * np.pi, abs=1)
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 60  # one, on a machine that is not slow; were it quadratic, hours
     assert form["frames"] == T
     assert len(content) < 1_200_000
 

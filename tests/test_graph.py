@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from fastst import LAYOUTS, EdgeList, Layout, SkeletonGraph, SlotGraph, edge_order
 from fastst.layouts import get_layout
-from fastst.ops import propagate
+from fastst.ops import propagate, use_backend
 
 
 def brute_force(layout: Layout, T: int, hops: int) -> np.ndarray:
@@ -286,3 +286,9 @@ def test_an_edge_twice_in_a_large_list_is_named(monkeypatch):
         EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 2, 1]]), 3)
     with pytest.raises(ValueError, match="edge 2 goes from node 1 to node 3"):
         EdgeList(torch.tensor([[0, 2, 1, 2], [1, 1, 3, 1]]), 3)
+
+
+def test_parallel_edges_have_no_place_in_a_matrix():
+    graph = EdgeList(torch.tensor([[0, 1, 0], [1, 1, 1]]), 2, parallel=True)
+    with use_backend("reference"), pytest.raises(ValueError, match="one entry for two nodes, and this EdgeList has parallel edges; merge them first"):
+        propagate(torch.ones(1, 2, 3), torch.ones(1, 3), graph)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from fastst.train import _read_together
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
-IN_TIME = 10  # seconds: two, and what a busy machine makes of them; what hangs, hangs for longer
+IN_TIME = 50  # seconds: two, and what a slow and busy machine makes of them; what hangs, hangs for longer
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -41,20 +40,13 @@ def test_while_everything_is_imported(seed: int, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture(scope="module")
-def trainings() -> Iterator[Commands]:
-    trainings = Commands()
-    yield trainings
-    trainings.close()
-
-
-def test_while_it_trains(trainings: Commands, tmp_path: Path) -> None:
+def test_while_it_trains(commands: Commands, tmp_path: Path) -> None:
     """One run, interrupted seven times."""
     moment, out, said = random.Random(7), tmp_path / "run", tmp_path / "said"
     metrics = out / "metrics.jsonl"
     arguments: list[str | Path] = [*TINY, "--epochs", "60", "--out", out]
     for start in range(7):
-        process, before = trainings.start(*arguments, said=said), metrics.stat().st_size if start else 0
+        process, before = commands.start(*arguments, said=said), metrics.stat().st_size if start else 0
         number = SIGNALS[start % 3]
         while not metrics.exists() or metrics.stat().st_size == before:
             assert not has_ended(process), said.read_text()
@@ -65,7 +57,7 @@ def test_while_it_trains(trainings: Commands, tmp_path: Path) -> None:
             time.sleep(moment.random() * 0.1)
             os.kill(process, number)
         sent = time.monotonic()
-        assert trainings.code(process) == 128 + number
+        assert commands.code(process) == 128 + number
         assert time.monotonic() - sent < IN_TIME
         *_, last = lines = said.read_text().splitlines()
         assert last == f"{WORDS[number]}; go on with --resume"

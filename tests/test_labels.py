@@ -56,6 +56,7 @@ def test_splits_are_none_without_the_column(tmp_path: Path) -> None:
         ("subject,split\na,x\n", r"line 1: no column with labels"),
         ("subject\na\n", r"line 1: no column with labels"),
         ("subject,label,label\na,x,y\n", r"line 1: the column 'label' appears more than once"),
+        ("subject,label,split\na,x,train\nb,y,\n", r"line 3: the split of subject 'b' is empty; name one in every line or leave the column out"),
         ("subject,,label\na,x,y\n", r"line 1: column 2 has no name"),
         ("subject,label\na,x\n ,y\n", r"line 3: the subject is empty"),
         ("subject,label\n\na,x,y\n", r"line 3: 3 fields, expected 2 \(subject,label\)"),
@@ -74,6 +75,9 @@ def test_errors_tell_file_and_line(tmp_path: Path, text: str, message: str) -> N
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv can't be read: No such file"):
         read_labels(tmp_path / "none.csv")
+    (tmp_path / "cut.csv").write_bytes("subject,label\na,x\n".encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"cut\.csv is not UTF-8 text: .*; save it as UTF-8"):
+        read_labels(tmp_path / "cut.csv")
     with pytest.raises(DataError, match=r"labels\.csv, line 2: field larger"):
         read_labels(write(tmp_path, "subject,label\na," + "x" * 200_000 + "\n"))
 

@@ -183,3 +183,16 @@ def test_partitions_of_any_layout_and_what_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             LAYOUTS["coco17"].partitions(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"joints": ["a"], "bones": [], "colour": "red"}, r"a layout has the keys \['bones', .*\]; \['colour'\] are unknown"),
+        ({"name": "mine"}, r"a layout needs \['(bones|joints)', '(bones|joints)'\]"),
+        ({"joints": "ab", "bones": []}, "its joints are a list of names"),
+    ],
+)
+def test_a_mapping_that_is_no_layout(fields: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Layout.from_dict(fields)

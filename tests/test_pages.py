@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,23 +29,16 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def commands(page: Path) -> list[str]:
+def lines_of(page: Path) -> list[str]:
     return [line for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
 
 
 CODE = [(page, number) for page in PAGES for number in range(len(blocks(page, "python")))]
-MAKE = sorted({command for page in PAGES for command in commands(page) if command.startswith("make ")})
+MAKE = sorted({command for page in PAGES for command in lines_of(page) if command.startswith("make ")})
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Commands]:
-    started = Commands()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, run: Commands) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Path:
     """A newcomer's folder, with the files and the run that the pages speak of."""
     folder = tmp_path_factory.mktemp("pages")
     walks = synthetic_walks(12, 1, seed=1)
@@ -55,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, run: Commands) -> Path:
     write_pose_csv(folder / "walks.csv", walks)
     labels = [f"{subject},{'ab'[i % 2]}" for i, subject in enumerate(walks.subjects)]
     (folder / "labels.csv").write_text("\n".join(["subject,label", *labels]) + "\n")
-    do(MINE, folder, run)
+    do(MINE, folder, commands)
     return folder
 
 
@@ -65,12 +57,12 @@ def folder(data: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def do(command: str, folder: Path, run: Commands) -> None:
+def do(command: str, folder: Path, commands: Commands) -> None:
     """A command of fastst in a process that has imported everything, others as they are typed."""
     words = shlex.split(command)
     if words[:2] == ["python", "-m"] and words[2].startswith("fastst.") and words[2] != "fastst.experiments":
         said = folder / "said"
-        code = run.code(run.start(*words[3:], said=said, module=words[2], folder=folder))
+        code = commands.code(commands.start(*words[3:], said=said, module=words[2], folder=folder))
         assert code == 0, f"{command}\n{said.read_text()}"
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -88,7 +80,7 @@ def made_small(command: str) -> str:
 
 def test_there_are_commands_and_code() -> None:
     assert {"make train", "make test"} <= set(MAKE)
-    assert sum(len(commands(page)) for page in PAGES) > 25
+    assert sum(len(lines_of(page)) for page in PAGES) > 25
     assert len(CODE) > 8
 
 
@@ -98,14 +90,13 @@ def test_make_knows_its_targets(command: str) -> None:
     subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
-def test_commands_run_in_their_order(page: Path, folder: Path, run: Commands) -> None:
-    todo = [made_small(command) for command in commands(page) if not command.startswith("make ")]
+@pytest.mark.parametrize("page", [page for page in PAGES if lines_of(page)], ids=lambda page: page.stem)
+def test_commands_run_in_their_order(page: Path, folder: Path, commands: Commands) -> None:
+    todo = [made_small(command) for command in lines_of(page) if not command.startswith("make ")]
     if MINE in todo:  # it is there already, by this command
         todo.remove(MINE)
     for command in todo:
-        do(command, folder, run)
+        do(command, folder, commands)
 
 
 @pytest.mark.parametrize(("page", "number"), CODE, ids=[f"{page.stem}-{number}" for page, number in CODE])

@@ -229,9 +229,17 @@ def test_a_compiled_layer_is_left():
 
 
 def test_a_layer_that_was_compiled_in_place_is_left_and_a_compiled_part_compiles_anew():
-    model, x = nn.Sequential(theirs.GCNConv(3, 4), Model()), torch.randn(5, 3)
-    model[0].compile(backend="aot_eager")
-    model[1] = torch.compile(model[1], backend="aot_eager")
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = theirs.GCNConv(3, 4)
+
+        def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+            return self.first(x, edges).relu()
+
+    model, x = nn.Sequential(theirs.GCNConv(3, 4), Part()), torch.randn(5, 3)
+    model[0].compile(backend="eager")
+    model[1] = torch.compile(model[1], backend="eager")
     wanted = model[1](x, EDGES)
     swaps = {swap.name: swap for swap in patch(model).swaps}
     assert swaps["0"].why == "it is compiled already"

@@ -387,6 +387,7 @@ def test_strength_differs_between_people_and_not_between_classes():
         ("wave", ["nose"], "is 'wave'; expected position, timing, relation or episode"),
         ("timing", None, "planted_kind 'timing' needs joints; name some in planted"),
         ("episode", [], "planted_kind 'episode' needs joints"),
+        ("relation", ["nose", "left_ankle"], "joints that a bone of coco18 joins; none joins nose and left_ankle"),
         ("relation", ["nose"], r"first joint with second, .* names 1: nose; name an even number"),
         ("relation", ["left_wrist", "left_ankle"], "none joins left_wrist and left_ankle"),
         ("relation", ["left_shoulder", "right_shoulder"], "none joins left_shoulder and right_sho"),

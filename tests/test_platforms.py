@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -48,7 +49,7 @@ _LACKING = {
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_a_training_without_what_the_system_lacks(tmp_path: Path, platform: str) -> None:
     program = _WITHOUT.format(names=[name for name in _LACKING[platform] if hasattr(os, name)], platform=platform)
-    options = ["--people", "8", "--walks-per-person", "1", "--epochs", "2", "--frames", "20", "--out", str(tmp_path / "run")]
+    options = [*TINY, "--epochs", "2", "--out", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252" if platform == "win32" else "utf-8"}
     done = subprocess.run([sys.executable, "-c", program, *options], env=environment, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]

@@ -247,7 +247,6 @@ def worker_process(scheduler: str, host: str) -> subprocess.Popen:
     return subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address of this machine on Linux alone")
 def test_a_killed_workers_run_goes_on_at_another_that_joins_late(tmp_path: Path):
     words = [*TINY, f"--epochs={EPOCHS}"]
@@ -417,7 +416,6 @@ def test_curves_go_where_they_are_asked_to(tracker: str, tmp_path: Path, monkeyp
         experiments(["--track", tracker, "--out", str(tmp_path)])
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SLURM's commands are played by a shell script")
 def test_jobs_of_slurm_are_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A program in place of sbatch starts the job on this machine."""

@@ -19,7 +19,6 @@ from inputs import (
 
 from fastst import train
 from fastst.errors import run_command
-from fastst.explanation import report
 from fastst.runs.trainer import Trainer
 
 
@@ -41,17 +40,6 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "with_figures" not in request.fixturenames:
-        monkeypatch.setattr(report, "draw", lambda finished, found: None)
-
-
-@pytest.fixture
-def with_figures() -> None:
-    """Asked for by tests in which the figures are drawn."""
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `walks.npz`, `finished` (a run of three epochs), and `stopped` (the same one, interrupted after two)."""
@@ -65,7 +53,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return train_epoch(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw", lambda finished, found: None)
         for name in ("finished", "stopped"):
             patch.setattr(sys, "argv", ["train", "--data", str(data), *TINY, "--epochs", "3", "--out", str(folder / name)])
             if name == "stopped":
