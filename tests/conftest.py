@@ -39,6 +39,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"the tests in the same order: --randomly-seed={seed}")
 
 
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_before() -> Iterator[None]:
+    """With more, all tests that come after would take ten times as long on a machine that has other work: threads spin while they wait."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     """Starts `python -m fastst.…` in processes that have imported everything."""
