@@ -42,7 +42,6 @@ TABLE = ROOT / "docs/mutants.md"
 SEED = 20
 MEMORY, FILE_SIZE = 8 << 30, 1 << 30  # bytes that a changed program may take
 SURVIVED = "survived"
-_NOT_DRAWN = 1 << 20  # in place of a rank: of a program that has changed since
 COMPILED = ("fastst/data/formats/scan.py", "fastst/data/digits.py")  # numba compiles anew when they change, and no test is seen entering
 
 _FORMS = "json_forms text_forms pose_csv walks_npz pickles c3d"
@@ -134,10 +133,13 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     tree = options.folder / "tree"
     files = copy_tree(tree)
-    drawn = sample(files, options.count)
-    ranks = {mutation.key: rank for rank, (_, mutation) in enumerate(drawn)}
-    known = {result["key"]: result | {"rank": ranks.get(result["key"], _NOT_DRAWN)} for result in results}
-    left = [(path, mutation) for path, mutation in drawn if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
+    every = sample(files)
+    drawn = every[: options.count]
+    ranks = {mutation.key: rank for rank, (_, mutation) in enumerate(every)}
+    # What was changed in a program that is another by now is forgotten.
+    known = {result["key"]: result | {"rank": ranks[result["key"]]} for result in results if result["key"] in ranks}
+    tried = every if options.again else drawn
+    left = [(path, mutation) for path, mutation in tried if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
     print(f"{len(drawn)} changes of {len(files)} files, {len(left)} to be tried")
     with changed_folder(tree):
         for place in options.folder.glob("test_*.json"):
@@ -182,10 +184,10 @@ def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def sample(files: dict[str, str], count: int) -> list[tuple[str, Mutation]]:
-    """The places whose hashes with the seed are the lowest: the draw is the same however much is drawn, and whatever changes elsewhere."""
+def sample(files: dict[str, str]) -> list[tuple[str, Mutation]]:
+    """All places, by their hashes with the seed: the first are the same however many are drawn, and whatever changes elsewhere."""
     every = [(path, mutation) for path, source in files.items() for mutation in mutations(path, ast.parse(source))]
-    return sorted(every, key=lambda one: hashlib.sha256(f"{SEED} {one[1].key}".encode()).digest())[:count]
+    return sorted(every, key=lambda one: hashlib.sha256(f"{SEED} {one[1].key}".encode()).digest())
 
 
 def tests_of(path: str) -> list[str]:
