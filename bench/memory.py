@@ -41,6 +41,7 @@ from bench.libraries import TorchScatter
 from bench.plain import Dense
 from bench.works import JOINTS, Size, paper_model
 from csrc_triton.compilation import KERNEL_MODULES
+from fastst.cpu.memory import peak_memory
 from fastst.nn import GraphClassifier
 from fastst.ops import backends
 from fastst.ops.registration import KERNELS
@@ -307,10 +308,10 @@ def real_step(contender: str, size: Size, checkpointed: bool = False) -> dict[st
     instance = CONTENDERS[contender](size.graph, size.B, size.T)
     small = size.smaller(1, 8)
     _step(CONTENDERS[contender](small.graph, 1, 8), paper_model(small), small)  # compiles kernels, starts threads
-    before = _peak_rss()
+    before = peak_memory()
     start = time.perf_counter()
     _step(instance, model, size)
-    return {"rss_growth": _peak_rss() - before, "seconds": time.perf_counter() - start}
+    return {"rss_growth": peak_memory() - before, "seconds": time.perf_counter() - start}
 
 
 def real_step_of_its_own(contender: str, size: Size, checkpointed: bool = False) -> dict[str, float]:
@@ -354,12 +355,6 @@ def allocated_peak(step: Callable[[], Any]) -> int:
         now += event.nbytes()
         peak = max(peak, now)
     return peak
-
-
-def _peak_rss() -> int:
-    """Of this process alone: getrusage's goes on from that of the parent."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
 def main() -> None:

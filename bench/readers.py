@@ -95,11 +95,12 @@ FORMS: dict[str, tuple[str, Callable[[int], Iterator[str]]]] = {
 
 def measured(path: Path, small: Path) -> dict[str, float]:
     """Seconds of this process and of the clock, and the peak of memory beside the arrays, in bytes."""
+    from fastst.cpu.memory import peak_memory
     from fastst.data.read import read_recordings
 
     read_recordings(small, progress=False)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _peak()
+    before = peak_memory()
     started, clock = time.process_time(), time.perf_counter()
     recordings, left_out = read_recordings(path, progress=False)
     seconds, clock = time.process_time() - started, time.perf_counter() - clock
@@ -107,11 +108,7 @@ def measured(path: Path, small: Path) -> dict[str, float]:
     if left_out:
         raise RuntimeError(f"{left_out[0].name}: {left_out[0].reason}")
     arrays = sum(array.nbytes for table in tables for array in (table.joints, table.confidences, table.frames) if array is not None)
-    return {"frames": sum(map(len, tables)), "seconds": seconds, "clock": clock, "memory": _peak() - before, "arrays": arrays}
-
-
-def _peak() -> int:
-    return 1024 * next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return {"frames": sum(map(len, tables)), "seconds": seconds, "clock": clock, "memory": peak_memory() - before, "arrays": arrays}
 
 
 def plain_seconds(path: Path) -> float:

@@ -274,7 +274,7 @@ def unrolled(code: list[Instruction]) -> list[Instruction]:
 def inspect_all(
     example: Callable[[], Example],
     modules: Sequence[str] = KERNEL_MODULES,
-    dtypes: Sequence[str] = DTYPES,
+    dtypes: Sequence[str] = tuple(DTYPES),
     targets: Sequence[int | str] = (*CHIPS, *AMD),
 ) -> list[dict[str, Any]]:
     """Every kernel, for every chip and every feature dtype that it has, in a few processes of their own.

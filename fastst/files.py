@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastst import interrupts
 from fastst.errors import DataError, UserError, visible
 
 _PART_BYTES = 6
@@ -155,6 +156,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         part.chmod(stat.S_IMODE(mode))  # as any file of the user, whatever the library that writes thinks
         with part.open("r+b") as file:  # Windows brings only files to the disk that may be written
             os.fsync(file.fileno())
+        interrupts.check()  # what is written may be half of it
         part.replace(place)
     except OSError as error:
         _remove(part)
@@ -240,6 +242,7 @@ def _cannot_read(path: Path | str, error: OSError) -> str:
 
 
 def _unforeseen(path: Path | str, error: Exception) -> DataError:
+    interrupts.check()
     words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     try:
         report = f" with {_noted_down(path, error)}"

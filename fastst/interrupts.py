@@ -3,7 +3,8 @@
 Python's own handler isn't enough. It is called between two steps of the main thread alone, not while a kernel runs; and what it raises becomes a
 traceback in the middle of an import, or is lost in a callback. So a command catches its signals before it imports anything else. Until its work
 begins it ends at once; from then on an exception interrupts the work, and where that doesn't come through in a second, a thread ends the process.
-Files are written so that this harms none. The thread's function is machine code: Python's own threads can't run while a large JSON file is parsed.
+Files are written so that this harms none: what C called may have made another error of the exception, or a result of half a work, so from the signal
+on none is put in its place (`check`). The thread's function is machine code: Python's own threads can't run while a large JSON file is parsed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _PATIENCE = 1.0  # seconds that an interrupted work has to leave everything in o
 
 _caught: list[int] = []
 _working = False
+_interrupted_by = 0  # the number of the signal
 _arrived = -1  # where the numbers of signals can be read as they come
 _remedy = ""
 _LINE = 256  # bytes
@@ -104,8 +106,17 @@ def work() -> Iterator[None]:
         if _caught:
             threading.Thread(target=_compiled() or _end_in_time, name="fastst-signals", daemon=True).start()
         yield
+    except Exception:
+        check()  # a library may have made it of the interruption
+        raise
     finally:
         _working = False
+
+
+def check() -> None:
+    """For whoever is about to leave something behind: interrupts the work once more if it was interrupted and goes on all the same."""
+    if _interrupted_by:
+        raise Interrupt(_interrupted_by)
 
 
 def advise(remedy: str) -> None:
@@ -141,11 +152,13 @@ def speaks_first() -> bool:
 
 
 def _interrupt(number: int, frame: Any) -> None:
+    global _interrupted_by
     for caught in _caught:
         signal.signal(caught, signal.SIG_IGN)  # one is enough
     sys.unraisablehook = lambda _: None  # and one line too
     if not _working:
         end(number)
+    _interrupted_by = number
     raise Interrupt(number)
 
 
@@ -204,6 +217,8 @@ def _line(number: int) -> bytes:
 
 def _forget() -> None:
     """In a forked child: the thread stayed behind, and the pipe is its parent's."""
+    global _interrupted_by
+    _interrupted_by = 0
     signal.set_wakeup_fd(-1)
     for number in _caught:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Processes of tests: commands that have imported everything already, and start at once, not after seconds; and how much memory a process took."""
+"""Processes of tests: commands that have imported everything already, a second each and not five."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--people", "12", "--walks-per-person", "2", "--frames", "12", "--hidden", "8", "--heads", "2", "--layers", "1", "--batch-size", "8"]
-PEAK = """
-import resource, sys
-
-def peak():  # bytes; on Linux, ru_maxrss is what the process that started this one has, if that is more
-    if sys.platform == "linux":
-        return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-"""
 _SERVER = """
 import atexit, gc, json, os, runpy, sys, threading, traceback
 gc.disable()

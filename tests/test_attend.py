@@ -63,6 +63,7 @@ def test_equals_gatv2conv_of_pytorch_geometric():
         ({"heads": 3}, ValueError, "heads must divide the channels C = 4, got 3"),
         ({"att": torch.zeros(4)}, ValueError, r"att must be \[heads, C // heads\] = \[2, 2\], got \[4\]"),
         ({"x_dst": torch.zeros(2, 4, 18, 4)}, ValueError, "x_dst must have the shape of x_src"),
+        ({"edge_attr": torch.zeros(71, 4)}, ValueError, r"edge_attr must be \[B, P, T, C\], .* with B = 2, P = 72 as in .*, C = 4, got \[71, 4\]"),
     ],
 )
 def test_errors_name_the_argument(change, error, message):

@@ -170,10 +170,21 @@ def test_opcheck_and_gradcheck(case: Case, backend: str):
     if case.is_edge_list:
         x_src, x_dst, edge_attr, edge_weight = x_src.unsqueeze(1), x_dst.unsqueeze(1), edge_attr.unsqueeze(2), edge_weight.unsqueeze(2)
     leaves = [value.detach().requires_grad_() for value in (x_src, x_dst, att, edge_attr, edge_weight + 0.1)]
-    rest = (case.length_tensor(), *case.graph.index(), case.graph.slots_of_offset, 0.2, backend)
+    rest = (case.length_tensor(), *case.graph.index(), case.graph.slots_of_offset, 0.2, 40.0, backend)
     torch.library.opcheck(torch.ops.fastst.attention_weights.default, (*leaves, *rest))
     torch.library.opcheck(torch.ops.fastst.attention_weights.default, (*leaves[:3], None, None, *rest))
     assert torch.autograd.gradcheck(lambda *x: torch.ops.fastst.attention_weights(*x, *rest)[0], leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("backend", [*ALL, "triton"])
+def test_half_precision_gradients_of_weights_that_walks_share_are_rounded_once(backend: str):
+    graph, x = EdgeList(torch.tensor([[0, 1], [2, 2]]), 3), torch.zeros(85, 3, 1, dtype=torch.float16)
+    x[:, 0], weight = 6, torch.ones(2, dtype=torch.float16, requires_grad=True)
+    with use_backend(backend):
+        y = attend(x, x, torch.zeros(1, 1, dtype=torch.float16), graph, 1, edge_weight=weight)
+    y.backward(torch.full(y.shape, 1 + 2**-10, dtype=torch.float16))
+    once = torch.tensor(85 * 1.5 * (1 + 2**-10)).half()  # of each walk it is 1.50146, which in float16 would be 1.50195
+    assert weight.grad.tolist() == [once, -once]
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -20,7 +21,7 @@ from fastst import EdgeList, SkeletonGraph
 from fastst.cpu import attend as compiled_attend
 from fastst.cpu import attention_weights as compiled_weights
 from fastst.cpu import gcn_norm as compiled_gcn_norm
-from fastst.cpu import plans, products, threads
+from fastst.cpu import memory, plans, products, threads
 from fastst.cpu.functions import exp, log, log1p
 from fastst.cpu.memory import empty
 from fastst.ops import attend, edge_logits, gcn_norm, propagate, sparse, use_backend
@@ -166,6 +167,17 @@ for megabytes, of_any_size in ((3, False), (3, True), (40, True)):
     assert len(found) == 3
     for gives_back, keeps in (map(int, line.split()) for line in found):
         assert keeps < gives_back / 20
+
+
+def test_a_peak_of_memory_is_the_own_one(monkeypatch: pytest.MonkeyPatch):
+    """And not that of the process that started this one, with which getrusage begins on Linux."""
+    code = "from fastst.cpu.memory import peak_memory; print(peak_memory()); b'1' * (500 << 20); print(peak_memory())"
+    starting = f"import subprocess, sys; b'1' * (1 << 30); subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    first, second = map(int, subprocess.run([sys.executable, "-c", starting], capture_output=True, text=True, check=True).stdout.split())
+    assert first < 1 << 30
+    assert 400 << 20 < second - first < 600 << 20
+    monkeypatch.setattr(memory, "_STATUS", Path("no such file"))
+    assert memory.peak_memory() > 100 << 20
 
 
 def test_a_batch_of_no_walks():

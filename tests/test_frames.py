@@ -35,6 +35,12 @@ def test_several_videos() -> None:
     assert frames == [t for t in range(9) for _ in (1, 2)]
 
 
+def test_one_number_with_zeros_in_front_and_without() -> None:
+    names, frames = split([f"a{number}_{t}.jpg" for number in ("1", "01") for t in range(9)])
+    assert len(set(names)) == 2
+    assert frames == [*range(9)] * 2
+
+
 def test_several_people_in_a_frame() -> None:
     assert split(["12.jpg", "12.jpg", "13.jpg"])[1] == [12, 12, 13]
 

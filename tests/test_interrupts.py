@@ -115,7 +115,7 @@ BODIES = {
 def program(body: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-c", PROGRAM.format(body=body)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": with_signals, **options}
-    process = subprocess.Popen(command, env=ENVIRONMENT, text=True, **pipes)
+    process = subprocess.Popen(command, text=True, **{"env": ENVIRONMENT, **pipes})
     assert process.stdout is not None
     for line in process.stdout:
         if line == "ready\n":
@@ -148,6 +148,55 @@ def test_a_second_one_does_no_harm() -> None:
         time.sleep(0.1)
     assert process.communicate(timeout=IN_TIME) == ("in order\n", "interrupted\n")
     assert process.returncode == 130
+
+
+LOST = {
+    "another error": """
+    try:
+        ready()
+        time.sleep(60)
+    except BaseException:
+        raise RuntimeError("as a library in C that called back has it") from None
+""",
+    "another error, after which a result is written all the same": """
+    try:
+        ready()
+        time.sleep(60)
+    except BaseException:
+        pass
+    from fastst.files import write_atomically
+    write_atomically(FILE, lambda part: part.write_text("half of it"))
+""",
+    "another error, which is said of a row of results": """
+    from fastst.runs.folder import append_line
+    try:
+        ready()
+        time.sleep(60)
+    except BaseException as error:
+        append_line(FILE, {"error": str(error)})
+""",
+    "a file that can't be read": """
+    from fastst.files import reading
+    with reading(FILE):
+        try:
+            ready()
+            time.sleep(60)
+        except BaseException:
+            raise ValueError from None
+""",
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_what_c_has_made_of_it_is_left_nowhere(what: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    body = f"from pathlib import Path; FILE = Path({str(made / 'result')!r}){LOST[what]}"
+    made.mkdir()
+    process = program(body, env={**ENVIRONMENT, "TMPDIR": str(tmp_path)})
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=IN_TIME) == ("", "interrupted\n")
+    assert process.returncode == 130
+    assert list(tmp_path.rglob("*")) == [made]
 
 
 def test_what_is_ignored_stays_ignored() -> None:

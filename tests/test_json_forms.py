@@ -239,6 +239,8 @@ def test_what_the_file_says_of_its_video(tmp_path: Path) -> None:
     nested = {"video_info": {"fps": 25, "frame_width": 640, "frame_height": 480}, "frames": mediapipe()["frames"]}
     landmarks = only(write(tmp_path, "nested.json", nested))
     assert (landmarks.fps, landmarks.image_size) == (25, (640, 480))
+    half = only(write(tmp_path, "half.json", {"width": 640, "frames": mediapipe()["frames"]}))
+    assert half.image_size is None
     labelled = only(write(tmp_path, "kinetics.json", kinetics()))
     assert (labelled.attributes, labelled.image_size, labelled.fps) == ({"label": "jogging", "label_index": "169"}, (340, 256), 30)
 
@@ -376,6 +378,7 @@ def test_one_bad_detection_is_left_out_by_its_number(tmp_path: Path, case: str) 
         ('[\n{"image_id": "a\x01", "keypoints": [1]}]', r"line 2: not JSON \(Invalid control character"),
         (json.dumps(alphapose())[:-300], "line 1: the file is cut off after 5 complete element"),
         (json.dumps(mmpose(), indent=1)[:-9], "line 635: the file is cut off after 5 complete element"),
+        ('{"version": 1.3, "name', "line 1: the file is cut off after 0 complete element"),
         ('{"version": 1.3, "people": [', "line 1: the file is cut off after 0 complete element"),
         (f'{json.dumps(alphapose()[0])}\n{{"image_id": oops\n{json.dumps(alphapose()[1])}\n', r"line 2: not JSON \(Expecting value"),
         ("{}", "of no form that can be read: it is an object of JSON with nothing"),

@@ -21,6 +21,19 @@ def test_opcheck_and_gradcheck(noise: str):
     assert torch.autograd.gradcheck(lambda logits: keep_probability(logits, noise=noise), (logits,))
 
 
+@pytest.mark.parametrize("noise", ["gumbel", "logistic"])
+def test_the_reference_can_be_differentiated_twice(noise: str):
+    with use_backend("reference"):
+        slope = torch.func.grad(lambda logit: keep_probability(logit, noise=noise))
+        curve = torch.func.grad(slope)(torch.tensor(0.3, dtype=torch.float64))
+    near = [float(torch.func.grad(lambda x: 0.5 * keep_exactly(x, noise))(torch.tensor(0.3 + step, dtype=torch.float64))) for step in (-1e-5, 1e-5)]
+    assert curve.item() == pytest.approx((near[1] - near[0]) / 1e-5, rel=1e-6)
+
+
+def keep_exactly(logit: torch.Tensor, noise: str) -> torch.Tensor:
+    return 1 - torch.exp(-torch.exp(logit) / 2) if noise == "gumbel" else torch.sigmoid(logit)
+
+
 def test_extreme_logits_have_finite_gradients():
     logits = torch.tensor([-1000.0, -50.0, 50.0, 1000.0], requires_grad=True)
     probability = keep_probability(logits)

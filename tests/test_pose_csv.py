@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import PEAK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -341,21 +340,22 @@ def test_real_walks() -> None:
 
 
 # The seconds are the process's own, beside those in which Python's csv module and `float` read a tenth of the rows: a slow machine slows both.
-SCALE = f"""{PEAK}
-import csv, itertools, time
+SCALE = """
+import csv, itertools, sys, time
 from pathlib import Path
 
+from fastst.cpu.memory import peak_memory
 from fastst.data.read import read_recordings
 
 small, large = Path(sys.argv[1]).with_suffix(".small.csv"), Path(sys.argv[1])
 with open(large) as file:
     small.write_text("".join(itertools.islice(file, 1000)))
 read_recordings(small, progress=False)  # loads what takes 70 MB whatever is read: numba, LLVM and Arrow's pool of threads
-before = peak()
+before = peak_memory()
 start = time.process_time()
 walks, _ = read_recordings(large, progress=False)
 seconds = time.process_time() - start
-memory = peak() - before
+memory = peak_memory() - before
 with open(large) as file:
     start = time.process_time()
     for row in itertools.islice(csv.reader(file), 1, 130_001):

@@ -122,6 +122,7 @@ def test_compiles_with_a_changing_number_of_frames():
         ({"x": torch.zeros(2, 5, 18, 0)}, ValueError, r"x must have at least one channel, got \[2, 5, 18, 0\]"),
         ({"x": torch.zeros(2, 5, 18, 4, dtype=torch.int64)}, TypeError, "x must be a floating-point tensor, got torch.int64"),
         ({"weight": torch.zeros(2, 71, 5)}, ValueError, r"weight must be \[B, P, T\] with B = 2, P = 72 .*T = 5, got \[2, 71, 5\]"),
+        ({"weight": torch.ones(72, dtype=torch.int64)}, TypeError, "weight must be a floating-point tensor, got torch.int64"),
         ({"weight": torch.zeros(2, 72, 5, device="meta")}, ValueError, "weight is on meta, but x is on cpu"),
         ({"self_weight": torch.zeros(2, 5)}, ValueError, r"self_weight must be \[2, 5, 18\]"),
         ({"lengths": torch.zeros(3, dtype=torch.int64)}, ValueError, r"lengths must be \[B\] with B = 2, got \[3\]"),

@@ -31,6 +31,20 @@ def save(path: Path, frames: int = 30) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("files", "counted", "not_counted"), [(1, "P1.json", "walks"), (2, "walks", "P1.json")])
+def test_a_bar_for_the_files_or_for_the_bytes_of_a_single_one(
+    files: int, counted: str, not_counted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for number in range(files):
+        save(tmp_path / "walks" / f"P{number + 1}.json")
+    read_walks(tmp_path / "walks", progress=False)  # numba, which is imported then, would keep the stdout that a bar puts in the place of this one
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # to rich a terminal
+    read_walks(tmp_path / "walks")
+    said = capsys.readouterr().err
+    assert counted in said
+    assert not_counted not in said
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     save(tmp_path / "data" / "P01" / "P01_1.json")
     save(tmp_path / "elsewhere" / "P02_1.json")

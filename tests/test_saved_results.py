@@ -249,11 +249,11 @@ def test_poses_of_javascript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 def test_a_pose_a_frame_and_the_poses_of_one_frame(tmp_path: Path) -> None:
     assert_is_the_walk(only(write(tmp_path, "a.jsonl", "\n".join(json.dumps({"frame": t, **pose(t)}) for t in range(T)))))
-    detections = only(write(tmp_path, "many.json", [pose(t) for t in range(3 * T)])).detections  # so many people MoveNet doesn't see at once
-    assert detections.frames.tolist() == list(range(3 * T))
+    detections = only(write(tmp_path, "many.json", [pose(t) for t in range(7)])).detections  # so many people MoveNet doesn't see at once
+    assert detections.frames.tolist() == list(range(7))
     for t in range(T):
-        write(tmp_path, f"frames/{t}.json", [pose(t), pose(t + 90)])
-    assert only(tmp_path / "frames").detections.frames.tolist() == [t for t in range(T) for _ in range(2)]
+        write(tmp_path, f"frames/{t}.json", [pose(t + 90 * person) for person in range(6)])
+    assert only(tmp_path / "frames").detections.frames.tolist() == [t for t in range(T) for _ in range(6)]
 
 
 def test_points_that_are_missing_have_no_place(tmp_path: Path) -> None:
@@ -331,6 +331,10 @@ def test_a_bad_row_of_a_table_of_ultralytics(tmp_path: Path) -> None:
     cut = only(write(tmp_path, "cut.csv", text[:-40]))
     assert cut.detections.frames.tolist() == list(range(T - 1))
     assert cut.left_out[0].name == "1 detection(s) of cut.csv"
+    two = text.replace(",3,", ',"3},{""confidence"":0",', 1)  # a row that is two to JSON
+    whole = only(write(tmp_path, "two.csv", two))
+    assert whole.detections.frames.tolist() == list(range(1, T))
+    assert whole.left_out[0].name == "1 detection(s) of two.csv"
     none = only(write(tmp_path, "none.csv", text.replace("100.0", "nan", 1).replace("200.0", "None", 1)))
     assert np.isnan(none.detections.joints[0]).all(axis=1).tolist() == [True] + [False] * 16
 

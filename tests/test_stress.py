@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stress.__main__ import call, minutes_left, share
 from stress.mutate import mutate, signed
 from stress.scale import CASES
 from stress.seeds import seeds
@@ -59,6 +60,24 @@ def test_files(tmp_path: Path) -> None:
     assert "5 cases" in run("-m", "tests.stress.files", "--only", "COCO results", "--count", "5", "--state", str(tmp_path))
     assert json.loads((tmp_path / "files.json").read_text())["notes"]["files"] == {"COCO results": 5}
     assert len(list((tmp_path / "corpus").glob("*/*"))) > 1  # what the fuzzer has learned
+
+
+def test_time_is_dealt_out_by_what_is_left(tmp_path: Path) -> None:
+    for name, (done, seconds) in {"files": (500, 100.0), "kills": (100, 300.0), "pairs": (5, 60.0), "operators": (100, 60.0)}.items():
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"done": done, "seconds": seconds, "failed": 0} if name == "operators" else {"done": done, "seconds": seconds})
+        )
+    wanted = {"files": 2000, "kills": 100, "pairs": 20, "operators": 100 + 200}
+    left = {name: minutes_left(name, tmp_path, count) for name, count in wanted.items()}
+    assert left == {"files": 5.0, "kills": 0.0, "pairs": 3.0, "operators": 2.0}
+    assert [share(name, left) for name in wanted] == [0.5, 0.0, 0.6, 1.0]
+    assert minutes_left("pairs", tmp_path / "new", 20) is None
+    assert share("kills", {**left, "kills": None}) == 0.5
+
+
+def test_a_part_that_breaks_is_no_success() -> None:
+    assert call("no_such_part")
+    assert not call("mutants", "--help")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks and looks into /proc")

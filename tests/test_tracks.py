@@ -127,6 +127,14 @@ def test_two_who_cross_with_the_same_stiff_pose(hidden: int) -> None:
     assert np.isnan(second.poses[np.setdiff1d(frames, seen)]).all()
 
 
+@pytest.mark.parametrize("speed", [4.0, 4.5, 5.0])
+def test_who_appears_where_a_walker_just_was_does_not_take_his_place(speed: float) -> None:
+    frames, standing = np.arange(60), 29 * speed + 1
+    walks, left_out = read(people((frames, speed * frames), (frames[30:], standing)), "all")
+    assert left_out == []
+    assert sorted(map(lefts, walks)) == [list(speed * frames), [standing] * 30]
+
+
 def test_ids_tell_who_is_back_where_motion_does_not() -> None:
     before, after = np.arange(30), np.arange(40, 70)
     ways = [(before, 100.0), (before, 150.0), (after, 123.0), (after, 127.0)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import PEAK, Commands, has_ended
+from commands import Commands, has_ended
 
 from fastst.config import TrainConfig
 from fastst.data.batches import random_windows
@@ -336,8 +336,9 @@ def test_planted_joints_are_where_the_classes_differ(tmp_path: Path):
     assert effect(heights) > 3 * effect(others)
 
 
-LONG_WALK = f"""{PEAK}
+LONG_WALK = """
 import torch
+from fastst.cpu.memory import peak_memory
 from fastst.data.prepare import prepare
 from fastst.data.synthetic import synthetic_walks
 from fastst import LAYOUTS
@@ -349,7 +350,7 @@ model = GraphClassifier("coco18", 2, attention="factorized")
 optimizer = torch.optim.AdamW(model.parameters())
 torch.nn.functional.cross_entropy(model(poses).logits, torch.tensor([1])).backward()
 optimizer.step()
-print(peak() / 2**30)
+print(peak_memory() / 2**30)
 """
 
 

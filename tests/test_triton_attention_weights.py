@@ -92,7 +92,7 @@ def test_dropout_is_that_of_the_other_backends():
 def test_opcheck():
     case = Case("", CHAIN, 1, 3, 2, [2])
     leaves = [value.detach().to(DEVICE).requires_grad_() for value in inputs_of(case, 1)]
-    rest = (torch.tensor([2], device=DEVICE), *CHAIN.index(DEVICE), CHAIN.slots_of_offset, 0.2, "triton")
+    rest = (torch.tensor([2], device=DEVICE), *CHAIN.index(DEVICE), CHAIN.slots_of_offset, 0.2, 40.0, "triton")
     torch.library.opcheck(torch.ops.fastst.attention_weights.default, (*leaves, *rest))
 
 

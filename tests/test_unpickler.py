@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from commands import PEAK
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -272,12 +271,12 @@ def test_small_files_take_little_memory(tmp_path: Path) -> None:
     for number, content in enumerate(SMALL):
         (tmp_path / f"{number}.pkl").write_bytes(content)
     code = (
-        PEAK + "import pathlib; from fastst.data.formats.unpickler import unpickle, DataError\n"
+        "import pathlib, sys; from fastst.cpu.memory import peak_memory; from fastst.data.formats.unpickler import unpickle, DataError\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    before = peak()\n"
+        "    before = peak_memory()\n"
         "    try: unpickle(path)\n"
         "    except DataError: pass\n"
-        "    print(peak() - before)"
+        "    print(peak_memory() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert [int(line) < 20_000_000 for line in done.stdout.splitlines()] == [True] * len(SMALL)  # bytes

@@ -9,6 +9,7 @@ import mmap
 import platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ _HUGE_PAGES = 4 << 20  # bytes from which on they are asked for
 _MADV_HUGEPAGE = 14  # of Linux's mman.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 _MOST_KEPT = 32 << 20  # bytes: the largest threshold that glibc takes
+_STATUS = Path("/proc/self/status")
 _MAPPINGS = 65536  # of single tensors at most, as glibc has it by itself
 
 
@@ -52,6 +54,24 @@ def give_back_freed_memory() -> None:
     """Gives the kept memory back once, where the C library is glibc."""
     if libc := _glibc():
         libc.malloc_trim(0)
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process took at most.
+
+    What Linux's getrusage says is no less than what the process took that started this one, so it is asked only where /proc says nothing.
+    """
+    if sys.platform == "win32":
+        import psutil  # comes with Dask
+
+        return int(psutil.Process().memory_info().peak_wset)
+    with contextlib.suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch.nn.functional import leaky_relu, pad
 from fastst.graph import Graph
 from fastst.graph_index import GraphIndex
 from fastst.ops import sparse
-from fastst.ops.attention_weights import attention_weights
+from fastst.ops.attention_weights import attention_weights, most_exponent
 from fastst.ops.backends import compiled, current_backend
 from fastst.ops.checks import (
     check_device,
@@ -20,12 +20,12 @@ from fastst.ops.checks import (
     check_lengths,
     check_nodes,
     check_seed,
-    check_weights,
+    check_shared_weights,
     lower,
     refuse_bipartite,
 )
 from fastst.ops.heads import fold_heads, fold_lengths, unfold_heads
-from fastst.ops.lifting import lift
+from fastst.ops.lifting import lift, spread
 from fastst.ops.propagate import propagate
 from fastst.ops.registration import operation
 from fastst.ops.scores import compute_dtype, edge_scores, edge_scores_backward, log_sum_exp, softmax
@@ -137,8 +137,10 @@ def attend(
     _check_attention(att, heads, x_src)
     lifted = lift(graph, senders.shape[1], check_lengths(lengths, graph, B, like), x_src.device)
     senders, receivers = lifted.senders(senders), lifted.receivers(receivers)
+    most = math.inf
     if edge_weight is not None:
-        edge_weight = check_weights("edge_weight", edge_weight, graph, B, T)
+        most = most_exponent(edge_weight)
+        edge_weight = spread(check_shared_weights("edge_weight", edge_weight, graph, B, T), B, -1, T)
         check_device("edge_weight", edge_weight, *like)
     if lifted.exists is not None:
         edge_weight = lifted.edges(x_src.new_ones(()) if edge_weight is None else edge_weight).expand(B, -1, T)
@@ -156,7 +158,7 @@ def attend(
         index = graph.index(x_src.device)
         y, _ = _forward(senders, receivers, att, lifted.lengths, *index, graph.slots_of_offset, float(negative_slope), backend)
         return lifted.lower(y)
-    alpha = attention_weights(senders, receivers, att, graph, negative_slope, lifted.lengths, edge_attr, edge_weight, backend)
+    alpha = attention_weights(senders, receivers, att, graph, negative_slope, lifted.lengths, edge_attr, edge_weight, most, backend)
     if lifted.exists is not None:  # that the gradients of α at other edges are not looked at
         alpha = torch.where(lifted.exists.unsqueeze(1), alpha, 0)
     if noise is not None:

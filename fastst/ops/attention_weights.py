@@ -29,26 +29,28 @@ def attention_weights(
     lengths: Tensor | None,
     edge_attr: Tensor | None,
     edge_weight: Tensor | None,
+    most: float,
     backend: str,
 ) -> Tensor:
     """α[p, t] = w eˢ / Σ w eˢ over the edges into (t, dst), s = att · LeakyReLU(x_src[from] + x_dst[to] + edge_attr), w = edge_weight, head by head.
 
-    With ∂L/∂w = eˢ / Σ w eˢ · (dα − Σ α dα) an edge of weight 0 has a gradient too. It grows with its score, and eˢ / Σ w eˢ is taken to be no larger
-    than what has a square in the weights' dtype. A node whose weights are all 0 has α = 0, and no gradient.
+    With ∂L/∂w = eˢ / Σ w eˢ · (dα − Σ α dα) an edge of weight 0 has a gradient too. It grows with its score, and the exponent of eˢ / Σ w eˢ is taken
+    to be no larger than `most`. A node whose weights are all 0 has α = 0, and no gradient.
 
     Args:
         x_src, x_dst: `[B, T, J, C]`.
         att: `[heads, C // heads]`.
         edge_attr: `[B or 1, P, T or 1, C]`.
         edge_weight: `[B, P, T]`, 0 or more.
+        most: see `most_exponent`.
 
     Returns:
         `[B, heads, P, T]` in at least float32; 0 where no edge exists.
     """
     if backend == "reference":
-        return reference(x_src, x_dst, att, graph, negative_slope, lengths, edge_attr, edge_weight)
+        return reference(x_src, x_dst, att, graph, negative_slope, lengths, edge_attr, edge_weight, most)
     index = graph.index(x_src.device)
-    given = x_src, x_dst, att, edge_attr, edge_weight, lengths, *index, graph.slots_of_offset, float(negative_slope), backend
+    given = x_src, x_dst, att, edge_attr, edge_weight, lengths, *index, graph.slots_of_offset, float(negative_slope), most, backend
     return _forward(*given)[0]
 
 
@@ -61,6 +63,7 @@ def reference(
     lengths: Tensor | None,
     edge_attr: Tensor | None,
     edge_weight: Tensor | None,
+    most: float,
 ) -> Tensor:
     """All pairs of nodes, of which those without an edge weigh 0; then the pairs that are edges."""
     (B, T, J, C), heads = x_src.shape, len(att)
@@ -77,7 +80,6 @@ def reference(
     weight = graph.square_matrices(edges if edge_weight is None else edge_weight.to(dtype), lengths).unsqueeze(-1)
     weight = weight.masked_fill(weight < 0, torch.nan)
     largest = torch.where(weight != 0, scores, float("-inf")).amax(2, keepdim=True).detach() if T * J else scores
-    most = most_exponent(edge_weight) if edge_weight is not None else math.inf
     terms = weight * torch.exp((scores - torch.where(largest.isinf(), 0, largest)).clamp(max=most))
     total = terms.sum(2, keepdim=True)
     alpha = torch.where(total != 0, terms / torch.where(total != 0, total, 1), 0)
@@ -104,6 +106,7 @@ def _forward(
     bounds: Tensor,
     slots_of_offset: Sequence[int],
     negative_slope: float,
+    most: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Also returns log Σ w exp of the scores into every node.  # [B, heads, P, T], [B, T, J, heads]"""
@@ -151,23 +154,24 @@ def _backward(
     bounds: Tensor,
     slots_of_offset: Sequence[int],
     negative_slope: float,
+    most: float,
     wants_attr: bool,
     wants_weight: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of x_src, x_dst, att, and of edge_attr and edge_weight where they are wanted."""
     graph, kernels = GraphIndex(slots, bounds), compiled("attention_weights", backend)
-    most = most_exponent(edge_weight) if edge_weight is not None and wants_weight else None
+    limit = most if edge_weight is not None and wants_weight else None
     if kernels is not None:
         hops = len(slots_of_offset) // 2
         given = dalpha, alpha, log_sum, x_src, x_dst, att, edge_attr, graph, hops, lengths, negative_slope
-        gradients = kernels.attention_weights_backward(*given, wants_attr, most)
+        gradients = kernels.attention_weights_backward(*given, wants_attr, limit)
     else:
         rest = lengths, graph, slots_of_offset, negative_slope
-        gradients = _backward_in_torch(dalpha, alpha, log_sum, x_src, x_dst, att, edge_attr, *rest, most)
+        gradients = _backward_in_torch(dalpha, alpha, log_sum, x_src, x_dst, att, edge_attr, *rest, limit)
     dsrc, ddst, datt, dattr, dweight = gradients
     dattr = x_src.new_empty(0) if edge_attr is None or not wants_attr else dattr.to(edge_attr.dtype)
-    dweight = x_src.new_empty(0) if most is None or edge_weight is None else dweight.to(edge_weight.dtype)
+    dweight = x_src.new_empty(0) if limit is None or edge_weight is None else dweight.to(edge_weight.dtype)
     return dsrc.to(x_src.dtype), ddst.to(x_dst.dtype), datt.to(att.dtype), dattr, dweight
 
 
@@ -186,6 +190,7 @@ def _(
     bounds: Tensor,
     slots_of_offset: Sequence[int],
     negative_slope: float,
+    most: float | None,
     wants_attr: bool,
     wants_weight: bool,
     *others: object,
@@ -232,7 +237,7 @@ def _prepared(x_src: Tensor, x_dst: Tensor, att: Tensor, lengths: Tensor | None)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds, ctx.slots_of_offset, ctx.negative_slope, ctx.backend = inputs
+    x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds, ctx.slots_of_offset, ctx.negative_slope, ctx.most, ctx.backend = inputs
     alpha, log_sum = output
     ctx.mark_non_differentiable(log_sum)
     ctx.save_for_backward(alpha, log_sum, x_src, x_dst, att, edge_attr, edge_weight, lengths, slots, bounds)
@@ -240,8 +245,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _autograd(ctx: Any, dalpha: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     wants = ctx.needs_input_grad[3:5]
-    dsrc, ddst, datt, dattr, dweight = _backward(dalpha, *ctx.saved_tensors, ctx.slots_of_offset, ctx.negative_slope, *wants, ctx.backend)
-    return dsrc, ddst, datt, dattr if wants[0] else None, dweight if wants[1] else None, *[None] * 6
+    rest = ctx.slots_of_offset, ctx.negative_slope, ctx.most, *wants, ctx.backend
+    dsrc, ddst, datt, dattr, dweight = _backward(dalpha, *ctx.saved_tensors, *rest)
+    return dsrc, ddst, datt, dattr if wants[0] else None, dweight if wants[1] else None, *[None] * 7
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fastst import files
+from fastst import files, interrupts
 from fastst.config import TrainConfig
 from fastst.errors import DataError, UserError
 from fastst.files import is_there, open_file, reading, write_atomically
@@ -92,6 +92,7 @@ def as_written(folder: Path, name: str = _SUMMARY, remedy: str = WRITE_AGAIN) ->
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
     """One more line of JSON at the end of a file."""
+    interrupts.check()
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from fastst.config import TrainConfig
+from fastst.cpu.memory import peak_memory
 from fastst.data.batches import even_windows, random_windows
 from fastst.data.options import ReadOptions
 from fastst.data.splits import Split, balanced_split, class_of_people
@@ -74,7 +74,7 @@ def estimate(cells: Sequence[Cell], where: Where) -> str:
     begin = f"{len(cells)} runs, {len(cells) - len(still)} of them finished; {len(counts)} settings were tried"
     return (
         f"{begin}: about {hours:.2f} hours with {where.count} at a time, the longest run {longest / 60:.1f} minutes; "
-        f"{_memory():.1f} GiB of memory for each that runs"
+        f"{peak_memory() / 2**30:.1f} GiB of memory for each that runs"
     )
 
 
@@ -129,14 +129,3 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _memory() -> float:
-    """GiB of this process, at its largest where the system says so."""
-    if sys.platform == "win32":
-        import psutil  # comes with Dask
-
-        return psutil.Process().memory_info().rss / 2**30
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)

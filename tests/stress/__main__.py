@@ -1,6 +1,7 @@
 """`python -m tests.stress`: files, kills, pairs, operators and scale, one after the other; what was done and found becomes docs/stress.md.
 
 It goes on where it stopped, until all of it is done: 1,000 files, 100 kills, 20 pairs and 10,000 cases of operators, ten times as much with --full.
+At its end it says what is left and about how long that takes; the time is dealt out among the parts by what is left of each.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .common import KINDS, ROOT, Clock, Part
 
 _PAGE = ROOT / "docs" / "stress.md"
 _COUNTS = {"files": (1_000, 10_000), "kills": (100, 1_000), "pairs": (20, 200), "operators": (10_000, 100_000)}
-_SHARES = {"files": 0.25, "kills": 0.5, "pairs": 0.5, "operators": 1.0}  # of the time that is left, for each; what isn't used is the next one's
+# Of the time that is left, for each, as long as nobody knows how long a case takes; what isn't used is the next one's.
+_SHARES = {"files": 0.25, "kills": 0.5, "pairs": 0.5, "operators": 1.0}
 
 
 def main() -> None:
@@ -33,27 +35,66 @@ def main() -> None:
     if options.anew:
         shutil.rmtree(options.state, ignore_errors=True)
     wanted = {name: counts[options.full] for name, counts in _COUNTS.items()}
-    clock = Clock(options.minutes)
+    clock, broken = Clock(options.minutes), []
     for name, count in wanted.items() if options.minutes else ():
-        _run(name, count, _SHARES[name] * clock.left(), options.state)
-    if options.scale:
-        _call("scale", "--state", str(options.state))
+        left = {other: minutes_left(other, options.state, wanted[other]) for other in wanted}
+        if left[name] != 0 and not clock.is_over() and _run(name, count, share(name, left) * clock.left(), options.state):
+            broken.append(name)
+    if options.scale and call("scale", "--state", str(options.state)):
+        broken.append("scale")
     _PAGE.write_text(page(options.state, wanted), encoding="utf-8")
     found = sum(sum(part.found.values()) for part in _parts(options.state).values()) + _operators(options.state)["failed"]
     print(f"{found} failures; the table is in {_PAGE}")
-    sys.exit(bool(found))
+    print(*(_left_in_words(name, options.state, count) for name, count in wanted.items()), sep="\n")
+    for name in broken:
+        print(f"{name} did not run to its end, see above: nothing is known of what it had not tried before")
+    sys.exit(bool(found or broken))
 
 
-def _run(name: str, count: int, minutes: float, state: Path) -> None:
+def share(name: str, left: dict[str, float | None]) -> float:
+    """Of the time that is left, what a part gets of it and those that come after it in `left`, which has the minutes that each needs."""
+    still = list(left)[list(left).index(name) :]
+    needed = [minutes for other in still if (minutes := left[other]) is not None]
+    mine = left[name]
+    return _SHARES[name] if mine is None or len(needed) < len(still) else mine / sum(needed)
+
+
+def minutes_left(name: str, state: Path, count: int) -> float | None:
+    """How long the cases take that were not tried yet, by those that were; None if none was."""
+    done, seconds = _progress(name, state)
+    if done >= count:
+        return 0.0
+    return (count - done) * seconds / done / 60 if done and seconds else None
+
+
+def _left_in_words(name: str, state: Path, count: int) -> str:
+    done, minutes = _progress(name, state)[0], minutes_left(name, state, count)
+    if minutes == 0:
+        return f"{name}: {done:,}, all of them"
+    return f"{name}: {done:,} of {count:,}" + (f"; about {minutes:.0f} minutes are left, as fast as until now" if minutes is not None else "")
+
+
+def _progress(name: str, state: Path) -> tuple[int, float]:
+    """How many cases of a part were tried, and in how many seconds."""
     if name == "operators":
-        _call(name, "--cases", str(count), "--seconds", str(60 * minutes), "--state", str(state / "operators.json"))
-    else:
-        _call(name, "--count", str(count), "--minutes", str(minutes), "--state", str(state))
+        operators = _operators(state)
+        return operators["done"], operators.get("seconds", 0.0)
+    part = Part.at(state / f"{name}.json")
+    return part.done, part.seconds
 
 
-def _call(name: str, *arguments: str) -> None:
+def _run(name: str, count: int, minutes: float, state: Path) -> bool:
+    """Whether the part broke."""
+    if name == "operators":
+        failed = _operators(state)["failed"]
+        broke = call(name, "--cases", str(count), "--seconds", str(60 * minutes), "--state", str(state / "operators.json"))
+        return broke and _operators(state)["failed"] == failed == 0  # it ends so where cases fail, too
+    return call(name, "--count", str(count), "--minutes", str(minutes), "--state", str(state))
+
+
+def call(name: str, *arguments: str) -> bool:
     print(f"-- {name}", flush=True)
-    subprocess.run([sys.executable, "-m", f"tests.stress.{name}", *arguments], cwd=ROOT)
+    return subprocess.run([sys.executable, "-m", f"tests.stress.{name}", *arguments], cwd=ROOT).returncode != 0
 
 
 def _parts(state: Path) -> dict[str, Part]:

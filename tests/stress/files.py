@@ -47,20 +47,23 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def fuzz(state: Path, count: int, minutes: float = 600, only: str = "") -> Part:
-    """Goes on until `count` files were tried, as many of every kind, or the time is over."""
+    """Goes on until `count` files were tried, as many of every kind, or the time is over; to one more batch at least."""
     part, clock = Part.at(state / "files.json"), Clock(minutes)
     if clock.is_over():
         return part
     every = _targets(state / "run", only)
     tried: dict[str, int] = part.notes.setdefault("files", {})
     share = -(-count // len(every))  # of each
-    while (left := [name for name in every if tried.get(name, 0) < share]) and not clock.is_over():
+    clock.lap()
+    while left := [name for name in every if tried.get(name, 0) < share]:
         name = min(left, key=lambda name: tried.get(name, 0))
         wanted = min(_BATCH, share - tried.get(name, 0))
         done, failures = _batch(every[name], state, wanted, tried.get(name, 0) + 1)
         tried[name] = tried.get(name, 0) + done
         part.add(done, clock.lap(), failures)
         print(f"{name}: {tried[name]} of {share}{''.join(f'; {kind}: {where}' for kind, where in failures)}", flush=True)
+        if clock.is_over():
+            break
     return part
 
 

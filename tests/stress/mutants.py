@@ -42,7 +42,6 @@ TABLE = ROOT / "docs/mutants.md"
 SEED = 20
 MEMORY, FILE_SIZE = 8 << 30, 1 << 30  # bytes that a changed program may take
 SURVIVED = "survived"
-_NOT_DRAWN = 1 << 20  # in place of a rank: of a program that has changed since
 COMPILED = ("fastst/data/formats/scan.py", "fastst/data/digits.py")  # numba compiles anew when they change, and no test is seen entering
 
 _FORMS = "json_forms text_forms pose_csv walks_npz pickles c3d"
@@ -55,19 +54,21 @@ TESTS = {
     "fastst/ops/attention_weights.py": "attention_weights bipartite",
     "fastst/ops/backends.py": "backends composability propagate",
     "fastst/ops/checks.py": "bipartite propagate attend edge_logits sample_edges sample_from_embeddings message",
+    "fastst/ops/feed_forward.py": "linear",
     "fastst/ops/edge_logits.py": "edge_logits bipartite sample_from_embeddings",
     "fastst/ops/gcn_norm.py": "gcn_norm loops bipartite",
     "fastst/ops/heads.py": "attend propagate attention_weights",
     "fastst/ops/information.py": "sample_from_embeddings loops",
     "fastst/ops/k_subsets.py": "sample_k_edges",
     "fastst/ops/keep_probability.py": "keep_probability sampling",
+    "fastst/ops/linear.py": "linear",
     "fastst/ops/lifting.py": "bipartite loops",
     "fastst/ops/loops.py": "loops bipartite",
     "fastst/ops/mean_average_distance.py": "mean_average_distance",
     "fastst/ops/message.py": "message bipartite",
-    "fastst/ops/propagate.py": "propagate bipartite loops",
+    "fastst/ops/propagate.py": "propagate bipartite loops composability",
     "fastst/ops/random.py": "random sample_edges",
-    "fastst/ops/registration.py": "backends propagate composability",
+    "fastst/ops/registration.py": "backends propagate composability sample_from_embeddings",
     "fastst/ops/sample_edges.py": "sample_edges sampling loops",
     "fastst/ops/sample_from_embeddings.py": "sample_from_embeddings sampling loops bipartite",
     "fastst/ops/sample_k_edges.py": "sample_k_edges",
@@ -101,6 +102,9 @@ TESTS = {
     "fastst/data/formats/columns.py": "text_forms pose_csv c3d doubtful_tables",
     "fastst/data/formats/content.py": "read json_forms text_forms saved_results",
     "fastst/data/formats/deal.py": "pose_csv text_forms",
+    "fastst/data/formats/named_points.py": "saved_results json_forms",
+    "fastst/data/formats/posenet.py": "saved_results json_forms",
+    "fastst/data/formats/ultralytics_csv.py": "saved_results",
     "fastst/data/formats/labels_csv.py": "labels read",
     "fastst/data/formats/ntu_skeleton.py": "ntu_skeleton",
     "fastst/data/formats/person_frames.py": "ntu_skeleton yolo_txt json_forms",
@@ -129,10 +133,13 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     tree = options.folder / "tree"
     files = copy_tree(tree)
-    drawn = sample(files, options.count)
-    ranks = {mutation.key: rank for rank, (_, mutation) in enumerate(drawn)}
-    known = {result["key"]: result | {"rank": ranks.get(result["key"], _NOT_DRAWN)} for result in results}
-    left = [(path, mutation) for path, mutation in drawn if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
+    every = sample(files)
+    drawn = every[: options.count]
+    ranks = {mutation.key: rank for rank, (_, mutation) in enumerate(every)}
+    # What was changed in a program that is another by now is forgotten.
+    known = {result["key"]: result | {"rank": ranks[result["key"]]} for result in results if result["key"] in ranks}
+    tried = every if options.again else drawn
+    left = [(path, mutation) for path, mutation in tried if is_wanted(known.get(mutation.key), _digest(files[path]), options.again)]
     print(f"{len(drawn)} changes of {len(files)} files, {len(left)} to be tried")
     with changed_folder(tree):
         for place in options.folder.glob("test_*.json"):
@@ -177,10 +184,10 @@ def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def sample(files: dict[str, str], count: int) -> list[tuple[str, Mutation]]:
-    """The places whose hashes with the seed are the lowest: the draw is the same however much is drawn, and whatever changes elsewhere."""
+def sample(files: dict[str, str]) -> list[tuple[str, Mutation]]:
+    """All places, by their hashes with the seed: the first are the same however many are drawn, and whatever changes elsewhere."""
     every = [(path, mutation) for path, source in files.items() for mutation in mutations(path, ast.parse(source))]
-    return sorted(every, key=lambda one: hashlib.sha256(f"{SEED} {one[1].key}".encode()).digest())[:count]
+    return sorted(every, key=lambda one: hashlib.sha256(f"{SEED} {one[1].key}".encode()).digest())
 
 
 def tests_of(path: str) -> list[str]:

@@ -338,14 +338,16 @@ def main() -> int:
     options = parser.parse_args()
     state = json.loads(options.state.read_text()) if options.state.exists() else {}
     if state.get("seed") != options.seed:
-        state = {"seed": options.seed, "done": 0, "failed": 0, "ran": {}}
+        state = {"seed": options.seed, "done": 0, "failed": 0, "seconds": 0.0, "ran": {}}
     ran, first = Counter(state["ran"]), options.seed * 10**9
     options.state.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     while state["done"] < options.cases and (left := options.seconds - (time.monotonic() - begin)) > 0:
         last = min(options.cases, state["done"] + 100)
+        started = time.monotonic()
         done, failed = check(range(first + state["done"], first + last), left, ran)
-        state = {**state, "done": state["done"] + done, "failed": state["failed"] + failed, "ran": dict(ran)}
+        seconds = state.get("seconds", 0.0) + time.monotonic() - started
+        state = {**state, "done": state["done"] + done, "failed": state["failed"] + failed, "seconds": seconds, "ran": dict(ran)}
         options.state.write_text(json.dumps(state))
     print(f"{state['done']} cases, {state['failed']} failed")
     for name in NAMES:

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def pair(state: Path, count: int, minutes: float = 600, reference: Reference | None = None) -> Part:
-    """Goes on until `count` pairs were tried, or the time is over."""
+    """Goes on until `count` pairs were tried, or the time is over; to one more at least, for what is made ready takes time too."""
     part, clock = Part.at(state / "pairs.json"), Clock(minutes)
     if part.done >= count or clock.is_over():
         return part
@@ -43,11 +43,13 @@ def pair(state: Path, count: int, minutes: float = 600, reference: Reference | N
             lambda run, _: (_copied(begun, run), _going_on(run)),
             lambda run, rng: (_copied(unfinished, run), _beside(run, rng)),
         )
-        while part.done < count and not clock.is_over():
+        clock.lap()
+        while True:
             failures = _case(reference, kinds[part.done % len(kinds)], random.Random(part.done))
             part.add(1, clock.lap(), failures)
             print(f"{part.done} pairs of {count}{''.join(f'; {kind}: {where}' for kind, where in failures)}", flush=True)
-    return part
+            if part.done >= count or clock.is_over():
+                return part
 
 
 def _case(reference: Reference, kind: Callable[[Path, random.Random], tuple[_Line, _Line]], rng: random.Random) -> list[tuple[str, str]]:

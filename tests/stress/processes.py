@@ -9,6 +9,7 @@ import contextlib
 import faulthandler
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -101,12 +102,28 @@ def typed(module: str, arguments: list[str], printed: Path) -> Command:
     return Command(process.pid, printed, process)
 
 
-def forked(module: str, arguments: list[str], printed: Path) -> Command:
-    """The same, in a copy of this process."""
+def forked(module: str, arguments: list[str], printed: Path, dies_at: tuple[int, bool] | None = None) -> Command:
+    """The same, in a copy of this process; `dies_at` is the number of a file of those that get their names, and whether it has it then."""
     pid = os.fork()
     if pid == 0:
+        if dies_at is not None:
+            _die_at(*dies_at)
         os._exit(_run(module, arguments, printed))
     return Command(pid, printed, None)
+
+
+def _die_at(number: int, is_there: bool) -> None:
+    """From now on this process kills itself before a file gets its name, or after that."""
+    replace, left = os.replace, itertools.count(1 - number)
+
+    def replace_or_die(*names: Any, **options: Any) -> None:
+        is_last = not next(left)
+        if not is_last or is_there:
+            replace(*names, **options)
+        if is_last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replace_or_die
 
 
 def _run(module: str, arguments: list[str], printed: Path) -> int:
@@ -149,6 +166,7 @@ class Reference:
     Args:
         files: what it left, without what is another every time.
         seconds: of a forked command, from its start to its end.
+        after: of these, since its last epoch: it is tested, looked into and drawn.
     """
 
     def __init__(self, start: tuple[Start, ...]) -> None:
@@ -167,6 +185,7 @@ class Reference:
                 command = begin("fastst.train", [*TRAINING, "--out", str(run)], folder / "words")
                 command.wait()
                 self.seconds = time.monotonic() - started
+                self.after = (run / "summary.json").stat().st_mtime - (run / "metrics.jsonl").stat().st_mtime if not command.code else 0.0
                 if command.code or self.differences(run):
                     raise RuntimeError(f"trainings that nobody disturbed differ in {self.differences(run)}: {command.code}, {command.words}")
 
@@ -212,7 +231,6 @@ def reset_peak() -> int:
 
 def peak() -> int:
     """Most bytes in use since then."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) << 10
-    return 0
+    from fastst.cpu.memory import peak_memory  # only now: torch is to see what `common` has put into the environment
+
+    return peak_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -65,10 +66,11 @@ def _detections(columns: Sequence[str], rows: list[list[str]]) -> list[Any]:
     """What the rows say, with arrays; a row that can't be read is its text."""
     used = [(columns.index(name), name) for name in _USED if name in columns]
     texts = ["{" + ",".join(f'"{name}":{row[column] or "null"}' for column, name in used if column < len(row)) + "}" for row in rows]
-    try:
-        return parse_text(_as_json(f"[{','.join(texts)}]"))
-    except (ValueError, RecursionError):
-        return [_detection(text) for text in texts]
+    with contextlib.suppress(ValueError, RecursionError):
+        found = parse_text(_as_json(f"[{','.join(texts)}]"))
+        if len(found) == len(texts):  # no row has a brace too many
+            return found
+    return [_detection(text) for text in texts]
 
 
 def _detection(text: str) -> Any:
