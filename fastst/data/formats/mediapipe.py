@@ -33,14 +33,14 @@ def _recognises(content: Any) -> bool:
     if _is_frame(content):
         return True
     frames = _frames(content)
-    entries = frames.values() if isinstance(frames, Mapping) else frames if isinstance(frames, list) else ()
-    first = next((entry for entry in entries if isinstance(entry, list | Mapping | np.ndarray) and len(entry)), None)
+    entries = frames.values() if isinstance(frames, dict) else frames if isinstance(frames, list) else ()
+    first = next((entry for entry in entries if isinstance(entry, list | dict | np.ndarray) and len(entry)), None)
     return first is not None and _is_frame_of_several(first)
 
 
 def _is_frame(entry: Any) -> bool:
     """Whether it is points, in a list or by their names, or has landmarks below a key."""
-    if isinstance(entry, Mapping):
+    if isinstance(entry, dict):
         if {str(key).lower() for key in entry} == set(_LAYOUT.joints):
             return True
         return _are_columns(entry) or any(key in entry for key in _LANDMARKS)
@@ -51,7 +51,7 @@ def _is_frame_of_several(entry: Any) -> bool:
     """Also a list of people, or an array for one: what on the outside is a list of frames."""
     if is_array(entry):
         return entry.ndim == 2 and len(entry) == _LAYOUT.num_joints
-    return _is_frame(entry) or (isinstance(entry, list) and bool(entry) and isinstance(entry[0], Mapping) and _are_columns(entry[0]))
+    return _is_frame(entry) or (isinstance(entry, list) and bool(entry) and isinstance(entry[0], dict) and _are_columns(entry[0]))
 
 
 def _are_columns(entry: Mapping[str, Any]) -> bool:
@@ -59,12 +59,12 @@ def _are_columns(entry: Mapping[str, Any]) -> bool:
 
 
 def _is_point(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and all(isinstance(entry.get(key), int | float) for key in ("x", "y"))
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), int | float) for key in ("x", "y"))
 
 
 def _frames(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return next((content[key] for key in _FRAMES if isinstance(content.get(key), list | Mapping)), content)
+    if isinstance(content, dict):
+        return next((content[key] for key in _FRAMES if isinstance(content.get(key), list | dict)), content)
     return content
 
 
@@ -79,7 +79,7 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
         frames = [(0, piece)] if one_frame else numbered_frames(_frames(piece), num_frames)
         num_frames += len(frames)
         times |= _times(frames)
-        key = key or next((key for key in _LANDMARKS for _, frame in frames if isinstance(frame, Mapping) and _people(frame.get(key), "")), "")
+        key = key or next((key for key in _LANDMARKS for _, frame in frames if isinstance(frame, dict) and _people(frame.get(key), "")), "")
         people = [(number, person) for number, frame in frames for person in _people(frame, key)]
         if in_world is None and people:
             in_world = key in _WORLD or _has_origin_at_hips(people[0][1])
@@ -92,15 +92,15 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
 
 def _times(frames: list[tuple[Any, Any]]) -> dict[int, Any]:
     """Number of the frame -> its time, of those that have both."""
-    given = [(number, frame) for number, frame in frames if isinstance(number, int) and isinstance(frame, Mapping)]
+    given = [(number, frame) for number, frame in frames if isinstance(number, int) and isinstance(frame, dict)]
     return {number: frame[key] for number, frame in given for key in _TIMES if isinstance(frame.get(key), int | float | str)}
 
 
 def _people(frame: Any, key: str) -> list[Any]:
     """The columns x, y, z and visibility of everybody in a frame; anything that is none as it is."""
-    if frame is None or (isinstance(frame, list | Mapping) and not frame):
+    if frame is None or (isinstance(frame, list | dict) and not frame):
         return []
-    if isinstance(frame, Mapping) and not _are_columns(frame):
+    if isinstance(frame, dict) and not _are_columns(frame):
         if any(map(_is_point, frame.values())):
             return [_columns(_in_order(list(frame.values()), list(frame)))]
         inner = key if key in frame else next((name for name in ("landmarks", "landmark") if name in frame), None)
@@ -108,12 +108,20 @@ def _people(frame: Any, key: str) -> list[Any]:
     if is_array(frame) and frame.size % _LAYOUT.num_joints == 0:
         return [dict(zip(_COLUMNS, frame.reshape(_LAYOUT.num_joints, -1).T, strict=False))]
     if isinstance(frame, list):
-        names = [point.get("name", point.get("id")) if isinstance(point, Mapping) else None for point in frame]
+        names = [point.get("name", point.get("id")) if isinstance(point, dict) else None for point in frame]
         return [_columns(_in_order(frame, names))] if any(map(_is_point, frame)) else [person for entry in frame for person in _people(entry, "")]
-    if isinstance(frame, Mapping) and is_array(frame.get("id")) and sorted(frame["id"].tolist()) == list(range(_LAYOUT.num_joints)):
-        order = np.argsort(frame["id"])
-        return [{key: value[order] if is_array(value) and value.shape == order.shape else value for key, value in frame.items()}]
+    if isinstance(frame, dict) and (names := _names(frame)):
+        order = _in_order([*range(len(names))], names)
+        return [{key: value[order] if is_array(value) and value.shape == (len(order),) else value for key, value in frame.items()}]
     return [frame]
+
+
+def _names(columns: dict[str, Any]) -> list[Any]:
+    """Names or numbers of points in columns, where they have some."""
+    names = columns.get("name", columns.get("id"))
+    if is_array(names) and names.ndim == 1:
+        names = [int(number) if number.is_integer() else number for number in names.tolist()]
+    return names if isinstance(names, list) and len(names) == len(columns["x"]) else []
 
 
 def _in_order(points: list[Any], names: list[Any]) -> list[Any]:
@@ -134,14 +142,14 @@ def _columns(points: list[Any]) -> Any:
 
 
 def _has_origin_at_hips(person: Any) -> bool:
-    if not isinstance(person, Mapping) or not {"x", "y", "z"} <= set(person) or len(person["x"]) != _LAYOUT.num_joints:
+    if not isinstance(person, dict) or not {"x", "y", "z"} <= set(person) or len(person["x"]) != _LAYOUT.num_joints:
         return False
     return all(abs(person[axis][_HIPS].mean()) < _NEAR for axis in ("x", "y"))
 
 
 def _add(table: Table, people: list[tuple[Any, Any]], in_world: bool) -> None:
     axes = ("x", "y", "z") if in_world else ("x", "y")
-    get = [person if isinstance(person, Mapping) else {"x": person} for _, person in people]
+    get = [person if isinstance(person, dict) else {"x": person} for _, person in people]
     visible = [person.get("visibility") for person in get]
     confident = any(map(is_array, visible))
     positions = tuple([person.get(axis) for person in get] for axis in axes)
