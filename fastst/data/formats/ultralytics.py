@@ -61,7 +61,7 @@ def add_detections(table: Table, found: list[tuple[Any, Any]], file: File) -> No
         (x, y),
         confidences=visible if confident else None,
         confident=confident,
-        boxes=[_corners(detection.get("box")) for detection in detections],
+        boxes=_corners([detection.get("box") for detection in detections]),
         scores=[detection.get("confidence") for detection in detections],
         ids=[detection.get("track_id") for detection in detections],
     )
@@ -75,9 +75,12 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _corners(box: Any) -> Any:
-    corners = [box.get(key) for key in ("x1", "y1", "x2", "y2")] if isinstance(box, dict) else [None]
-    return np.array(corners, float) if all(isinstance(corner, int | float) for corner in corners) else box
+def _corners(boxes: list[Any]) -> list[Any]:
+    """Arrays in place of the boxes that say their corners."""
+    try:
+        return list(np.array([[box["x1"], box["y1"], box["x2"], box["y2"]] for box in boxes], float))
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError):  # one of them doesn't
+        return boxes if len(boxes) == 1 else [corners for box in boxes for corners in _corners([box])]
 
 
 FORM = Form(
