@@ -7,15 +7,16 @@ World landmarks are read in 3D (metres), those of the image without their depth,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastst.data.formats.clock import rate_of
+from fastst.data.formats.clock import frames_at, rate_of
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
 from fastst.data.formats.records import Table, is_array
-from fastst.data.formats.video import About, numbered_frames
+from fastst.data.formats.video import About, frame_number, numbered_frames
 from fastst.data.recording import File, Recording
 from fastst.layouts import LAYOUTS
 
@@ -72,22 +73,35 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     table = Table(file, {_LAYOUT.num_joints: _LAYOUT}, min_confidence=-np.inf)
     one_frame = _is_frame(content.first)
     about = About()
-    key, in_world, num_frames = "", None, 0
+    key, in_world, num_frames, is_counted = "", None, 0, False
     times: dict[int, Any] = {}
     for piece in content:
         about.add(piece)
         frames = [(0, piece)] if one_frame else numbered_frames(_frames(piece), num_frames)
         num_frames += len(frames)
+        is_counted = is_counted or any(isinstance(frame, dict) and frame_number(frame) is not None for _, frame in frames)
         times |= _times(frames)
         key = key or next((key for key in _LANDMARKS for _, frame in frames if isinstance(frame, dict) and _people(frame.get(key), "")), "")
         people = [(number, person) for number, frame in frames for person in _people(frame, key)]
         if in_world is None and people:
             in_world = key in _WORLD or _has_origin_at_hips(people[0][1])
         _add(table, people, bool(in_world))
+    numbers = np.array(sorted(times))
     fields: dict[str, Any] = {"fps": about.fps, "image_size": None if in_world else about.image_size}
-    if about.fps is None and (found := rate_of(np.array(sorted(times)), [times[number] for number in sorted(times)])):
+    if about.fps is None and (found := rate_of(numbers, [times[number] for number in sorted(times)])):
         fields |= {"fps": found[0], "clock": f"the frames' times, in {found[1]}"}
-    return table.frame(**fields) if one_frame else table.recordings(**fields)
+    if one_frame:
+        return table.frame(**fields)
+    return [recording if is_counted else _by_time(recording, times) for recording in table.recordings(**fields)]
+
+
+def _by_time(recording: Recording, times: dict[int, Any]) -> Recording:
+    """The recording with gaps where the times of its frames, which have no numbers, jump."""
+    places, detections = np.array(sorted(times)), recording.detections
+    at = frames_at([times[place] for place in places.tolist()])
+    if at is None or not np.isin(detections.frames, places).all():
+        return recording
+    return recording.with_detections(replace(detections, frames=at[np.searchsorted(places, detections.frames)]))
 
 
 def _times(frames: list[tuple[Any, Any]]) -> dict[int, Any]:

@@ -16,6 +16,7 @@ _MORE_SCORES = ("conf", "likelihood", "prob", "c", "v")  # of points that stand 
 _NAMES = ("name", "part", "class")
 _PLACES = ("position", "point")
 _LAYOUTS = (LAYOUTS["coco17"], LAYOUTS["mediapipe33"])  # of MoveNet and PoseNet, and of BlazePose
+_FEWEST_JOINTS = 3  # known ones, that make a pose of what may be anything
 _KNOWN = frozenset(plain(joint) for layout in LAYOUTS.values() for joint in layout.joints)
 
 
@@ -35,6 +36,12 @@ def are_below_names(value: Any) -> bool:
         and any(plain(name) in _KNOWN for name in value)
         and all(point is None or place_of(point) is not None or _is_short(point) for point in value.values())
     )
+
+
+def points_among(frame: dict[str, Any]) -> dict[str, Any] | None:
+    """The points that stand below their names in a frame, beside its number and whatever else is said of it; None if no joint is among them."""
+    points = {name: value for name, value in frame.items() if place_of(value) is not None or _is_short(value)}
+    return points if sum(plain(name) in _KNOWN for name in points) >= _FEWEST_JOINTS else None
 
 
 def _is_short(point: Any) -> bool:

@@ -9,7 +9,17 @@ from typing import Any
 
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
-from fastst.data.formats.named_points import SCORES, are_below_names, are_columns, as_list, columns_of_points, layout_of_names, names_of, place_of
+from fastst.data.formats.named_points import (
+    SCORES,
+    are_below_names,
+    are_columns,
+    as_list,
+    columns_of_points,
+    layout_of_names,
+    names_of,
+    place_of,
+    points_among,
+)
 from fastst.data.formats.records import Table, is_array
 from fastst.data.formats.video import About, frame_number, numbered_frames
 from fastst.data.recording import File, Recording
@@ -72,7 +82,9 @@ def _poses(frame: Any) -> list[Any]:
     if isinstance(frame, list):
         return [pose for entry in frame for pose in _poses(entry)]
     if isinstance(frame, dict) and "keypoints" not in frame:
-        return next((_poses(frame[key]) for key in _POSES if key in frame), [])
+        inner = next((key for key in _POSES if key in frame), None)
+        points = points_among(frame) if inner is None else None
+        return _poses(frame[inner]) if inner is not None else [] if points is None else [{"keypoints": points}]
     return [] if frame is None else [frame]
 
 
