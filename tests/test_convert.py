@@ -238,6 +238,16 @@ def test_picture(tmp_path: Path, drawn: list[Figure], dimensions: int, count: in
         assert int(title[3]) < len(walks.poses[walk])
 
 
+def test_a_preview_names_glitches() -> None:
+    standing = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)).repeat(40, axis=0).astype(np.float32)
+    wrong = standing.copy()
+    wrong[7, 3] = 1e5
+    said = preview.description(WalkSet(LAYOUTS["coco17"], ["a", "b"], ["a", "b"], [standing, wrong]))
+    [note] = [line for line in said if line.startswith("note: positions far from the body")]
+    assert "1 in 'b' (frame 7, left_ear" in note
+    assert "'a'" not in note
+
+
 def test_what_a_preview_leaves_is_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -336,6 +336,23 @@ def test_null_confidence_zero_and_openpose_without_a_joint_are_missing(tmp_path:
     assert np.isnan(joints).any(axis=2).sum() == 1
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+def test_times_of_landmarks_that_jump_are_gaps(tmp_path: Path, numbered: bool) -> None:
+    seen = [*range(8), *range(12, 20)]
+    frames = [{"timestamp": 40 * t, "pose_landmarks": points(t), **({"frame": i} if numbered else {})} for i, t in enumerate(seen)]
+    recording = only(write(tmp_path, "a.json", frames))
+    assert recording.fps == 25
+    assert recording.detections.frames.tolist() == (list(range(16)) if numbered else seen)
+    np.testing.assert_array_equal(recording.detections.joints[:, 0, 0], [body(t, 33)[0, 0] for t in seen])
+
+
+@pytest.mark.parametrize("key", ["name", "id"])
+def test_landmarks_in_another_order_with_their_names_or_numbers(tmp_path: Path, key: str) -> None:
+    called = LAYOUTS["mediapipe33"].joints if key == "name" else range(33)
+    frames = [{"pose_landmarks": [{key: name, **point} for name, point in zip(called, points(t), strict=True)][::-1]} for t in range(T)]
+    np.testing.assert_array_equal(only(write(tmp_path, "a.json", frames)).detections.joints, [body(t, 33) for t in range(T)])
+
+
 def damaged(name: str) -> Any:
     """The case with one detection of no use."""
     value = CASES[name][0]()

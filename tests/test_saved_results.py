@@ -73,6 +73,23 @@ def test_keypoints_below_names_of_which_some_are_missing(tmp_path: Path) -> None
         assert [[COCO[j] for j in np.flatnonzero(row)] for row in seen] == [["nose", "right_knee"], ["left_eye"]]
 
 
+@pytest.mark.parametrize("around", ["list", "frames", "lines"])
+@pytest.mark.parametrize("points", ["mapping", "array"])
+def test_names_of_joints_beside_the_number_of_a_frame(tmp_path: Path, points: str, around: str) -> None:
+    def frame(t: int) -> dict[str, Any]:
+        place = (lambda x, y: {"x": x, "y": y, "confidence": 0.9}) if points == "mapping" else (lambda x, y: [x, y, 0.9])
+        return {"frame": t, "timestamp": t / 25, **{joint: place(*xy) for joint, xy in zip(COCO, body(t).tolist(), strict=True)}}
+
+    frames = [frame(t) for t in range(T)]
+    text = "\n".join(map(json.dumps, frames))
+    assert_is_the_walk(only(write(tmp_path, "a.json", text if around == "lines" else {"frames": frames} if around == "frames" else frames)))
+
+
+def test_points_without_joints_beside_the_number_of_a_frame_are_no_pose(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is of no form that can be read"):
+        only(write(tmp_path, "a.json", [{"frame": t, "ball": {"x": t, "y": 2}, "nose": {"x": 5, "y": t}} for t in range(T)]))
+
+
 def test_keypoints_below_words_that_are_no_joints(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"of no form that can be read|no detection of the 6 in it can be used"):
         only(write(tmp_path, "a.json", [{"frame": t, "keypoints": {"apple": [1, 2, 3], "pear": [4, 5, 6]}} for t in range(T)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,60 @@ VALUES = st.recursive(
 )
 
 
-def plain(value: Any) -> Any:
+PLACE = {"x": NUMBERS, "y": NUMBERS}
+KINDS_OF_POINTS = [
+    st.fixed_dictionaries(members)
+    for members in (
+        PLACE,
+        {"name": st.text(max_size=4), "y": NUMBERS, "x": NUMBERS, "é": NUMBERS},
+        {"score": NUMBERS, "part": st.text(max_size=4), "position": st.fixed_dictionaries(PLACE)},
+        {"point": st.fixed_dictionaries({**PLACE, "of": st.text(max_size=2)}), "score": NUMBERS},
+        {"at": st.fixed_dictionaries(PLACE), "score": NUMBERS},
+        {"nose": st.fixed_dictionaries(PLACE), "left_eye": st.fixed_dictionaries(PLACE)},
+        {"x": NUMBERS, "name": st.text(max_size=4), "y": st.one_of(NUMBERS, st.booleans())},
+    )
+]
+POINTS = st.one_of(
+    st.sampled_from(KINDS_OF_POINTS).flatmap(lambda point: st.lists(point, max_size=4)), st.lists(st.one_of(KINDS_OF_POINTS), max_size=3)
+)
+
+
+def plain(value: Any, ascii: bool) -> Any:
     """As Python's parser would give it, with points as columns for itself to be compared."""
     if isinstance(value, np.ndarray):
         return np.where(np.isnan(value), None, value).tolist()
     if isinstance(value, list):
-        if value and all(
-            isinstance(v, dict) and list(v)[:1] == ["x"] and list(v) == list(value[0]) and all(map(is_number, v.values())) for v in value
-        ):
-            return {key: [plain(v[key]) for v in value] for key in value[0]}
-        return [plain(v) for v in value]
+        return columns(value) if are_points(value, ascii) else [plain(v, ascii) for v in value]
     if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
+        return {key: plain(v, ascii) for key, v in value.items()}
     return value
+
+
+def are_points(value: list[Any], ascii: bool) -> bool:
+    shapes = [list(members(v)) if isinstance(v, dict) else [] for v in value]
+    if not value or not shapes[0] or any(shape != shapes[0] for shape in shapes):
+        return False
+    kinds = [kind for _, kind in shapes[0]]
+    return (
+        {("x", "number"), ("y", "number")} <= set(shapes[0])
+        and kinds.count("mapping") < 2
+        and {key for key, kind in shapes[0] if kind == "mapping"} <= {"position", "point"}
+        and not {"other", "empty"} & set(kinds)
+        and not any(key != json.dumps(key, ensure_ascii=ascii)[1:-1] for key, _ in shapes[0] if key)
+    )
+
+
+def members(point: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in point.items():
+        kind = "number" if is_number(value) else "string" if isinstance(value, str) else "mapping" if isinstance(value, dict) else "other"
+        yield key, "empty" if isinstance(value, dict) and not value else kind
+        if isinstance(value, dict):
+            yield from members(value)
+            yield "", "end"
+
+
+def columns(points: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: columns([p[key] for p in points]) if isinstance(v, dict) else [p[key] for p in points] for key, v in points[0].items()}
 
 
 def is_number(value: Any) -> bool:
@@ -55,8 +97,8 @@ def assert_close(found: Any, wanted: Any) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(value=VALUES, indent=st.sampled_from([None, 1]), ascii=st.booleans())
+@given(value=st.one_of(VALUES, POINTS), indent=st.sampled_from([None, 1]), ascii=st.booleans())
 def test_the_scanner_gives_what_pythons_parser_gives(tmp_path_factory: pytest.TempPathFactory, value: Any, indent: int | None, ascii: bool) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     path.write_bytes(json.dumps({"v": value}, indent=indent, ensure_ascii=ascii).encode(errors="replace"))
-    assert_close(plain(parse_json(path).first), plain(json.loads(path.read_bytes())))
+    assert_close(plain(parse_json(path).first, ascii), plain(json.loads(path.read_bytes()), ascii))

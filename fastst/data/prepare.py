@@ -188,6 +188,12 @@ def without_glitches(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cleaned, found
 
 
+def glitches_in_words(walks: WalkSet) -> list[str]:
+    """What `without_glitches` finds in the walks: a line, or none."""
+    found = [(name, without_glitches(poses)[1]) for name, poses in zip(walks.names, walks.poses, strict=True)]
+    return _some([_in_words(name, walks.layout.joints, glitches) for name, glitches in found if len(glitches)])
+
+
 def _reach(distance: np.ndarray, size: float) -> float:
     """How far the farthest joint is from the middle in frames in which it is near, which glitches in most frames don't change."""
     ordered = np.sort(distance, axis=0)  # NaN are last

@@ -71,7 +71,7 @@ def _walks(path: Path, options: ReadOptions, progress: bool, labels: Labels | No
         walks += found
         left_out += left
     if not walks:
-        raise DataError(f"{path} has no usable walk: {'; '.join(left.reason for left in left_out[:3])}")
+        raise DataError(f"{path} has no usable walk: {_first(left_out)}")
     identified = identify(walks, options, left_out, labels)
     return replace(identified, notes=[*notes, *understood.notes, *_by_clock(recordings), *identified.notes])
 
@@ -113,8 +113,13 @@ def read_recordings(path: Path, progress: bool = True) -> tuple[list[Recording],
     if not recordings and len(files) == 1:
         raise DataError(left_out[0].reason)
     if not recordings:
-        raise DataError(f"{path} has no usable walk in {len(files)} file(s): {'; '.join(left.reason for left in left_out[:3])}")
+        raise DataError(f"{path} has no usable walk in {len(files)} file(s): {_first(left_out)}")
     return recordings, left_out + aside
+
+
+def _first(left_out: list[LeftOut]) -> str:
+    """The first reasons, each once."""
+    return "; ".join(list(dict.fromkeys(left.reason for left in left_out))[:3])
 
 
 def read_file(file: File, progress: bool = False) -> list[Recording]:

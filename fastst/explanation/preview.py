@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from fastst.data.copies import copies
 from fastst.data.identity import NAME_REMEDY
+from fastst.data.prepare import glitches_in_words
 from fastst.data.walks import WalkSet
 from fastst.explanation.text import readable, save
 from fastst.layouts import Layout
@@ -35,7 +36,7 @@ def description(walks: WalkSet) -> list[str]:
         *(f"whose walk it is: {line}" for line in walks.whose.lines),
         *_not_understood(walks),
         *_copies(walks),
-        *(f"note: {note}" for note in walks.notes),
+        *(f"note: {note}" for note in (*walks.notes, *glitches_in_words(walks))),
     ]
 
 

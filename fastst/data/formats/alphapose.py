@@ -17,18 +17,18 @@ MIN_KEYPOINT_SCORE = 0.05
 def _recognises(content: Any) -> bool:
     if isinstance(content, list):
         first = content[0] if content else None
-        return isinstance(first, Mapping) and {"image_id", "keypoints"} <= set(first) and (isinstance(first["image_id"], str) or "box" in first)
-    return isinstance(content, Mapping) and any(_is_image(image) for image in content.values())
+        return isinstance(first, dict) and {"image_id", "keypoints"} <= set(first) and (isinstance(first["image_id"], str) or "box" in first)
+    return isinstance(content, dict) and any(_is_image(image) for image in content.values())
 
 
 def _is_image(image: Any) -> bool:
-    return isinstance(image, Mapping) and bool({"bodies", "people"} & set(image))
+    return isinstance(image, dict) and bool({"bodies", "people"} & set(image))
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     table = Table(file, min_confidence=MIN_KEYPOINT_SCORE, box_has_size=True)
     for piece in content:
-        if isinstance(piece, Mapping):
+        if isinstance(piece, dict):
             _add_images(table, piece)
         else:
             add_results(table, piece)
@@ -64,7 +64,7 @@ def people_of(image: Mapping[str, Any]) -> list[Any]:
 
 def keypoints_of(body: Any) -> Any:
     """Of one of `people_of`; anything that is there, if not what it should be."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return body
     return next((body[key] for key in ("pose_keypoints_2d", "joints", "pose_keypoints", "keypoints") if key in body), None)
 

@@ -18,7 +18,7 @@ from fastst.layouts import Layout
 
 def _are_results(content: Any) -> bool:
     first = content[0] if isinstance(content, list) and content else None
-    return isinstance(first, Mapping) and {"image_id", "keypoints"} <= set(first) and not isinstance(first["image_id"], str) and "box" not in first
+    return isinstance(first, dict) and {"image_id", "keypoints"} <= set(first) and not isinstance(first["image_id"], str) and "box" not in first
 
 
 def _read_results(content: Document, file: File, progress: bool) -> list[Recording]:
@@ -29,7 +29,7 @@ def _read_results(content: Document, file: File, progress: bool) -> list[Recordi
 
 
 def _are_annotations(content: Any) -> bool:
-    return isinstance(content, Mapping) and bool({"annotations", "annolist", "images"} & set(content))
+    return isinstance(content, dict) and bool({"annotations", "annolist", "images"} & set(content))
 
 
 def _read_annotations(content: Document, file: File, progress: bool) -> list[Recording]:
@@ -58,7 +58,7 @@ def _common_size(images: Mapping[Any, Mapping[str, Any]]) -> tuple[int, int] | N
 
 def _objects(piece: Mapping[str, Any], key: str) -> list[Any]:
     entries = piece.get(key)
-    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _layouts(categories: list[Any], path: Path) -> dict[int, Layout]:

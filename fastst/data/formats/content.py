@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -97,7 +98,7 @@ def parse_text(text: bytes) -> Any:
     Raises:
         ValueError: it is none.
     """
-    scanned = scan(np.frombuffer(text, np.uint8), True)
+    scanned = scan(text, True)
     assert scanned is not None  # all of it is
     return _loaded(scanned)
 
@@ -113,11 +114,22 @@ def _loaded(scanned: Scanned) -> Any:
 
 def _pieces(path: Path, progress: bool) -> Iterator[Any]:
     line, elements = 1, 0
-    for piece, scanned, whole in _scanned(path, progress):
+    for piece, scanned, whole in _ahead(_scanned(path, progress)):
         content = _parsed(path, scanned, line, elements, whole, piece)
         yield content
-        line += piece[: scanned.end].count(b"\n")
+        line += int(np.count_nonzero(np.frombuffer(piece, np.uint8, scanned.end) == ord("\n")))  # a tenth of the time of bytes.count
         elements += _num_elements(content)
+
+
+def _ahead(pieces: Iterator[tuple[bytes, Scanned, bool]]) -> Iterator[tuple[bytes, Scanned, bool]]:
+    """The pieces, of which the next one is scanned in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:  # of which a file in one piece starts no thread
+        piece = next(pieces)
+        while not piece[2]:
+            following = pool.submit(next, pieces)
+            yield piece
+            piece = following.result()
+    yield piece
 
 
 def _scanned(path: Path, progress: bool) -> Iterator[tuple[bytes, Scanned, bool]]:
@@ -193,7 +205,7 @@ class _ListOfLines(_Stream):
 
 def _scan(path: Path, piece: bytes, whole: bool) -> Scanned | None:
     try:
-        return scan(np.frombuffer(piece, np.uint8), whole)
+        return scan(piece, whole)
     except ValueError:
         raise DataError(f"{path} is no file of walks: its lists are nested more than {MAX_DEPTH} deep") from None
 

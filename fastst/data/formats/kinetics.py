@@ -5,7 +5,6 @@ The videos had 340 by 256 pixels and 30 frames a second, as its authors say; the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastst.data.formats.content import Document
@@ -19,11 +18,11 @@ _FPS = 30.0
 
 
 def _recognises(content: Any) -> bool:
-    return isinstance(content, Mapping) and "data" in content and bool({"label", "label_index"} & set(content) or _has_skeletons(content["data"]))
+    return isinstance(content, dict) and "data" in content and bool({"label", "label_index"} & set(content) or _has_skeletons(content["data"]))
 
 
 def _has_skeletons(frames: Any) -> bool:
-    return isinstance(frames, list) and bool(frames) and isinstance(frames[0], Mapping) and "skeleton" in frames[0]
+    return isinstance(frames, list) and bool(frames) and isinstance(frames[0], dict) and "skeleton" in frames[0]
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
@@ -36,9 +35,9 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
             raise DataError(f"{file.path}: data is {shortened(frames)}, expected a list of frames with frame_index and skeleton")
         people = []
         for number, frame in enumerate(frames):
-            skeletons = frame.get("skeleton") if isinstance(frame, Mapping) else None
+            skeletons = frame.get("skeleton") if isinstance(frame, dict) else None
             if isinstance(skeletons, list):
-                people += [(frame.get("frame_index"), one if isinstance(one, Mapping) else {"pose": one}) for one in skeletons]
+                people += [(frame.get("frame_index"), one if isinstance(one, dict) else {"pose": one}) for one in skeletons]
             else:
                 table.leave_out(f"frame {number} is {shortened(frame)}, expected an object with frame_index and skeleton")
         poses, scores = [one.get("pose") for _, one in people], [one.get("score") for _, one in people]

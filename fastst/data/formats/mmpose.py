@@ -3,7 +3,6 @@ results that the inferencer returns, saved by its users: a list of people an ima
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,17 @@ _PEOPLE = ("instances", "predictions")
 
 
 def _recognises(content: Any) -> bool:
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         return bool({"instance_info", "meta_info"} & set(content)) or ("predictions" in content and _are_people(content["predictions"]))
     if not isinstance(content, list) or not content:
         return False
     first = content[0]
-    is_person = isinstance(first, Mapping) and "keypoint_scores" in first
+    is_person = isinstance(first, dict) and "keypoint_scores" in first
     return is_person or _is_frame(first) or (isinstance(first, list) and _has_people(content))
 
 
 def _is_frame(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and ("instances" in entry or ("predictions" in entry and _are_people(entry["predictions"])))
+    return isinstance(entry, dict) and ("instances" in entry or ("predictions" in entry and _are_people(entry["predictions"])))
 
 
 def _are_people(value: Any) -> bool:
@@ -40,7 +39,7 @@ def _are_people(value: Any) -> bool:
 
 def _has_people(value: list[Any]) -> bool:
     first = _first_in(value)
-    return _is_frame(first) or (isinstance(first, Mapping) and is_array(first.get("keypoints")))
+    return _is_frame(first) or (isinstance(first, dict) and is_array(first.get("keypoints")))
 
 
 def _first_in(value: list[Any]) -> Any:
@@ -55,14 +54,14 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     dims = num_frames = 0
     is_numbered = False
     for piece in content:
-        if isinstance(piece, Mapping):
+        if isinstance(piece, dict):
             named = named or _layout_of(piece.get("meta_info"), file.path)
             what = "instance_info" if "instance_info" in piece or "predictions" not in piece else "predictions"
             piece = piece.get(what, [])
             if not isinstance(piece, list):
                 raise DataError(f"{file.path}: {what} is {shortened(piece)}, expected a list of frames")
         frames = _frames(piece)
-        is_numbered = is_numbered or any(isinstance(frame, Mapping) and "frame_id" in frame for frame in frames)
+        is_numbered = is_numbered or any(isinstance(frame, dict) and "frame_id" in frame for frame in frames)
         dims = dims or _dims(frames)
         if table is None and dims:
             table = Table(file, named or (_IN_3D if dims == 3 else SKELETONS))
@@ -79,10 +78,10 @@ def _frames(entries: list[Any]) -> list[Any]:
         return [entries]
     frames: list[Any] = []
     for entry in entries:
-        inner = entry.get("predictions") if isinstance(entry, Mapping) and "instances" not in entry else entry
+        inner = entry.get("predictions") if isinstance(entry, dict) and "instances" not in entry else entry
         if isinstance(inner, list):
             found = _frames(inner)
-            frames += [{"frame_id": entry["frame_id"], "instances": found[0]}] if isinstance(entry, Mapping) and "frame_id" in entry else found
+            frames += [{"frame_id": entry["frame_id"], "instances": found[0]}] if isinstance(entry, dict) and "frame_id" in entry else found
         else:
             frames.append(entry)
     return frames
@@ -92,7 +91,7 @@ def _dims(frames: list[Any]) -> int:
     """Coordinates of a joint, of the first person seen; 0 if there is none. Without scores beside them the third number is one."""
     for frame in frames:
         for person in _people(frame):
-            keypoints = person.get("keypoints") if isinstance(person, Mapping) else None
+            keypoints = person.get("keypoints") if isinstance(person, dict) else None
             if is_array(keypoints) and keypoints.ndim == 1:
                 return 2
             if is_array(keypoints) and keypoints.ndim == 2 and keypoints.shape[1] in (2, 3):
@@ -101,7 +100,7 @@ def _dims(frames: list[Any]) -> int:
 
 
 def _people(frame: Any) -> list[Any]:
-    people = frame.get("instances") if isinstance(frame, Mapping) else frame
+    people = frame.get("instances") if isinstance(frame, dict) else frame
     return people if isinstance(people, list) else []
 
 
@@ -110,11 +109,11 @@ def _add_frames(table: Table, frames: list[Any], first_frame: int, dims: int) ->
         if not isinstance(frame, list) and not _is_frame(frame):
             table.leave_out(f"frame {number} is {shortened(frame)}, expected an object with frame_id and instances")
     people = [
-        (frame.get("frame_id", number) if isinstance(frame, Mapping) else number, one)
+        (frame.get("frame_id", number) if isinstance(frame, dict) else number, one)
         for number, frame in enumerate(frames, start=first_frame)
         for one in _people(frame)
     ]
-    get = [one if isinstance(one, Mapping) else {"keypoints": one} for _, one in people]
+    get = [one if isinstance(one, dict) else {"keypoints": one} for _, one in people]
     have_scores = any("keypoint_scores" in one for one in get)
     sizes = [one["keypoints"].shape[-1] for one in get if is_array(one.get("keypoints")) and one["keypoints"].ndim == 2]
     boxes = [one.get("bbox") for one in get]
@@ -132,8 +131,8 @@ def _add_frames(table: Table, frames: list[Any], first_frame: int, dims: int) ->
 
 def _layout_of(meta: Any, path: Path) -> dict[int, Layout]:
     """The skeleton that meta_info names the joints of, by their number."""
-    names = meta.get("keypoint_id2name") if isinstance(meta, Mapping) else None
-    if not isinstance(names, Mapping):
+    names = meta.get("keypoint_id2name") if isinstance(meta, dict) else None
+    if not isinstance(names, dict):
         return {}
     joints = [str(names.get(str(j))) for j in range(len(names))]
     links = meta.get("skeleton_links")

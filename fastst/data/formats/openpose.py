@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastst.data.formats.alphapose import MIN_KEYPOINT_SCORE, keypoints_of, people_of
@@ -20,11 +19,11 @@ def _recognises(content: Any) -> bool:
 
 
 def _is_frame(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and any(key in entry and not isinstance(entry[key], Mapping) for key in ("people", "bodies"))
+    return isinstance(entry, dict) and any(key in entry and not isinstance(entry[key], dict) for key in ("people", "bodies"))
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
-    one_frame = isinstance(content.first, Mapping)
+    one_frame = isinstance(content.first, dict)
     first = content.first if one_frame else content.first[0]
     by_alphapose = "AlphaPose" in str(first.get("version", ""))
     table = Table(file, min_confidence=MIN_KEYPOINT_SCORE) if by_alphapose else Table(file)
@@ -37,8 +36,8 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
                 table.leave_out(f"frame {number} is {shortened(frame)}, expected an object with a list 'people'")
         people = [(number, person) for number, frame in frames if _is_frame(frame) for person in people_of(frame)]
         numbers = [number for number, _ in people]
-        ids = [next((person[key] for key in _IDS if key in person), None) if isinstance(person, Mapping) else None for _, person in people]
-        in_3d = [person.get("pose_keypoints_3d") if isinstance(person, Mapping) else None for _, person in people]
+        ids = [next((person[key] for key in _IDS if key in person), None) if isinstance(person, dict) else None for _, person in people]
+        in_3d = [person.get("pose_keypoints_3d") if isinstance(person, dict) else None for _, person in people]
         in_2d = [keypoints_of(person) for _, person in people]
         if not any(map(is_array, in_2d)) and any(map(is_array, in_3d)):
             table.add(numbers, in_3d, dims=3, ids=ids)

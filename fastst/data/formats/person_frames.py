@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastst.data.formats.content import Document
@@ -12,9 +11,9 @@ from fastst.data.recording import File, Recording
 
 
 def _recognises(content: Any) -> bool:
-    outer = next(iter(content.values()), None) if isinstance(content, Mapping) else None
-    name, pose = next(iter(outer.items()), ("", None)) if isinstance(outer, Mapping) else ("", None)
-    return any(letter.isdigit() for letter in name) and (is_array(pose) or (isinstance(pose, Mapping) and "keypoints" in pose))
+    outer = next(iter(content.values()), None) if isinstance(content, dict) else None
+    name, pose = next(iter(outer.items()), ("", None)) if isinstance(outer, dict) else ("", None)
+    return any(letter.isdigit() for letter in name) and (is_array(pose) or (isinstance(pose, dict) and "keypoints" in pose))
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
@@ -24,14 +23,14 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     for piece in content:
         poses = []
         for outer, inner in piece.items():
-            if isinstance(inner, Mapping):
+            if isinstance(inner, dict):
                 poses += [(outer, name, pose) for name, pose in inner.items()]
             else:
                 table.leave_out(f"person {outer!r} is {shortened(inner)}, expected an object with the keypoints of every frame")
         if frames_first is None:  # of frames there are more than of people
             frames_first = len({outer for outer, _, _ in poses}) > len({name for _, name, _ in poses})
         who = [name if frames_first else outer for outer, name, _ in poses]
-        get = [pose if isinstance(pose, Mapping) else {"keypoints": pose} for _, _, pose in poses]
+        get = [pose if isinstance(pose, dict) else {"keypoints": pose} for _, _, pose in poses]
         table.add(
             [outer if frames_first else name for outer, name, _ in poses],
             [pose.get("keypoints") for pose in get],

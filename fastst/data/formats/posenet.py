@@ -5,12 +5,21 @@ Their users save them as they like: a list of frames, each a list of poses; fram
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastst.data.formats.content import Document
 from fastst.data.formats.form import Form
-from fastst.data.formats.named_points import SCORES, are_below_names, as_list, columns_of_points, layout_of_names, names_of, place_of
+from fastst.data.formats.named_points import (
+    SCORES,
+    are_below_names,
+    are_columns,
+    as_list,
+    columns_of_points,
+    layout_of_names,
+    names_of,
+    place_of,
+    points_among,
+)
 from fastst.data.formats.records import Table, is_array
 from fastst.data.formats.video import About, frame_number, numbered_frames
 from fastst.data.recording import File, Recording
@@ -25,11 +34,11 @@ def _recognises(content: Any) -> bool:
 
 
 def _is_pose(entry: Any) -> bool:
-    points = entry.get("keypoints") if isinstance(entry, Mapping) else None
+    points = entry.get("keypoints") if isinstance(entry, dict) else None
+    if are_columns(points):
+        return "class" not in entry  # those are of ultralytics
     if are_below_names(points):
         return "image_id" not in entry  # those are of COCO or AlphaPose
-    if isinstance(points, Mapping):  # columns
-        return "box" not in entry and is_array(points.get("x")) and is_array(points.get("y"))
     return isinstance(points, list) and bool(points) and place_of(points[0]) is not None
 
 
@@ -42,9 +51,9 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
         frames = _numbered(piece, num_frames)
         num_frames += len(frames)
         is_counted = is_counted or any(frame_number(frame) is not None for _, frame in frames)
-        are_poses = are_poses and all(isinstance(frame, Mapping) and "keypoints" in frame for _, frame in frames)
+        are_poses = are_poses and all(isinstance(frame, dict) and "keypoints" in frame for _, frame in frames)
         people = [(number, pose) for number, frame in frames for pose in _poses(frame)]
-        points = [as_list(pose.get("keypoints")) if isinstance(pose, Mapping) else pose for _, pose in people]
+        points = [as_list(pose.get("keypoints")) if isinstance(pose, dict) else pose for _, pose in people]
         if layout is None and any(names_of(one) for one in points):
             layout = layout_of_names(name for one in points for name in names_of(one))
             table.layouts = {layout.num_joints: layout}
@@ -56,31 +65,33 @@ def _read(content: Document, file: File, progress: bool) -> list[Recording]:
 
 def _numbered(content: Any, first: int) -> list[tuple[Any, Any]]:
     """Frames and their numbers; a frame or a pose alone is one."""
-    if isinstance(content, Mapping):
-        inner = None if "keypoints" in content else next((content[key] for key in _FRAMES if isinstance(content.get(key), list | Mapping)), None)
+    if isinstance(content, dict):
+        inner = None if "keypoints" in content else next((content[key] for key in _FRAMES if isinstance(content.get(key), list | dict)), None)
         if inner is None and not any(map(_recognises_frame, content.values())):
             return [(first, content)]
         content = content if inner is None else inner
-    return numbered_frames(content, first) if isinstance(content, list | Mapping) else []
+    return numbered_frames(content, first) if isinstance(content, list | dict) else []
 
 
 def _recognises_frame(value: Any) -> bool:
-    return isinstance(value, list | Mapping) and any(map(_is_pose, _poses(value)[:1]))
+    return isinstance(value, list | dict) and any(map(_is_pose, _poses(value)[:1]))
 
 
 def _poses(frame: Any) -> list[Any]:
     """Those whom a frame has; anything that is none as it is."""
     if isinstance(frame, list):
         return [pose for entry in frame for pose in _poses(entry)]
-    if isinstance(frame, Mapping) and "keypoints" not in frame:
-        return next((_poses(frame[key]) for key in _POSES if key in frame), [])
+    if isinstance(frame, dict) and "keypoints" not in frame:
+        inner = next((key for key in _POSES if key in frame), None)
+        points = points_among(frame) if inner is None else None
+        return _poses(frame[inner]) if inner is not None else [] if points is None else [{"keypoints": points}]
     return [] if frame is None else [frame]
 
 
 def _add(table: Table, people: list[tuple[Any, Any]], columns: list[Any]) -> None:
-    get = [one if isinstance(one, Mapping) else {"x": one, "y": one} for one in columns]
-    about = [pose if isinstance(pose, Mapping) else {} for _, pose in people]
-    scores = [next((one[key] for key in SCORES if key in one), None) for one in get]
+    get = [one if isinstance(one, dict) else {"x": one, "y": one} for one in columns]
+    about = [pose if isinstance(pose, dict) else {} for _, pose in people]
+    scores = [one.get("score") for one in get]
     confident = any(map(is_array, scores))
     table.add(
         [number for number, _ in people],

@@ -348,7 +348,7 @@ def _ids(values: Sequence[Any] | None, n: int) -> np.ndarray:
         return np.full(n, -1)
     if set(map(type, values)) <= {int} and all(abs(value) < 1 << 62 for value in values):
         return np.array(values, dtype=np.int64)
-    return np.array([_id(value) for value in values], dtype=np.int64)
+    return np.array([-1 if value is None else _id(value) for value in values], dtype=np.int64)
 
 
 def _id(value: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,13 @@ def _recognises(content: Any) -> bool:
     if isinstance(first, list):
         first = first[0]
     is_text = isinstance(first, str) and first.lstrip().startswith("[")
-    return first is None or is_text or (isinstance(first, Mapping) and {"box", "class"} <= set(first))
+    return first is None or is_text or (isinstance(first, dict) and {"box", "class"} <= set(first))
 
 
 def _read(content: Document, file: File, progress: bool) -> list[Recording]:
     table = Table(file)
     first_frame = 0
-    are_detections = all(isinstance(entry, Mapping) for entry in content.first)
+    are_detections = all(isinstance(entry, dict) for entry in content.first)
     one_frame = are_detections and all(frame_number(entry) is None for entry in content.first)
     for piece in content:
         numbered = [(0 if one_frame else frame_number(entry), entry) for entry in piece] if are_detections else _detections(table, piece, first_frame)
@@ -51,18 +50,18 @@ def _detections(table: Table, frames: list[Any], first_frame: int) -> list[tuple
 
 def add_detections(table: Table, found: list[tuple[Any, Any]], file: File) -> None:
     """Add detections with the number of their frame."""
-    detections = [detection if isinstance(detection, Mapping) else {"keypoints": detection} for _, detection in found]
+    detections = [detection if isinstance(detection, dict) else {"keypoints": detection} for _, detection in found]
     if found and not any("keypoints" in detection for detection in detections):
         raise DataError(f"{file.path} has boxes of YOLO but no keypoints; give what a -pose model writes, such as yolo11n-pose.pt")
     shapes = [detection.get("keypoints") for detection in detections]
-    x, y, visible = ([shape.get(key) if isinstance(shape, Mapping) else shape for shape in shapes] for key in ("x", "y", "visible"))
+    x, y, visible = ([shape.get(key) if isinstance(shape, dict) else shape for shape in shapes] for key in ("x", "y", "visible"))
     confident = any(map(is_array, visible))
     table.add(
         [number for number, _ in found],
         (x, y),
         confidences=visible if confident else None,
         confident=confident,
-        boxes=[_corners(detection.get("box")) for detection in detections],
+        boxes=_corners([detection.get("box") for detection in detections]),
         scores=[detection.get("confidence") for detection in detections],
         ids=[detection.get("track_id") for detection in detections],
     )
@@ -76,9 +75,12 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _corners(box: Any) -> Any:
-    corners = [box.get(key) for key in ("x1", "y1", "x2", "y2")] if isinstance(box, Mapping) else [None]
-    return np.array(corners, float) if all(isinstance(corner, int | float) for corner in corners) else box
+def _corners(boxes: list[Any]) -> list[Any]:
+    """Arrays in place of the boxes that say their corners."""
+    try:
+        return list(np.array([[box["x1"], box["y1"], box["x2"], box["y2"]] for box in boxes], float))
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError):  # one of them doesn't
+        return boxes if len(boxes) == 1 else [corners for box in boxes for corners in _corners([box])]
 
 
 FORM = Form(

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
-import itertools
-import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from fastst.data.formats.columns import roles_of
-from fastst.data.formats.content import encoding_of, head_of, parse_text
+from fastst.data.formats.content import parse_text
 from fastst.data.formats.form import Form
 from fastst.data.formats.records import Table
-from fastst.data.formats.table import table_of
+from fastst.data.formats.table import read_blocks, table_of
 from fastst.data.formats.ultralytics import add_detections
-from fastst.data.progress import open_with_progress
 from fastst.data.recording import File, Recording
-from fastst.data.walks import DataError
 
-_ROWS_AT_ONCE = 2000
-_USED = ("box", "keypoints", "confidence", "track_id")
-_PYTHON = {"'": '"', "None": "null", "nan": "NaN", "inf": "Infinity"}  # and as JSON has it
-_IN_PYTHON = re.compile("'|None|nan|inf")
+_USED = ("box", "keypoints", "track_id")  # beside the confidence
+_PYTHON = ((b"None", b"null"), (b"nan", b"NaN"), (b"inf", b"Infinity"))  # and as JSON has it
+_MOST_DIGITS = 18  # of a number
+_QUOTES = bytes.maketrans(b"'", b'"')
 
 
 def _recognises(text: str) -> bool:
@@ -38,50 +33,44 @@ def _read(text: str, file: File, progress: bool) -> list[Recording]:
     roles = roles_of(how.columns)
     column = roles.get("frame", roles.get("image"))
     is_indexed = column is None and how.columns[0] == ""
+    used = {name: how.columns.index(name) for name in _USED if name in how.columns}
+    texts = sorted({*used.values(), *([0] if is_indexed else [] if column is None else [column])})
     table, frame, last = Table(file), 0, -1
-    try:
-        with open_with_progress(file.path, file.path.name, progress) as opened:
-            lines = io.TextIOWrapper(opened, encoding_of(head_of(file.path)), errors="replace", newline="")
-            rows = (row for row in csv.reader(lines, delimiter=how.separator) if any(row))
-            for some in _batches(itertools.islice(rows, how.header_lines, None)):
-                frames: list[Any] = [0 if column is None else row[column] if column < len(row) else None for row in some]
-                for i, row in enumerate(some if is_indexed else ()):
-                    index = int(row[0]) if row[0].isdecimal() else last + 1
-                    frame, last = frame + (index <= last), index
-                    frames[i] = frame
-                add_detections(table, list(zip(frames, _detections(how.columns, some), strict=True)), file)
-    except OSError as error:
-        raise DataError(f"{file.path} can't be read: {error.strerror}") from None
-    except csv.Error as error:
-        raise DataError(f"{file.path} can't be read as CSV: {error}; write it again") from None
+    for block in read_blocks(file.path, how, texts, [how.columns.index("confidence")], progress):
+        for problem in block.problems.values():
+            table.leave_out(f"line {problem.line}: {problem.words}")
+        rows = np.setdiff1d(np.arange(len(block.lines)), list(block.problems))
+        cells = {number: block.texts[number].take(pa.array(rows)).to_pylist() for number in texts}
+        frames: list[Any] = [0] * len(rows) if column is None else [_number(cell) for cell in cells[column]]
+        for i, cell in enumerate(cells[0] if is_indexed else ()):
+            index = _number(cell)
+            index = index if isinstance(index, int) else last + 1
+            frame, last = frame + (index <= last), index
+            frames[i] = frame
+        columns = {name: _values(cells[number]) for name, number in used.items()} | {"confidence": block.values[rows, 0].tolist()}
+        detections = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        add_detections(table, list(zip(frames, detections, strict=True)), file)
     return table.frame() if column is None and not frame else table.recordings()
 
 
-def _batches(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-        yield some
+def _number(cell: str) -> int | str:
+    return int(cell) if cell.isdecimal() and len(cell) <= _MOST_DIGITS else cell
 
 
-def _detections(columns: Sequence[str], rows: list[list[str]]) -> list[Any]:
-    """What the rows say, with arrays; a row that can't be read is its text."""
-    used = [(columns.index(name), name) for name in _USED if name in columns]
-    texts = ["{" + ",".join(f'"{name}":{row[column] or "null"}' for column, name in used if column < len(row)) + "}" for row in rows]
-    with contextlib.suppress(ValueError, RecursionError):
-        found = parse_text(_as_json(f"[{','.join(texts)}]"))
-        if len(found) == len(texts):  # no row has a brace too many
-            return found
-    return [_detection(text) for text in texts]
+def _values(cells: list[str]) -> list[Any]:
+    """What the cells of a column say, with arrays; a cell that can't be read is its text."""
+    whole = _value(f"[{','.join([cell or 'null' for cell in cells])}]")
+    return list(whole) if isinstance(whole, list | np.ndarray) and len(whole) == len(cells) else [_value(cell) if cell else None for cell in cells]
 
 
-def _detection(text: str) -> Any:
+def _value(text: str) -> Any:
+    as_json = text.encode(errors="replace").translate(_QUOTES)
+    for python, json in _PYTHON:
+        as_json = as_json.replace(python, json)
     try:
-        return parse_text(_as_json(text))
+        return parse_text(as_json)
     except (ValueError, RecursionError):
         return text
-
-
-def _as_json(text: str) -> bytes:
-    return _IN_PYTHON.sub(lambda found: _PYTHON[found[0]], text).encode(errors="replace")
 
 
 FORM = Form(

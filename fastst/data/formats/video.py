@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 _NUMBERS = ("frame", "frame_index", "frame_number", "frame_id", "frameIndex", "frameNumber", "frameId", "index")
@@ -18,8 +17,8 @@ class About:
         self._said: dict[str, Any] = {}
 
     def add(self, piece: Any) -> None:
-        if isinstance(piece, Mapping):
-            parts = [part for part in (piece, *map(piece.get, _ABOUT)) if isinstance(part, Mapping)]
+        if isinstance(piece, dict):
+            parts = [part for part in (piece, *map(piece.get, _ABOUT)) if isinstance(part, dict)]
             self._said |= {key: value for part in parts for key, value in part.items() if key in (*_RATES, *_WIDTHS, *_HEIGHTS)}
 
     @property
@@ -38,12 +37,12 @@ def _is_positive(value: Any) -> bool:
 
 def frame_number(frame: Any) -> Any:
     """Its number, or a name with one; None where it has none."""
-    return next((frame[key] for key in _NUMBERS if key in frame), None) if isinstance(frame, Mapping) else None
+    return next((frame[key] for key in _NUMBERS if key in frame), None) if isinstance(frame, dict) else None
 
 
 def numbered_frames(frames: Any, first: int) -> list[tuple[Any, Any]]:
     """Frames in a list or by their names, with their numbers, or names with a number; those without have the number of their place."""
-    if isinstance(frames, Mapping):
+    if isinstance(frames, dict):
         return [(name, frame) for name, frame in frames.items() if any(letter.isdigit() for letter in name)]
     numbers = [frame_number(frame) for frame in frames]
     return [(first + place if number is None else number, frame) for place, (number, frame) in enumerate(zip(numbers, frames, strict=True))]
