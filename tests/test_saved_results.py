@@ -348,7 +348,8 @@ def test_a_bad_row_of_a_table_of_ultralytics(tmp_path: Path) -> None:
     cut = only(write(tmp_path, "cut.csv", text[:-40]))
     assert cut.detections.frames.tolist() == list(range(T - 1))
     assert cut.left_out[0].name == "1 detection(s) of cut.csv"
-    two = text.replace(",3,", ',"3},{""confidence"":0",', 1)  # a row that is two to JSON
+    two = text.replace("{'x': [", "{'x': []},{'x': [", 1)  # a cell that is two to JSON
+    assert two != text
     whole = only(write(tmp_path, "two.csv", two))
     assert whole.detections.frames.tolist() == list(range(1, T))
     assert whole.left_out[0].name == "1 detection(s) of two.csv"
