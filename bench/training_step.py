@@ -40,6 +40,8 @@ The products of `fastst.ops.linear` and `feed_forward` count with what is joined
   only makes rows of mean 0 and variance 1, and autograd has the gradients of both. Query, key and value are one product with three results.
 - **Feed-forward block** (`fastst/cpu/feed_forward.py`): the hidden features, four times as many as the block's, never leave the cache; the backward
   makes them again from the inputs. GELU and its derivative share one exponential.
+- **Attention along joints and frames**: only what is multiplied across is packed (queries, and in the backward their gradients); keys, values and the
+  rest are read where they lie. About half of its time along joints is bringing rows into the cache and writing results.
 - **Graph convolution**: the sum over the edges comes before the weights, which are then joined to bias, residual and ReLU; and the first layer sums
   two coordinates instead of 64 channels.
 - **Gradients of weights** are sums over at most 32 pieces of rows, as many whatever the threads: the same bits.
