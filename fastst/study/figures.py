@@ -121,7 +121,7 @@ def table_one(rows: Mapping[str, Sequence[Result]], path: Path) -> None:
         axes.set(xlabel=f"{words} (± standard deviation)", ylim=(len(rows) - 0.5, -0.5))
         axes.grid(axis="x", alpha=0.3)
     figure.axes[0].set_yticks(range(len(rows)), list(rows))
-    figure.axes[0].legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle("Learned simplification, the whole graph, and random elimination (16 layers, 1 hop)")
     save(figure, path)
 
