@@ -58,7 +58,7 @@ def run(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_everything(with_figures: None, tmp_path: Path):
     run = tmp_path / "run"
-    train(tiny(run))
+    train(tiny(run), EXPLAINED)
     assert {path.name for path in run.iterdir()} == FIGURES | {
         "config.json",
         "split.json",
