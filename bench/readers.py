@@ -33,8 +33,9 @@ Plain Python's `json` is fast, and many times its speed can't be had from a read
   Python's `json` then gets the place. What is left is a dict a detection; the next piece of the file is scanned in a thread meanwhile.
 - **ultralytics' CSV** by both: Arrow reads the rows, and each column of cells, which are dicts, goes through the scanner as one list.
 
-What bounds them now is spread out: over the scanner, `json` on what is left, a view an array and the columns of the table. Tried before: a scanner of digits alone with Python's parser around it, and lists of points read as dicts a joint, a third as
-fast. Faster than that would need records as columns as well, so that no dict is made a detection: a second path through every reader.
+What bounds them now is spread out: over the scanner, `json` on what is left, a view an array and the columns of the table. Tried before: a scanner
+of digits alone with Python's parser around it, and lists of points read as dicts a joint, a third as fast. Faster than that would need records as
+columns as well, so that no dict is made a detection: a second path through every reader.
 """
 
 
