@@ -1,4 +1,4 @@
-"""Every operation on every backend against plain loops: 200 drawn cases, and what must not matter (padding, batch, threads, processes)."""
+"""Every operation on every backend against plain loops: 500 drawn cases, and what must not matter (padding, batch, threads, processes)."""
 
 import copy
 import hashlib
@@ -19,7 +19,7 @@ from stress.poison import poison_kernels, poisoned_memory
 from stress.topology import Slots
 
 poison_kernels()  # before any test has linked one: all modules are imported first
-CASES, A_TEST = 200, 50
+CASES, A_TEST = 500, 50
 SOME = [number for number in range(1000, 1040) if draw_case(number).B]
 
 

@@ -367,8 +367,7 @@ print(len(walks), sum(map(len, tables)), len(walks[0].left_out), plain_seconds /
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize("bad", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_all_of_casia_b_with_little_time_and_memory(tmp_path: Path, bad: bool) -> None:
     path = tmp_path / "large.csv"
     rng = np.random.default_rng(0)
