@@ -190,7 +190,7 @@ def _(
     bounds: Tensor,
     slots_of_offset: Sequence[int],
     negative_slope: float,
-    most: float | None,
+    most: float,
     wants_attr: bool,
     wants_weight: bool,
     *others: object,
